@@ -1,0 +1,151 @@
+//! The verbs of CNI, each a recipe; and the frame that they run in: a runtime, a deadline, and undoing.
+
+mod add;
+mod check;
+mod del;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use nix::errno::Errno;
+use serde_json::{Map, Value};
+
+use crate::config::Network;
+use crate::error::{Doing, Error, Result};
+use crate::reply::Reply;
+use crate::request::{Command, Environment, Input};
+use crate::spec::SpecVersion;
+
+/// How long a command may work, and then how long it may undo. Runtimes hold locks meanwhile and have no limit of their own.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Carries out `command`. Everything is validated before anything is touched.
+pub(crate) fn run(command: Command, environment: &Environment, config: Map<String, Value>) -> Result<Reply> {
+    if command == Command::Version {
+        return Ok(version(&config));
+    }
+    let input = Input::negotiate(config, command)?;
+    let target = environment.target(command)?;
+    match command {
+        Command::Add => {
+            let network = Network::parse(&input.config)?;
+            add::refuse_chained(&input.config)?;
+            block_on(add::add(&input, &target, &network))
+        }
+        Command::Del => {
+            let network = crate::config::name_of(&input.config)?;
+            block_on(del::del(&target, &network))
+        }
+        Command::Check => {
+            let network = Network::parse(&input.config)?;
+            let expected = check::Expected::parse(&input.config, &target)?;
+            block_on(check::check(&target, &network, &expected))
+        }
+        Command::Gc | Command::Status | Command::Version => {
+            Err(Error::Internal { message: format!("{command} passed the version check") })
+        }
+    }
+}
+
+/// VERSION needs nothing but the question's own version, whatever it is; none counts as 0.1.0.
+fn version(config: &Map<String, Value>) -> Reply {
+    let asked = config.get("cniVersion").and_then(Value::as_str).filter(|asked| !asked.is_empty());
+    Reply::Versions(asked.unwrap_or(SpecVersion::V0_1_0.as_str()).to_owned())
+}
+
+/// Runs `work` to its end on this thread, which never leaves its network namespace.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime
+        .map_err(|e| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+        .doing(|| "start the event loop".into())?;
+    runtime.block_on(work)
+}
+
+/// `work`, ended by the deadline with error 11, and by a panic with error 107.
+async fn within_deadline<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let guarded = AssertUnwindSafe(work).catch_unwind();
+    match tokio::time::timeout(DEADLINE, guarded).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => Err(Error::Internal { message: panic_message(panic.as_ref()) }),
+        Err(_elapsed) => Err(Error::Deadline { deadline: DEADLINE }),
+    }
+}
+
+/// `work`; where it fails in any way, `undo`, with a deadline of its own. Reports both failures if there are two.
+async fn or_undo<T, U>(work: impl Future<Output = Result<T>>, undo: impl FnOnce() -> U) -> Result<T>
+where
+    U: Future<Output = Result<()>>,
+{
+    let cause = match within_deadline(work).await {
+        Ok(done) => return Ok(done),
+        Err(cause) => cause,
+    };
+    match within_deadline(undo()).await {
+        Ok(()) => Err(cause),
+        Err(undo) => Err(Error::Undo { cause: Box::new(cause), undo: Box::new(undo) }),
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked without a message".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    async fn failing_undo() -> Result<()> {
+        Err(Error::Internal { message: "undo".into() })
+    }
+
+    #[test]
+    fn a_panic_is_an_error_and_is_undone() {
+        let undone = Cell::new(false);
+        let outcome = block_on(or_undo(
+            async {
+                assert_eq!(1, 2, "the panic's message");
+                Ok(())
+            },
+            || async {
+                undone.set(true);
+                Ok(())
+            },
+        ));
+        let error = outcome.expect_err("a panic");
+        assert_eq!(error.code(), 107);
+        assert!(error.to_string().contains("the panic's message"), "{error}");
+        assert!(undone.get());
+    }
+
+    #[test]
+    fn success_is_not_undone() {
+        assert_eq!(block_on(or_undo(async { Ok(1) }, failing_undo)).expect("success"), 1);
+    }
+
+    #[test]
+    fn both_failures_are_told() {
+        let outcome = block_on(or_undo(async { Err::<(), _>(Error::Version { asked: "x".into() }) }, failing_undo));
+        let error = outcome.expect_err("two failures");
+        assert_eq!(error.code(), 1);
+        assert!(error.remedy().contains("undo"), "{}", error.remedy());
+    }
+
+    #[test]
+    fn what_never_ends_is_ended_and_undone() {
+        let undone = Cell::new(false);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let outcome = runtime.expect("a runtime").block_on(or_undo(std::future::pending::<Result<()>>(), || async {
+            undone.set(true);
+            Ok(())
+        }));
+        assert_eq!(outcome.expect_err("a deadline").code(), 11);
+        assert!(undone.get());
+    }
+}

@@ -1,0 +1,158 @@
+//! ADD: ties a container to the network.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use serde_json::{Map, Value};
+
+use super::or_undo;
+use crate::config::Network;
+use crate::error::{Doing, Error, Result};
+use crate::ipam::lease::{self, Attachment};
+use crate::link::veth::{Made, Pair};
+use crate::link::{bridge, veth};
+use crate::mac::Mac;
+use crate::netlink::{Link, Netlink, Route};
+use crate::netns::Netns;
+use crate::reply::{self, Reply, Success};
+use crate::request::{Input, Target};
+use crate::sysctl;
+
+/// The kernel opens a bridge port from a work queue, a few microseconds after its carrier; we look this often.
+const PORT_INTERVAL: Duration = Duration::from_micros(200);
+
+/// What an ADD builds with.
+struct Site<'a> {
+    network: &'a Network,
+    target: &'a Target,
+    netns: Netns,
+    host: Netlink,
+    container: Netlink,
+}
+
+/// flatnet makes the interface, so it must come first in its list. Errors: 2.
+pub(super) fn refuse_chained(config: &Map<String, Value>) -> Result<()> {
+    match config.get("prevResult") {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => Err(Error::Unsupported {
+            key: "prevResult".into(),
+            value: "a result of an earlier plugin".into(),
+            remedy: "put flatnet first in the list of plugins".into(),
+        }),
+    }
+}
+
+/// Makes the bridge if need be and then the attachment, whole or not at all.
+pub(super) async fn add(input: &Input, target: &Target, network: &Network) -> Result<Reply> {
+    if let Some(problem) = target.args.ip.and_then(|address| network.pool.refusal(address)) {
+        return Err(Error::Environment { problems: vec![("CNI_ARGS", problem)] });
+    }
+    let netns = Netns::open(target.netns.as_deref().unwrap_or_else(|| Path::new("")))?;
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let container =
+        Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
+    let site = Site { network, target, netns, host, container };
+    let made = Made::default();
+    let success = or_undo(site.attach(&made), || made.undo(&site.host)).await?;
+    Ok(Reply::Added(Success { cni_version: input.version.to_string(), ..success }))
+}
+
+impl Site<'_> {
+    /// The order matters twice: the address is claimed before anything can use it, and the host end is up before the
+    /// container's, whose rising carrier then opens the bridge port.
+    async fn attach(&self, made: &Made) -> Result<Success> {
+        let Self { network, target, netns, host, container } = self;
+        let attachment = Attachment { network: &network.name, target };
+        let bridge = bridge::ensure(host, network).await?;
+        sysctl::enable_forwarding()?;
+        let pair = veth::create((host, container), netns, &attachment, &bridge, made).await?;
+        self.raise_host_end(&pair.host, &attachment).await?;
+        lease::claim_attachment(host, &pair.host, &attachment).await?;
+        let asked = target.args.ip;
+        let address =
+            lease::claim_address(host, &pair.host, &network.pool, asked, (&bridge.name, bridge.index)).await?;
+        let mac = target.args.mac.unwrap_or_else(|| Mac::of(address));
+        let routes = self.set_up_container(&pair.container, address, mac).await?;
+        self.port_opens(&pair.host).await?;
+        Ok(self.success(&bridge, &pair, (address, mac), routes))
+    }
+
+    async fn raise_host_end(&self, link: &Link, attachment: &Attachment<'_>) -> Result<()> {
+        let name = &link.name;
+        self.host.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
+        self.host.set_up_as(link.index, &attachment.record()).await.doing(|| format!("set {name} up"))
+    }
+
+    /// Gives the routes that it added.
+    async fn set_up_container(&self, link: &Link, address: Ipv4Addr, mac: Mac) -> Result<Vec<reply::Route>> {
+        let (container, name) = (&self.container, &link.name);
+        let pool = &self.network.pool;
+        let (own, gateway) = (pool.with_prefix(address), pool.gateway());
+        self.raise_loopback().await?;
+        container.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
+        container.set_up_with_mac(link.index, mac).await.doing(|| format!("set {name} up with MAC {mac}"))?;
+        container.add_address(link.index, own).await.doing(|| format!("give {name} the address {own}"))?;
+        match container.add_route(link.index, Route::DEFAULT, gateway).await {
+            Ok(()) => Ok(vec![reply::Route { dst: Route::DEFAULT, gw: Some(gateway) }]),
+            // A container on two networks keeps the default route of the first.
+            Err(Errno::EEXIST) => Ok(Vec::new()),
+            Err(errno) => Err(errno).doing(|| format!("route {name} by {gateway}")),
+        }
+    }
+
+    async fn raise_loopback(&self) -> Result<()> {
+        let loopback = self.container.link("lo").await.doing(|| "look up lo in the container".into())?;
+        match loopback.filter(|link| !link.up) {
+            Some(link) => self.container.set_up(link.index).await.doing(|| "set lo up in the container".into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Frames pass only once the port forwards; ADD is not done before.
+    async fn port_opens(&self, link: &Link) -> Result<()> {
+        loop {
+            let found = self.host.link_by_index(link.index).await.doing(|| format!("look up {}", link.name))?;
+            match found {
+                Some(link) if link.forwarding => return Ok(()),
+                Some(_) => tokio::time::sleep(PORT_INTERVAL).await,
+                None => return Err(Errno::ENODEV).doing(|| format!("wait for {} to forward", link.name)),
+            }
+        }
+    }
+
+    fn success(
+        &self,
+        bridge: &Link,
+        pair: &Pair,
+        (address, mac): (Ipv4Addr, Mac),
+        routes: Vec<reply::Route>,
+    ) -> Success {
+        let host_level = |link: &Link| reply::Interface {
+            name: link.name.clone(),
+            mac: link.mac.map_or_else(String::new, |mac| mac.to_string()),
+            sandbox: String::new(),
+        };
+        let pool = &self.network.pool;
+        Success {
+            cni_version: String::new(),
+            interfaces: vec![
+                host_level(bridge),
+                host_level(&pair.host),
+                reply::Interface {
+                    name: pair.container.name.clone(),
+                    mac: mac.to_string(),
+                    sandbox: self.netns.path().display().to_string(),
+                },
+            ],
+            ips: vec![reply::Ip {
+                interface: Some(2),
+                address: pool.with_prefix(address),
+                gateway: Some(pool.gateway()),
+            }],
+            routes,
+            dns: self.network.dns.clone(),
+        }
+    }
+}

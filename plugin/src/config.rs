@@ -1,0 +1,207 @@
+//! The network configuration, lowered from JSON into meaning.
+//!
+//! Nothing past this module sees the JSON, and a `Network` that exists is one that can be built.
+
+mod section;
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+use serde_json::{Map, Value, json};
+
+use self::section::Section;
+use crate::error::{Error, Result};
+use crate::ipam::pool::Pool;
+use crate::request::{interface_name_problem, is_identifier};
+
+/// The bridge's name where the configuration gives none.
+const DEFAULT_BRIDGE: &str = "flatnet-br0";
+/// Below this IPv4 does not work (RFC 791); above, a veth does not.
+const MTU_BYTES: std::ops::RangeInclusive<u32> = 68..=65_535;
+
+/// Keys that belong to the specification or the runtime: they pass.
+const RESERVED: &[&str] = &[
+    "args",
+    "capabilities",
+    "cniVersions",
+    "disableCheck",
+    "disableGC",
+    "loadOnlyInlinedPlugins",
+    "runtimeConfig",
+    "type",
+];
+
+/// A network as ADD and CHECK need it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// `name`.
+    pub(crate) name: String,
+    /// `bridge`: the interface's name.
+    pub(crate) bridge: String,
+    /// `mtu`, in bytes; without one the host's uplink decides.
+    pub(crate) mtu: Option<u32>,
+    /// `ipam`: the subnet, its gateway and what may be given out.
+    pub(crate) pool: Pool,
+    /// `dns`, as it goes into the result (section "Success", key `dns`).
+    pub(crate) dns: Value,
+}
+
+impl Network {
+    /// Checks and lowers the whole configuration. Errors: 2 and 7.
+    pub(crate) fn parse(config: &Map<String, Value>) -> Result<Self> {
+        let mut section = Section::new("", config);
+        section.skip("cniVersion");
+        section.skip("prevResult");
+        for key in RESERVED {
+            section.skip(key);
+        }
+        let name = name_of(config)?;
+        section.skip("name");
+        let bridge = bridge(&mut section)?;
+        let mtu = mtu(&mut section)?;
+        let pool = pool(section.section("ipam")?)?;
+        let dns = dns(section.optional_section("dns")?)?;
+        if section.boolean("ipMasq")? == Some(true) {
+            return Err(Error::Unsupported {
+                key: "ipMasq".into(),
+                value: "true".into(),
+                remedy: "leave it out: flatnet does not translate addresses yet, so containers reach what has a route back to them".into(),
+            });
+        }
+        section.end()?;
+        Ok(Self { name, bridge, mtu, pool, dns })
+    }
+}
+
+/// `name`, which is all that DEL needs of a configuration. Errors: 7.
+pub(crate) fn name_of(config: &Map<String, Value>) -> Result<String> {
+    let name = Section::new("", config).required_string("name")?;
+    if is_identifier(&name) {
+        return Ok(name);
+    }
+    let problem = format!("is {name:?}, but must start with a letter or digit and hold only letters, digits, _ . -");
+    Err(Error::Config { key: "name".into(), problem })
+}
+
+fn bridge(section: &mut Section) -> Result<String> {
+    let bridge = section.string("bridge")?.unwrap_or_else(|| DEFAULT_BRIDGE.to_owned());
+    match interface_name_problem(&bridge) {
+        Some(problem) => Err(section.problem("bridge", problem)),
+        None => Ok(bridge),
+    }
+}
+
+/// Zero means "not configured", as in the reference.
+fn mtu(section: &mut Section) -> Result<Option<u32>> {
+    let Some(mtu) = section.integer("mtu")?.filter(|mtu| *mtu != 0) else { return Ok(None) };
+    let fitting = u32::try_from(mtu).ok().filter(|mtu| MTU_BYTES.contains(mtu));
+    let problem = || format!("is {mtu}, but must be {} - {} bytes", MTU_BYTES.start(), MTU_BYTES.end());
+    fitting.map(Some).ok_or_else(|| section.problem("mtu", problem()))
+}
+
+fn pool(mut section: Section) -> Result<Pool> {
+    if let Some(kind) = section.string("type")?.filter(|kind| kind != "flatnet") {
+        return Err(Error::Unsupported {
+            key: "ipam.type".into(),
+            value: format!("{kind:?}"),
+            remedy: "leave ipam.type out: flatnet keeps the leases itself".into(),
+        });
+    }
+    let text = section.required_string("subnet")?;
+    let subnet: Ipv4Network = text
+        .parse()
+        .map_err(|_| section.problem("subnet", format!("is {text:?}, not an IPv4 subnet such as 10.87.1.0/24")))?;
+    if !text.contains('/') {
+        return Err(section.problem("subnet", format!("is {text:?}, which lacks its prefix length, such as /24")));
+    }
+    let gateway = address(&mut section, "gateway")?;
+    let start = address(&mut section, "rangeStart")?;
+    let end = address(&mut section, "rangeEnd")?;
+    let pool = Pool::new(subnet, gateway, start, end);
+    let pool = pool.map_err(|(key, problem)| section.problem(key, problem))?;
+    section.end()?;
+    Ok(pool)
+}
+
+fn address(section: &mut Section, key: &'static str) -> Result<Option<Ipv4Addr>> {
+    let Some(text) = section.string(key)? else { return Ok(None) };
+    match text.parse() {
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(section.problem(key, format!("is {text:?}, not an IPv4 address"))),
+    }
+}
+
+fn dns(section: Option<Section>) -> Result<Value> {
+    let mut dns = Map::new();
+    let Some(mut section) = section else { return Ok(Value::Object(dns)) };
+    for key in ["nameservers", "search", "options"] {
+        if let Some(texts) = section.strings(key)? {
+            dns.insert(key.to_owned(), json!(texts));
+        }
+    }
+    if let Some(domain) = section.string("domain")? {
+        dns.insert("domain".to_owned(), json!(domain));
+    }
+    section.end()?;
+    Ok(Value::Object(dns))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn parse(change: &Value) -> Result<Network> {
+        let Value::Object(mut config) = json!({
+            "cniVersion": "1.0.0", "name": "flatnet", "type": "flatnet", "ipam": {"subnet": "10.87.1.0/24"}
+        }) else {
+            unreachable!("an object literal")
+        };
+        config.extend(change.as_object().expect("an object").clone());
+        Network::parse(&config)
+    }
+
+    #[test]
+    fn the_shipped_file_is_the_default_network() {
+        let list: Value = serde_json::from_str(include_str!("../dist/flatnet.conflist")).expect("JSON");
+        let mut config = list["plugins"][0].as_object().expect("a plugin").clone();
+        config.insert("name".into(), list["name"].clone());
+        let network = Network::parse(&config).expect("a network");
+        assert_eq!(network, parse(&json!({"bridge": "flatnet-br0"})).expect("a network"));
+        assert_eq!(network.pool.gateway(), Ipv4Addr::new(10, 87, 1, 1));
+    }
+
+    #[rstest]
+    #[case::misspelt(json!({"brigde": "x"}), 7, "brigde is not a known key: did you mean bridge?")]
+    #[case::unlike_any(json!({"qqqqqqqq": 1}), 7, "known keys are")]
+    #[case::misspelt_inside(json!({"ipam": {"subnet": "10.87.1.0/24", "gatway": "10.87.1.1"}}), 7, "ipam.gatway")]
+    #[case::bridge_type(json!({"bridge": 1}), 7, "bridge is 1, not a string")]
+    #[case::bridge_long(json!({"bridge": "a234567890123456"}), 7, "16 bytes")]
+    #[case::mtu_small(json!({"mtu": 67}), 7, "mtu is 67")]
+    #[case::mtu_large(json!({"mtu": 65536}), 7, "mtu is 65536")]
+    #[case::mtu_negative(json!({"mtu": -1}), 7, "mtu is -1")]
+    #[case::mtu_fraction(json!({"mtu": 1.5}), 7, "mtu is 1.5")]
+    #[case::name_missing(json!({"name": null}), 7, "name")]
+    #[case::name_bad(json!({"name": "../x"}), 7, "../x")]
+    #[case::no_ipam(json!({"ipam": null}), 7, "ipam")]
+    #[case::no_subnet(json!({"ipam": {}}), 7, "ipam.subnet")]
+    #[case::subnet_v6(json!({"ipam": {"subnet": "fd00::/64"}}), 7, "ipam.subnet")]
+    #[case::subnet_no_prefix(json!({"ipam": {"subnet": "10.87.1.0"}}), 7, "prefix length")]
+    #[case::delegated(json!({"ipam": {"type": "host-local", "subnet": "10.87.1.0/24"}}), 2, "host-local")]
+    #[case::masquerade(json!({"ipMasq": true}), 2, "ipMasq")]
+    #[case::dns_type(json!({"dns": {"nameservers": "1.1.1.1"}}), 7, "dns.nameservers")]
+    fn refused(#[case] change: Value, #[case] code: u32, #[case] words: &str) {
+        let error = parse(&change).unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+
+    #[rstest]
+    #[case::masquerade_off(json!({"ipMasq": false}))]
+    #[case::runtime_keys(json!({"args": {}, "runtimeConfig": {}, "capabilities": {}, "cni.dev/attachments": []}))]
+    #[case::mtu_zero(json!({"mtu": 0}))]
+    fn accepted(#[case] change: Value) {
+        assert_eq!(parse(&change).expect("a network").mtu, None);
+    }
+}

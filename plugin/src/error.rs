@@ -1,0 +1,190 @@
+//! Everything that flatnet can fail with: what went wrong, the CNI code for it, and what to do next.
+//!
+//! Codes below 100 are the specification's (section 2, "Error"), 100 and up are flatnet's own.
+//! `Display` gives a lowercase fragment that fits after "failed to ..."; it becomes the `msg` of the CNI error object.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::request::Command;
+use crate::spec::{self, SpecVersion};
+
+/// A result whose error is flatnet's.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// One failure. Variants hold facts; the sentences are made in one place, below.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// 1: the configuration's version is one that flatnet does not speak.
+    Version { asked: String },
+    /// 1: the command does not exist in the configuration's version.
+    CommandVersion { command: Command, version: SpecVersion, since: SpecVersion },
+    /// 2: a known key with a value that flatnet does not support.
+    Unsupported { key: String, value: String, remedy: String },
+    /// 4: every environment variable that is missing or malformed, each with what is wrong with it.
+    Environment { problems: Vec<(&'static str, String)> },
+    /// 5: standard input could not be read.
+    Stdin { problem: String },
+    /// 6: standard input is not JSON.
+    Json { problem: String },
+    /// 7: the JSON says something that cannot be.
+    Config { key: String, problem: String },
+    /// 8: `CNI_NETNS` is the network namespace that flatnet itself runs in.
+    OwnNamespace { path: String },
+    /// 11: the work did not end in time, and was undone.
+    Deadline { deadline: Duration },
+    /// 100: the kernel refused an operation.
+    Kernel { doing: String, errno: Errno },
+    /// 101: no address of the pool is free.
+    PoolFull { first: Ipv4Addr, last: Ipv4Addr, bridge: String },
+    /// 102: the address that was asked for is held by another container.
+    AddressTaken { address: Ipv4Addr, holder: String },
+    /// 103: the container already has an interface of that name.
+    InterfaceExists { interface: String, netns: String },
+    /// 104: this attachment exists already, at another interface or in another namespace.
+    AttachmentExists { container: String, interface: String, link: String },
+    /// 105: the bridge's name belongs to something that flatnet must not change.
+    BridgeConflict { bridge: String, found: String, remedy: String },
+    /// 106: CHECK found something other than what ADD left.
+    Changed { what: String },
+    /// 107: a bug in flatnet.
+    Internal { message: String },
+    /// The code of `cause`: it happened, and then undoing it failed as well.
+    Undo { cause: Box<Error>, undo: Box<Error> },
+}
+
+impl Error {
+    /// The CNI error code: shape of `code` in the error object.
+    pub(crate) fn code(&self) -> u32 {
+        match self {
+            Self::Version { .. } | Self::CommandVersion { .. } => 1,
+            Self::Unsupported { .. } => 2,
+            Self::Environment { .. } => 4,
+            Self::Stdin { .. } => 5,
+            Self::Json { .. } => 6,
+            Self::Config { .. } => 7,
+            Self::OwnNamespace { .. } => 8,
+            Self::Deadline { .. } => 11,
+            Self::Kernel { .. } => 100,
+            Self::PoolFull { .. } => 101,
+            Self::AddressTaken { .. } => 102,
+            Self::InterfaceExists { .. } => 103,
+            Self::AttachmentExists { .. } => 104,
+            Self::BridgeConflict { .. } => 105,
+            Self::Changed { .. } => 106,
+            Self::Internal { .. } => 107,
+            Self::Undo { cause, .. } => cause.code(),
+        }
+    }
+
+    /// What the reader can do about it: the `details` of the CNI error object.
+    pub(crate) fn remedy(&self) -> String {
+        match self {
+            Self::Version { .. } => {
+                format!("set cniVersion to one of {}", spec::supported_list())
+            }
+            Self::CommandVersion { since, .. } => {
+                format!("set cniVersion to {since} or newer, or do not send this command")
+            }
+            Self::Unsupported { remedy, .. } | Self::BridgeConflict { remedy, .. } => remedy.clone(),
+            Self::Environment { .. } => {
+                "a CNI runtime such as Podman sets these variables; to run flatnet by hand, see `flatnet --help`".into()
+            }
+            Self::Stdin { .. } | Self::Json { .. } => {
+                "flatnet expects one plugin's network configuration, as JSON, on standard input".into()
+            }
+            Self::Config { .. } => "correct the network's .conflist, by default /etc/cni/net.d/flatnet.conflist".into(),
+            Self::OwnNamespace { .. } => "give the container a network namespace of its own".into(),
+            Self::Deadline { .. } => "nothing was left behind: try again later, and see `dmesg` if it repeats".into(),
+            Self::Kernel { errno, .. } => kernel_remedy(*errno).into(),
+            Self::PoolFull { bridge, .. } => {
+                format!(
+                    "remove containers that are no longer needed (`ip link show master {bridge}` lists the links that hold addresses), or configure a larger ipam.subnet"
+                )
+            }
+            Self::AddressTaken { .. } => "ask for another address, or remove that container first".into(),
+            Self::InterfaceExists { .. } => {
+                "give this network another interface name, or run DEL for the one that has it".into()
+            }
+            Self::AttachmentExists { container, .. } => {
+                format!("run DEL for container {container} before it is added again")
+            }
+            Self::Changed { .. } => "recreate the container, or run DEL and ADD again".into(),
+            Self::Internal { .. } => {
+                "this is a bug in flatnet: please report it with this message and the network configuration".into()
+            }
+            Self::Undo { cause, undo } => {
+                format!("{}; undoing it failed as well: {undo} ({})", cause.remedy(), undo.remedy())
+            }
+        }
+    }
+}
+
+/// Names the likely reason where an errno has one.
+fn kernel_remedy(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EPERM | Errno::EACCES => "flatnet needs CAP_NET_ADMIN and CAP_SYS_ADMIN: run it as root",
+        Errno::EOPNOTSUPP => {
+            "the kernel lacks this: flatnet needs Linux 5.5 or newer with the bridge and veth modules (`uname -r`; on WSL: `wsl --update`)"
+        }
+        Errno::ENOTCONN => "the kernel closed the netlink socket: try again, and see `dmesg` if it repeats",
+        _ => "see `dmesg` for what the kernel says about it",
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version { asked } => write!(f, "speak CNI version {asked:?}"),
+            Self::CommandVersion { command, version, since } => {
+                write!(f, "run {command} at CNI version {version}: it exists since {since}")
+            }
+            Self::Unsupported { key, value, .. } => write!(f, "honour {key} = {value}"),
+            Self::Environment { problems } => {
+                f.write_str("read the environment: ")?;
+                list(f, problems.iter().map(|(variable, problem)| format!("{variable} {problem}")))
+            }
+            Self::Stdin { problem } => write!(f, "read standard input: {problem}"),
+            Self::Json { problem } => write!(f, "parse standard input as JSON: {problem}"),
+            Self::Config { key, problem } => write!(f, "use the network configuration: {key} {problem}"),
+            Self::OwnNamespace { path } => {
+                write!(f, "attach CNI_NETNS {path}: it is the network namespace that flatnet runs in")
+            }
+            Self::Deadline { deadline } => write!(f, "finish within {} s", deadline.as_secs()),
+            Self::Kernel { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
+            Self::PoolFull { first, last, .. } => write!(f, "find a free address: all of {first} - {last} are in use"),
+            Self::AddressTaken { address, holder } => write!(f, "lease {address}: it is held by {holder}"),
+            Self::InterfaceExists { interface, netns } => {
+                write!(f, "create {interface}: {netns} already has an interface of that name")
+            }
+            Self::AttachmentExists { container, interface, link } => {
+                write!(f, "attach {interface} of container {container}: it is attached already, by host link {link}")
+            }
+            Self::BridgeConflict { bridge, found, .. } => write!(f, "use bridge {bridge}: {found}"),
+            Self::Changed { what } => write!(f, "find the attachment as ADD left it: {what}"),
+            Self::Internal { message } => write!(f, "keep a promise of its own: {message}"),
+            Self::Undo { cause, .. } => cause.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn list(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = String>) -> fmt::Result {
+    f.write_str(&items.collect::<Vec<_>>().join(", "))
+}
+
+/// Says what was being done when the kernel refused.
+pub(crate) trait Doing<T> {
+    /// `what` reads after "failed to ...".
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Doing<T> for Result<T, Errno> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|errno| Error::Kernel { doing: what(), errno })
+    }
+}

@@ -1,0 +1,4 @@
+//! Which address a container gets, and how the kernel holds it.
+
+pub(crate) mod lease;
+pub(crate) mod pool;

@@ -1,0 +1,234 @@
+//! Leases: names on the host end of a veth pair, so that the kernel itself keeps them.
+//!
+//! A link's alternative names are unique in its network namespace and go when the link goes. An address is leased while a
+//! link is called `flatnet-ip-<address>`, and never longer; there is no other record, so there is nothing to recover.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use nix::errno::Errno;
+
+use crate::error::{Doing, Error, Result};
+use crate::hash::{hex8, hex16};
+use crate::ipam::pool::Pool;
+use crate::netlink::{Link, Netlink};
+use crate::request::Target;
+
+const ADDRESS_PREFIX: &str = "flatnet-ip-";
+const ATTACHMENT_PREFIX: &str = "flatnet-att-";
+const LINK_PREFIX: &str = "fn-";
+/// ALTIFNAMSIZ (linux/if.h) without its closing NUL.
+const ALTERNATIVE_NAME_MAX_BYTES: usize = 127;
+/// What each part of a record may take of the 255 bytes that a link's alias has (IFALIASZ of linux/if.h).
+const RECORD_PART_MAX_BYTES: usize = 64;
+/// How many host names an attachment tries before it gives up; each is as likely to be free as 1 - links / 2^32.
+const HOST_NAMES: u32 = 8;
+
+/// One interface of one container in one network.
+#[derive(Debug)]
+pub(crate) struct Attachment<'a> {
+    pub(crate) network: &'a str,
+    pub(crate) target: &'a Target,
+}
+
+impl Attachment<'_> {
+    /// The alternative name that says "this attachment exists".
+    pub(crate) fn name(&self) -> String {
+        let name = format!("{ATTACHMENT_PREFIX}{}-{}", self.target.container, self.target.interface);
+        match name.len() {
+            0..=ALTERNATIVE_NAME_MAX_BYTES => name,
+            _ => format!("{ATTACHMENT_PREFIX}{}", hex16(&[&self.target.container, &self.target.interface])),
+        }
+    }
+
+    /// The host end's names in the order of trying: `fn-` and eight hex digits. Nothing is ever looked up by them but what
+    /// a crash left without the attachment's own name.
+    pub(crate) fn host_names(&self) -> impl Iterator<Item = String> + '_ {
+        (0..HOST_NAMES).map(|n| {
+            let salt = if n == 0 { String::new() } else { n.to_string() };
+            format!("{LINK_PREFIX}{}", hex8(&[&self.target.container, &self.target.interface, &salt]))
+        })
+    }
+
+    /// The link's alias: who this is, for people and for messages. Long parts are cut.
+    pub(crate) fn record(&self) -> String {
+        let mut record = format!(
+            "network={} container={} interface={}",
+            part(self.network),
+            part(&self.target.container),
+            self.target.interface
+        );
+        if let Some(name) = &self.target.args.name {
+            record.push_str(" name=");
+            record.push_str(&part(name));
+        }
+        record
+    }
+
+    /// Whether `link` is this attachment's in this network, and not the same container's in another.
+    pub(crate) fn is_of_network(&self, link: &Link) -> bool {
+        let prefix = format!("network={} ", part(self.network));
+        link.alias.as_ref().is_none_or(|alias| alias.starts_with(&prefix))
+    }
+}
+
+/// Cuts what would not fit; white space would look like the next part.
+fn part(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_whitespace() || c.is_control() { '_' } else { c }).collect();
+    if text.len() <= RECORD_PART_MAX_BYTES {
+        return text;
+    }
+    let hash = hex16(&[&text]);
+    let end = text.floor_char_boundary(RECORD_PART_MAX_BYTES - hash.len() - 1);
+    format!("{}~{hash}", &text[..end])
+}
+
+fn address_name(address: Ipv4Addr) -> String {
+    format!("{ADDRESS_PREFIX}{address}")
+}
+
+/// The address that an alternative name leases.
+pub(crate) fn address_in(name: &str) -> Option<Ipv4Addr> {
+    name.strip_prefix(ADDRESS_PREFIX)?.parse().ok()
+}
+
+/// Marks `link` as the attachment's. Errors: 104 where another link is.
+pub(crate) async fn claim_attachment(host: &Netlink, link: &Link, attachment: &Attachment<'_>) -> Result<()> {
+    let name = attachment.name();
+    match host.add_alternative_name(link.index, &name).await {
+        Err(Errno::EEXIST) => {
+            let other = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))?;
+            Err(Error::AttachmentExists {
+                container: attachment.target.container.clone(),
+                interface: attachment.target.interface.clone(),
+                link: other.map_or_else(|| "that was deleted just now".to_owned(), |link| link.name),
+            })
+        }
+        done => done.doing(|| format!("name link {} {name}", link.name)),
+    }
+}
+
+/// Leases an address to `link`: the one asked for, or the lowest free one of the pool. Errors: 101, 102.
+pub(crate) async fn claim_address(
+    host: &Netlink,
+    link: &Link,
+    pool: &Pool,
+    asked: Option<Ipv4Addr>,
+    bridge: (&str, u32),
+) -> Result<Ipv4Addr> {
+    if let Some(address) = asked {
+        if claim(host, link, address).await? {
+            return Ok(address);
+        }
+        return Err(Error::AddressTaken { address, holder: holder(host, address).await? });
+    }
+    // What the list misses, the claim itself finds out: only the claim decides.
+    let ports = host.ports(bridge.1).await.doing(|| format!("list the ports of {}", bridge.0))?;
+    let taken: BTreeSet<_> = ports.iter().flat_map(Link::leases).collect();
+    for address in pool.free(&taken) {
+        if claim(host, link, address).await? {
+            return Ok(address);
+        }
+    }
+    let (first, last) = pool.range();
+    Err(Error::PoolFull { first, last, bridge: bridge.0.to_owned() })
+}
+
+/// False where another link holds it.
+async fn claim(host: &Netlink, link: &Link, address: Ipv4Addr) -> Result<bool> {
+    let name = address_name(address);
+    match host.add_alternative_name(link.index, &name).await {
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(errno) => Err(errno).doing(|| format!("name link {} {name}", link.name)),
+    }
+}
+
+/// Who holds `address`, in words.
+async fn holder(host: &Netlink, address: Ipv4Addr) -> Result<String> {
+    let name = address_name(address);
+    let link = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))?;
+    Ok(match link {
+        Some(Link { name, alias: Some(alias), .. }) => format!("link {name} ({alias})"),
+        Some(Link { name, .. }) => format!("link {name}"),
+        None => "a link that was deleted just now".to_owned(),
+    })
+}
+
+/// The host end of an attachment, also of one whose ADD was cut short before it had its name.
+pub(crate) async fn find(host: &Netlink, attachment: &Attachment<'_>) -> Result<Option<Link>> {
+    let name = attachment.name();
+    if let Some(link) = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))? {
+        return Ok(attachment.is_of_network(&link).then_some(link));
+    }
+    for name in attachment.host_names() {
+        match host.link(&name).await.doing(|| format!("look up {name}"))? {
+            Some(link) if link.names.is_empty() && link.alias.is_none() && link.kind.as_deref() == Some("veth") => {
+                return Ok(Some(link));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::request::Args;
+
+    fn target(container: &str, name: Option<&str>) -> Target {
+        let args = Args { name: name.map(str::to_owned), ..Args::default() };
+        Target { container: container.into(), interface: "eth0".into(), netns: None, args }
+    }
+
+    #[rstest]
+    #[case::short("web", "flatnet-att-web-eth0")]
+    #[case::longest(&"a".repeat(110), &format!("flatnet-att-{}-eth0", "a".repeat(110)))]
+    fn attachment_names(#[case] container: &str, #[case] expected: &str) {
+        assert_eq!(Attachment { network: "flatnet", target: &target(container, None) }.name(), expected);
+    }
+
+    #[test]
+    fn a_long_attachment_name_is_hashed_and_still_its_own() {
+        let (one, other) = (target(&"a".repeat(111), None), target(&"a".repeat(112), None));
+        let name = |target| Attachment { network: "flatnet", target }.name();
+        assert_eq!(name(&one).len(), ATTACHMENT_PREFIX.len() + 16);
+        assert_ne!(name(&one), name(&other));
+    }
+
+    #[test]
+    fn host_names_fit_and_differ() {
+        let target = target("web", None);
+        let names: BTreeSet<_> = Attachment { network: "flatnet", target: &target }.host_names().collect();
+        assert_eq!(names.len(), HOST_NAMES as usize);
+        assert!(names.iter().all(|name| name.len() == 11 && name.starts_with("fn-")), "{names:?}");
+    }
+
+    #[rstest]
+    #[case::plain("flatnet", "web", None, "network=flatnet container=web interface=eth0")]
+    #[case::named("flatnet", "0123", Some("web"), "network=flatnet container=0123 interface=eth0 name=web")]
+    #[case::spaces("flatnet", "0123", Some("a b"), "network=flatnet container=0123 interface=eth0 name=a_b")]
+    fn records(#[case] network: &str, #[case] container: &str, #[case] name: Option<&str>, #[case] expected: &str) {
+        assert_eq!(Attachment { network, target: &target(container, name) }.record(), expected);
+    }
+
+    #[test]
+    fn the_longest_record_fits_an_alias() {
+        let long = "\u{e9}".repeat(300);
+        let mut target = target(&long, Some(&long));
+        target.interface = "a23456789012345".into();
+        assert!(Attachment { network: &long, target: &target }.record().len() <= 255);
+    }
+
+    #[rstest]
+    #[case::lease("flatnet-ip-10.87.1.2", Some(Ipv4Addr::new(10, 87, 1, 2)))]
+    #[case::attachment("flatnet-att-web-eth0", None)]
+    #[case::foreign("enp1s0", None)]
+    #[case::nonsense("flatnet-ip-10.87.1", None)]
+    fn addresses_in_names(#[case] name: &str, #[case] expected: Option<Ipv4Addr>) {
+        assert_eq!(address_in(name), expected);
+    }
+}

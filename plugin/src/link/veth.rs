@@ -1,0 +1,83 @@
+//! The pair that ties a container to the bridge: made in one message, gone in one.
+
+use std::cell::RefCell;
+
+use nix::errno::Errno;
+
+use crate::error::{Doing, Error, Result};
+use crate::ipam::lease::Attachment;
+use crate::netlink::{Link, Netlink, NewVeth};
+use crate::netns::Netns;
+
+/// Both ends, down.
+pub(crate) struct Pair {
+    /// In the host's namespace, a port of the bridge.
+    pub(crate) host: Link,
+    /// In the container's namespace.
+    pub(crate) container: Link,
+}
+
+/// The name of the host end that a running ADD may have made; what undoing goes by, whatever cut the ADD short.
+#[derive(Default)]
+pub(crate) struct Made(RefCell<Option<String>>);
+
+impl Made {
+    /// Deletes the pair, if there is one.
+    pub(crate) async fn undo(&self, host: &Netlink) -> Result<()> {
+        let Some(name) = self.0.borrow().clone() else { return Ok(()) };
+        let link = host.link(&name).await.doing(|| format!("look up {name}"))?;
+        match link {
+            Some(link) => host.delete_link(link.index).await.doing(|| format!("delete link {name}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Makes the attachment's pair on `bridge`. Errors: 103 where the container has an interface of that name.
+pub(crate) async fn create(
+    (host, container): (&Netlink, &Netlink),
+    netns: &Netns,
+    attachment: &Attachment<'_>,
+    bridge: &Link,
+    made: &Made,
+) -> Result<Pair> {
+    let interface = &attachment.target.interface;
+    refuse_existing(container, netns, interface).await?;
+    for name in attachment.host_names() {
+        let new = NewVeth { host: &name, container: interface, netns, bridge: bridge.index, mtu: bridge.mtu };
+        made.0.replace(Some(name.clone()));
+        match host.add_veth(&new).await {
+            Ok(()) => return read(host, container, &name, interface).await,
+            Err(Errno::EEXIST) => {
+                // Not ours. Either name may be the one that is taken: the container's is an error, the host's is not.
+                made.0.replace(None);
+                refuse_existing(container, netns, interface).await?;
+            }
+            Err(errno) => {
+                made.0.replace(None);
+                return Err(errno).doing(|| format!("create the veth pair {name} - {interface}"));
+            }
+        }
+    }
+    Err(Errno::EEXIST).doing(|| format!("find a free name for the host end of {interface}"))
+}
+
+async fn refuse_existing(container: &Netlink, netns: &Netns, interface: &str) -> Result<()> {
+    match container.link(interface).await.doing(|| format!("look up {interface} in the container"))? {
+        None => Ok(()),
+        Some(_) => {
+            Err(Error::InterfaceExists { interface: interface.to_owned(), netns: netns.path().display().to_string() })
+        }
+    }
+}
+
+async fn read(host: &Netlink, container: &Netlink, name: &str, interface: &str) -> Result<Pair> {
+    let find = async |netlink: &Netlink, name: &str| {
+        netlink
+            .link(name)
+            .await
+            .and_then(|link| link.ok_or(Errno::ENODEV))
+            .doing(|| format!("find {name} just created"))
+    };
+    Ok(Pair { host: find(host, name).await?, container: find(container, interface).await? })
+}

@@ -1,0 +1,71 @@
+//! Hardware addresses, and the one that belongs to an IPv4 address.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+/// An Ethernet (EUI-48) address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mac(pub(crate) [u8; 6]);
+
+impl Mac {
+    /// The address that flatnet gives the holder of `address`: a re-used address then never meets a stale ARP entry.
+    /// The first byte has the "locally administered" bit (IEEE 802, section 8.4) and not the group bit.
+    pub(crate) fn of(address: Ipv4Addr) -> Self {
+        let [a, b, c, d] = address.octets();
+        Self([0x0a, 0x57, a, b, c, d])
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairs = self.0.map(|byte| format!("{byte:02x}"));
+        f.write_str(&pairs.join(":"))
+    }
+}
+
+impl FromStr for Mac {
+    type Err = &'static str;
+
+    /// Reads six pairs of hex digits with colons or dashes between them; the error follows a name: "which ...".
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const PROBLEM: &str = "is not a MAC address such as 0a:57:0a:57:01:02";
+        let mut bytes = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for byte in &mut bytes {
+            let is_pair = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+            let part = parts.next().filter(is_pair).ok_or(PROBLEM)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| PROBLEM)?;
+        }
+        match parts.next() {
+            Some(_) => Err(PROBLEM),
+            None if bytes[0] & 1 == 1 => Err("is a multicast address, which no interface can have"),
+            None if bytes == [0; 6] => Err("is all zeros, which no interface can have"),
+            None => Ok(Self(bytes)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn follows_the_address() {
+        assert_eq!(Mac::of(Ipv4Addr::new(10, 87, 1, 2)).to_string(), "0a:57:0a:57:01:02");
+    }
+
+    #[rstest]
+    #[case::colons("0a:57:0a:57:01:02", true)]
+    #[case::dashes("0A-57-0A-57-01-02", true)]
+    #[case::short("0a:57:0a:57:01", false)]
+    #[case::long("0a:57:0a:57:01:02:03", false)]
+    #[case::sign("+a:57:0a:57:01:02", false)]
+    #[case::multicast("01:00:5e:00:00:01", false)]
+    #[case::zero("00:00:00:00:00:00", false)]
+    fn parses(#[case] text: &str, #[case] valid: bool) {
+        assert_eq!(text.parse::<Mac>().is_ok(), valid);
+    }
+}

@@ -1,0 +1,130 @@
+//! The kernel's route netlink: one socket per network namespace. No other module names rtnetlink.
+//!
+//! An exchange succeeds only on the kernel's own acknowledgement (or end of dump): a socket that dies midway is an error,
+//! `ENOTCONN`. Deadlines are the caller's: dropping the future abandons the exchange.
+
+mod l3;
+mod link;
+
+use std::io;
+use std::thread;
+
+use futures_util::StreamExt;
+use nix::errno::Errno;
+use rtnetlink::Handle;
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+
+pub(crate) use self::l3::Route;
+pub(crate) use self::link::{Link, NewVeth};
+use crate::netns::Netns;
+
+/// A netlink socket in one network namespace. Needs a tokio runtime, for as long as it is used.
+pub(crate) struct Netlink {
+    handle: Handle,
+}
+
+/// The answer to a dump.
+struct Dump {
+    messages: Vec<RouteNetlinkMessage>,
+    /// Something changed while the kernel was listing: an entry may be missing or stand twice (`NLM_F_DUMP_INTR`).
+    interrupted: bool,
+}
+
+impl Netlink {
+    /// Opens a socket in the namespace of the calling thread.
+    pub(crate) fn open() -> Result<Self, Errno> {
+        connect().map_err(|e| errno_of(&e))
+    }
+
+    /// Opens a socket in `netns`. A thread of its own goes there and ends: the caller never leaves home, so no future of
+    /// its runtime can be polled in the wrong namespace.
+    pub(crate) fn open_in(netns: &Netns) -> Result<Self, Errno> {
+        let runtime = tokio::runtime::Handle::current();
+        let visit = || {
+            let _entered = runtime.enter();
+            netns.enter()?;
+            connect().map_err(|e| errno_of(&e))
+        };
+        thread::scope(|scope| scope.spawn(visit).join()).unwrap_or(Err(Errno::EIO))
+    }
+
+    /// Sends a request that changes something.
+    async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Errno> {
+        let mut replies = self.send(message, NLM_F_ACK | flags)?;
+        match replies.next().await.map(|reply| reply.payload) {
+            Some(NetlinkPayload::Error(error)) => errno(error.raw_code()),
+            Some(_) => Err(Errno::EPROTO),
+            None => Err(Errno::ENOTCONN),
+        }
+    }
+
+    /// Asks for one object.
+    async fn get(&self, message: RouteNetlinkMessage) -> Result<RouteNetlinkMessage, Errno> {
+        let mut replies = self.send(message, 0)?;
+        match replies.next().await.map(|reply| reply.payload) {
+            Some(NetlinkPayload::InnerMessage(found)) => Ok(found),
+            Some(NetlinkPayload::Error(error)) => errno(error.raw_code()).and(Err(Errno::EPROTO)),
+            Some(_) => Err(Errno::EPROTO),
+            None => Err(Errno::ENOTCONN),
+        }
+    }
+
+    /// Asks for all objects that fit.
+    async fn dump(&self, message: RouteNetlinkMessage) -> Result<Dump, Errno> {
+        let mut replies = self.send(message, NLM_F_DUMP)?;
+        let mut dump = Dump { messages: Vec::new(), interrupted: false };
+        while let Some(reply) = replies.next().await {
+            dump.interrupted |= reply.header.flags & NLM_F_DUMP_INTR != 0;
+            match reply.payload {
+                NetlinkPayload::InnerMessage(found) => dump.messages.push(found),
+                NetlinkPayload::Done(done) => return errno(done.code).map(|()| dump),
+                NetlinkPayload::Error(error) => return errno(error.raw_code()).and(Err(Errno::EPROTO)),
+                _ => return Err(Errno::EPROTO),
+            }
+        }
+        Err(Errno::ENOTCONN)
+    }
+
+    /// Asks until an answer was not interrupted.
+    async fn dump_whole(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Errno> {
+        loop {
+            let dump = self.dump(message.clone()).await?;
+            if !dump.interrupted {
+                return Ok(dump.messages);
+            }
+        }
+    }
+
+    fn send(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<impl StreamExt<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin + use<>, Errno> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        // A clone is a reference to the same socket.
+        self.handle.clone().request(request).map_err(|_| Errno::ENOTCONN)
+    }
+}
+
+/// Strict checking makes the kernel filter dumps by what the request names, and refuse what it would ignore (Linux 4.20).
+fn connect() -> io::Result<Netlink> {
+    let (mut connection, handle, _unsolicited) = rtnetlink::new_connection_with_strict_check()?;
+    connection.set_forward_ack(true);
+    connection.set_forward_done(true);
+    tokio::spawn(connection);
+    Ok(Netlink { handle })
+}
+
+/// The kernel's codes are negative errnos, zero for success.
+fn errno(code: i32) -> Result<(), Errno> {
+    match code {
+        0 => Ok(()),
+        code => Err(Errno::from_raw(code.saturating_abs())),
+    }
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

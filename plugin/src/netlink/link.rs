@@ -1,0 +1,215 @@
+//! Links: bridges, veth pairs, and the names they carry.
+
+use std::net::Ipv4Addr;
+
+use nix::errno::Errno;
+use rtnetlink::packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
+};
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+use super::Netlink;
+use crate::mac::Mac;
+use crate::netns::Netns;
+
+/// `IFLA_ALT_IFNAME` of `linux/if_link.h` (Linux 5.5).
+const IFLA_ALT_IFNAME: u16 = 53;
+
+/// A link, as the kernel shows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Link {
+    /// Unique in its namespace, and for its lifetime.
+    pub(crate) index: u32,
+    /// 15 bytes at most.
+    pub(crate) name: String,
+    /// Alternative names: unique in the namespace among all names of all links, 127 bytes at most.
+    pub(crate) names: Vec<String>,
+    /// Free text, 255 bytes at most.
+    pub(crate) alias: Option<String>,
+    /// The hardware address, if it has one of Ethernet's size.
+    pub(crate) mac: Option<Mac>,
+    /// In bytes.
+    pub(crate) mtu: u32,
+    /// Whether it is set up (`IFF_UP`), which says nothing about a carrier.
+    pub(crate) up: bool,
+    /// Index of the bridge that it is a port of.
+    pub(crate) bridge: Option<u32>,
+    /// Whether its bridge passes frames to and from it.
+    pub(crate) forwarding: bool,
+    /// `bridge`, `veth`, ...; physical devices have none.
+    pub(crate) kind: Option<String>,
+}
+
+/// A veth pair to be made in one message.
+pub(crate) struct NewVeth<'a> {
+    /// The host end's name.
+    pub(crate) host: &'a str,
+    /// The container end's name, inside `netns` from its first moment.
+    pub(crate) container: &'a str,
+    pub(crate) netns: &'a Netns,
+    /// Index of the bridge that the host end is a port of.
+    pub(crate) bridge: u32,
+    /// Of both ends, in bytes.
+    pub(crate) mtu: u32,
+}
+
+impl Netlink {
+    /// The link with this name; `ENODEV` becomes nothing.
+    pub(crate) async fn link(&self, name: &str) -> Result<Option<Link>, Errno> {
+        self.find(LinkMessageBuilder::<LinkUnspec>::new().name(name).build()).await
+    }
+
+    /// The link with this alternative name.
+    pub(crate) async fn link_by_alternative_name(&self, name: &str) -> Result<Option<Link>, Errno> {
+        let mut bytes = name.as_bytes().to_vec();
+        bytes.push(0);
+        let attribute = LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, bytes));
+        self.find(LinkMessageBuilder::<LinkUnspec>::new().append_extra_attribute(attribute).build()).await
+    }
+
+    /// The link with this index.
+    pub(crate) async fn link_by_index(&self, index: u32) -> Result<Option<Link>, Errno> {
+        self.find(LinkMessageBuilder::<LinkUnspec>::new().index(index).build()).await
+    }
+
+    /// The ports of a bridge. While others come and go, one may be missing or stand twice.
+    pub(crate) async fn ports(&self, bridge: u32) -> Result<Vec<Link>, Errno> {
+        let mut message = LinkMessageBuilder::<LinkUnspec>::new().controller(bridge).build();
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let dump = self.dump(RouteNetlinkMessage::GetLink(message)).await?;
+        Ok(dump.messages.into_iter().filter_map(read).filter(|link| link.bridge == Some(bridge)).collect())
+    }
+
+    /// Makes a bridge, down. Its MAC, once given, no longer follows its ports'. Errors: `EEXIST`.
+    pub(crate) async fn add_bridge(&self, name: &str, mac: Mac, mtu: u32) -> Result<(), Errno> {
+        self.add(LinkMessageBuilder::<LinkBridge>::new(name).address(mac.0.to_vec()).mtu(mtu).build()).await
+    }
+
+    /// Makes a veth pair, both ends down. Errors: `EEXIST` for either name.
+    pub(crate) async fn add_veth(&self, new: &NewVeth<'_>) -> Result<(), Errno> {
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(new.container)
+            .mtu(new.mtu)
+            .setns_by_fd(new.netns.raw_fd())
+            .build();
+        let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(new.host)
+            .mtu(new.mtu)
+            .controller(new.bridge)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
+        self.add(pair.build()).await
+    }
+
+    /// Gives the link a further name. Errors: `EEXIST` where any link of the namespace has it.
+    pub(crate) async fn add_alternative_name(&self, index: u32, name: &str) -> Result<(), Errno> {
+        let names = LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]);
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).append_extra_attribute(names).build();
+        self.change(RouteNetlinkMessage::NewLinkProp(message), NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND).await
+    }
+
+    /// Keeps the kernel from giving the link an IPv6 address by itself; say it before the link is set up. Each address
+    /// costs multicast that a bridge floods to all its ports. A kernel without IPv6 has nothing to keep it from.
+    pub(crate) async fn no_ipv6_by_itself(&self, index: u32) -> Result<(), Errno> {
+        let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let message = LinkMessageBuilder::<LinkUnspec>::new()
+            .index(index)
+            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]));
+        match self.set(message).await {
+            Err(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Sets the link up.
+    pub(crate) async fn set_up(&self, index: u32) -> Result<(), Errno> {
+        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).up()).await
+    }
+
+    /// Sets the link up with an alias.
+    pub(crate) async fn set_up_as(&self, index: u32, alias: &str) -> Result<(), Errno> {
+        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).alias(alias).up()).await
+    }
+
+    /// Sets the link up with a MAC.
+    pub(crate) async fn set_up_with_mac(&self, index: u32, mac: Mac) -> Result<(), Errno> {
+        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).address(mac.0.to_vec()).up()).await
+    }
+
+    /// Sets the link's MTU, in bytes.
+    pub(crate) async fn set_mtu(&self, index: u32, mtu: u32) -> Result<(), Errno> {
+        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).mtu(mtu)).await
+    }
+
+    /// Deletes the link, and so its peer, its addresses, its routes and its names. One that is gone is no error.
+    pub(crate) async fn delete_link(&self, index: u32) -> Result<(), Errno> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
+        match self.change(RouteNetlinkMessage::DelLink(message), 0).await {
+            Err(Errno::ENODEV) => Ok(()),
+            done => done,
+        }
+    }
+
+    async fn find(&self, message: LinkMessage) -> Result<Option<Link>, Errno> {
+        match self.get(RouteNetlinkMessage::GetLink(message)).await {
+            Ok(found) => Ok(read(found)),
+            Err(Errno::ENODEV) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    async fn add(&self, message: LinkMessage) -> Result<(), Errno> {
+        self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await
+    }
+
+    async fn set(&self, message: LinkMessageBuilder<LinkUnspec>) -> Result<(), Errno> {
+        self.change(RouteNetlinkMessage::SetLink(message.build()), 0).await
+    }
+}
+
+fn read(message: RouteNetlinkMessage) -> Option<Link> {
+    let RouteNetlinkMessage::NewLink(message) = message else { return None };
+    let mut link =
+        Link { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Link::default() };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::PropList(names) => link.names = names.into_iter().filter_map(alternative_name).collect(),
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Controller(index) => link.bridge = Some(index),
+            LinkAttribute::LinkInfo(infos) => read_infos(infos, &mut link),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn read_infos(infos: Vec<LinkInfo>, link: &mut Link) {
+    for info in infos {
+        match info {
+            LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+            LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
+                link.forwarding = port.contains(&InfoBridgePort::State(BridgePortState::Forwarding));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn alternative_name(property: Prop) -> Option<String> {
+    match property {
+        Prop::AltIfName(name) => Some(name),
+        _ => None,
+    }
+}
+
+impl Link {
+    /// The addresses that its names lease.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        self.names.iter().filter_map(|name| crate::ipam::lease::address_in(name))
+    }
+}

@@ -1,0 +1,91 @@
+//! A container's network namespace, by its path.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{FsType, statfs};
+
+use crate::error::{Error, Result};
+
+/// `NSFS_MAGIC` of linux/magic.h: the file system that namespaces live in.
+const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
+/// The namespace of the calling thread, which is the main one.
+const OWN: &str = "/proc/self/ns/net";
+
+/// An open network namespace: it lives at least as long as this.
+#[derive(Debug)]
+pub(crate) struct Netns {
+    file: File,
+    path: PathBuf,
+}
+
+impl Netns {
+    /// Opens `CNI_NETNS`. Errors: 4 where it is no network namespace, 8 where it is the caller's own.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let problem = |problem: String| Error::Environment {
+            problems: vec![("CNI_NETNS", format!("is {}, which {problem}", path.display()))],
+        };
+        // Looking at the file system first, by path, opens nothing: a FIFO would block, and a device might act.
+        match statfs(path) {
+            Err(errno) => return Err(problem(format!("cannot be opened: {}", errno.desc()))),
+            Ok(found) if found.filesystem_type() != NSFS_MAGIC => {
+                return Err(problem("is not a network namespace".into()));
+            }
+            Ok(_) => {}
+        }
+        let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = opened.map_err(|e| problem(format!("cannot be opened: {e}")))?;
+        if namespace_kind(&file) != Ok(libc::CLONE_NEWNET) {
+            return Err(problem("is a namespace of another kind than network".into()));
+        }
+        let netns = Self { file, path: path.to_owned() };
+        match netns.is_own() {
+            Ok(false) => Ok(netns),
+            Ok(true) => Err(Error::OwnNamespace { path: path.display().to_string() }),
+            Err(e) => Err(problem(format!("cannot be compared with {OWN}: {e}"))),
+        }
+    }
+
+    /// As `CNI_NETNS` gave it.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Moves the calling thread, which should be a short-lived one, into the namespace.
+    pub(crate) fn enter(&self) -> Result<(), Errno> {
+        setns(self.as_fd(), CloneFlags::CLONE_NEWNET)
+    }
+
+    /// For netlink's `IFLA_NET_NS_FD`; valid as long as `self` is.
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Two files are one namespace when device and inode agree (namespaces(7)).
+    fn is_own(&self) -> io::Result<bool> {
+        let (own, this) = (fs::metadata(OWN)?, self.file.metadata()?);
+        Ok((own.dev(), own.ino()) == (this.dev(), this.ino()))
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+mod ioctl {
+    // NS_GET_NSTYPE of linux/nsfs.h (Linux 4.11): the CLONE_NEW* flag of an open namespace.
+    nix::ioctl_none!(ns_get_nstype, 0xb7, 0x3);
+}
+
+fn namespace_kind(file: &File) -> Result<libc::c_int, Errno> {
+    // SAFETY: the descriptor is open for the whole call, and this request takes no argument that could be misread.
+    unsafe { ioctl::ns_get_nstype(file.as_raw_fd()) }
+}

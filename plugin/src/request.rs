@@ -1,0 +1,372 @@
+//! What a CNI runtime asks: the environment and standard input, checked and typed.
+//!
+//! Nothing here has a side effect beyond reading standard input, so every refusal leaves the machine as it was.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::mac::Mac;
+use crate::spec::{self, SpecVersion};
+
+/// A configuration is a few hundred bytes; anything near this is not one.
+const STDIN_LIMIT_BYTES: u64 = 1 << 20;
+/// An interface name has 15 bytes at most: IFNAMSIZ counts the closing NUL.
+const INTERFACE_NAME_MAX_BYTES: usize = 15;
+
+/// `CNI_COMMAND`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Add,
+    Del,
+    Check,
+    Gc,
+    Status,
+    Version,
+}
+
+impl Command {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ADD" => Some(Self::Add),
+            "DEL" => Some(Self::Del),
+            "CHECK" => Some(Self::Check),
+            "GC" => Some(Self::Gc),
+            "STATUS" => Some(Self::Status),
+            "VERSION" => Some(Self::Version),
+            _ => None,
+        }
+    }
+
+    /// The version that brought the command.
+    fn since(self) -> SpecVersion {
+        match self {
+            Self::Add | Self::Del | Self::Version => SpecVersion::V0_1_0,
+            Self::Check => SpecVersion::V0_4_0,
+            Self::Gc | Self::Status => SpecVersion::V1_1_0,
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Add => "ADD",
+            Self::Del => "DEL",
+            Self::Check => "CHECK",
+            Self::Gc => "GC",
+            Self::Status => "STATUS",
+            Self::Version => "VERSION",
+        })
+    }
+}
+
+/// `CNI_ARGS`, the keys that flatnet knows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Args {
+    /// `IP`: the address that was asked for.
+    pub(crate) ip: Option<Ipv4Addr>,
+    /// `MAC`: the hardware address that was asked for.
+    pub(crate) mac: Option<Mac>,
+    /// `K8S_POD_NAME`: Podman puts the container's name here.
+    pub(crate) name: Option<String>,
+}
+
+/// One attachment, as the environment names it. A command that does not need a field leaves it empty.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// `CNI_CONTAINERID`, never empty.
+    pub(crate) container: String,
+    /// `CNI_IFNAME`, a valid interface name.
+    pub(crate) interface: String,
+    /// `CNI_NETNS`: DEL may come without it.
+    pub(crate) netns: Option<PathBuf>,
+    /// `CNI_ARGS`.
+    pub(crate) args: Args,
+}
+
+/// The variables whose names start with `CNI_`.
+pub(crate) struct Environment(HashMap<&'static str, String>);
+
+impl Environment {
+    /// Takes what is set, and set to UTF-8, from the process's environment.
+    pub(crate) fn read() -> Self {
+        const KNOWN: [&str; 5] = ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS"];
+        let value = |key: &str| std::env::var_os(key).map(|value| value.to_string_lossy().into_owned());
+        Self(KNOWN.into_iter().filter_map(|key| Some((key, value(key)?))).collect())
+    }
+
+    /// Errors: 4 where it is not a CNI command.
+    pub(crate) fn command(&self) -> Result<Command> {
+        let text = self.get("CNI_COMMAND").unwrap_or_default();
+        Command::parse(text).ok_or_else(|| {
+            let problem = format!("is {text:?}, not one of ADD, DEL, CHECK, GC, STATUS, VERSION");
+            Error::Environment { problems: vec![("CNI_COMMAND", problem)] }
+        })
+    }
+
+    /// The attachment that `command` is about. Errors: 4 naming everything that is missing or malformed.
+    pub(crate) fn target(&self, command: Command) -> Result<Target> {
+        let mut problems = Vec::new();
+        let container = self.required("CNI_CONTAINERID", container_problem, &mut problems);
+        let interface = self.required("CNI_IFNAME", interface_name_problem, &mut problems);
+        let netns = match command {
+            Command::Add | Command::Check => Some(self.required("CNI_NETNS", netns_problem, &mut problems)),
+            _ => self.get("CNI_NETNS").map(str::to_owned),
+        };
+        let args = Args::parse(self.get("CNI_ARGS").unwrap_or_default()).unwrap_or_else(|problem| {
+            problems.push(("CNI_ARGS", problem));
+            Args::default()
+        });
+        if problems.is_empty() {
+            Ok(Target { container, interface, netns: netns.map(PathBuf::from), args })
+        } else {
+            Err(Error::Environment { problems })
+        }
+    }
+
+    /// An empty variable counts as one that is not set, as in the reference.
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn required(
+        &self,
+        key: &'static str,
+        problem_of: fn(&str) -> Option<String>,
+        problems: &mut Vec<(&'static str, String)>,
+    ) -> String {
+        let value = self.get(key).unwrap_or_default();
+        let problem = if value.is_empty() { Some("is not set".to_owned()) } else { problem_of(value) };
+        problems.extend(problem.map(|problem| (key, problem)));
+        value.to_owned()
+    }
+}
+
+impl Args {
+    /// Reads `K=V;K=V`. The error says what is wrong, to follow the variable's name.
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut args = Self::default();
+        let mut unknown = Vec::new();
+        let mut ignore_unknown = false;
+        for pair in text.split(';').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').ok_or_else(|| format!("has {pair:?}, which is not KEY=VALUE"))?;
+            match key {
+                "IgnoreUnknown" => ignore_unknown = matches!(value, "1" | "true"),
+                "IP" => args.ip = Some(parse_ip(value)?),
+                "MAC" => {
+                    args.mac = Some(value.parse().map_err(|problem| format!("has MAC={value}, which {problem}"))?);
+                }
+                "K8S_POD_NAME" => args.name = Some(value.to_owned()),
+                _ => unknown.push(key),
+            }
+        }
+        if unknown.is_empty() || ignore_unknown {
+            return Ok(args);
+        }
+        Err(format!("has {}, which flatnet does not know, without IgnoreUnknown=1", unknown.join(", ")))
+    }
+}
+
+/// Reads an IPv4 address, with or without a prefix length.
+fn parse_ip(text: &str) -> Result<Ipv4Addr, String> {
+    let address = text.split_once('/').map_or(text, |(address, _)| address);
+    address.parse().map_err(|_| format!("has IP={text}, which is not an IPv4 address"))
+}
+
+/// The pattern of container ids and network names (section "Parameters"): `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`.
+pub(crate) fn is_identifier(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
+
+fn container_problem(text: &str) -> Option<String> {
+    let problem = || format!("is {text:?}, but must start with a letter or digit and hold only letters, digits, _ . -");
+    (!is_identifier(text)).then(problem)
+}
+
+/// Why the kernel would refuse `text` as an interface name, to follow a name: "is ...", "has ...".
+pub(crate) fn interface_name_problem(text: &str) -> Option<String> {
+    let problem = if text.len() > INTERFACE_NAME_MAX_BYTES {
+        format!("has {} bytes, but an interface name has {INTERFACE_NAME_MAX_BYTES} at most", text.len())
+    } else if text == "." || text == ".." {
+        format!("is {text:?}, which the kernel refuses as an interface name")
+    } else if text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
+        "holds a slash, a colon or white space, which the kernel refuses in an interface name".to_owned()
+    } else {
+        return None;
+    };
+    Some(problem)
+}
+
+fn netns_problem(text: &str) -> Option<String> {
+    text.contains('\0').then(|| "holds a NUL byte".to_owned())
+}
+
+/// The configuration as it came, with its version read.
+#[derive(Debug)]
+pub(crate) struct Input {
+    /// `cniVersion`, one that flatnet speaks.
+    pub(crate) version: SpecVersion,
+    /// The whole object.
+    pub(crate) config: Map<String, Value>,
+}
+
+impl Input {
+    /// Parses standard input's text. Errors: 6 for bad JSON, 7 for JSON that is not an object.
+    pub(crate) fn object(text: &str) -> Result<Map<String, Value>> {
+        if text.trim().is_empty() {
+            return Err(Error::Json { problem: "it is empty".into() });
+        }
+        match serde_json::from_str(text).map_err(|e| Error::Json { problem: e.to_string() })? {
+            Value::Object(config) => Ok(config),
+            other => Err(Error::Config { key: "the whole".into(), problem: format!("is {other}, not an object") }),
+        }
+    }
+
+    /// Errors: 1 where flatnet or the version does not have the command.
+    pub(crate) fn negotiate(config: Map<String, Value>, command: Command) -> Result<Self> {
+        let version = version_of(&config)?;
+        if version < command.since() {
+            return Err(Error::CommandVersion { command, version, since: command.since() });
+        }
+        if !version.is_supported() {
+            return Err(Error::Version { asked: version.to_string() });
+        }
+        Ok(Self { version, config })
+    }
+}
+
+/// The version that a configuration names, whether or not flatnet speaks it.
+pub(crate) fn version_of(config: &Map<String, Value>) -> Result<SpecVersion> {
+    let text = match config.get("cniVersion") {
+        None => "",
+        Some(Value::String(text)) => text,
+        Some(other) => {
+            return Err(Error::Config { key: "cniVersion".into(), problem: format!("is {other}, not a string") });
+        }
+    };
+    SpecVersion::parse(text).ok_or_else(|| Error::Version { asked: text.to_owned() })
+}
+
+/// The version that an error object should carry: the configuration's own if it can be told.
+pub(crate) fn version_to_answer(config: &Map<String, Value>) -> SpecVersion {
+    version_of(config).ok().filter(|version| version.is_supported()).unwrap_or(spec::NEWEST)
+}
+
+/// Reads standard input to its end, or until `deadline` has passed. Errors: 5.
+pub(crate) fn read_stdin(deadline: Duration) -> Result<String> {
+    let failed = |problem: String| Error::Stdin { problem };
+    let until = Instant::now() + deadline;
+    let stdin = io::stdin();
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        let ready = match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Err(Errno::EINTR) => continue,
+            ready => ready.map_err(|errno| failed(errno.desc().to_owned()))?,
+        };
+        if ready == 0 {
+            return Err(failed(format!("it did not end within {} s", deadline.as_secs())));
+        }
+        match nix::unistd::read(&stdin, &mut chunk) {
+            Ok(0) => break,
+            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(errno) => return Err(failed(errno.desc().to_owned())),
+        }
+        if bytes.len() as u64 > STDIN_LIMIT_BYTES {
+            return Err(failed(format!("it is larger than {STDIN_LIMIT_BYTES} bytes")));
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| Error::Json { problem: "it is not UTF-8".into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::letter("a", true)]
+    #[case::digit("0abc", true)]
+    #[case::all_kinds("a_b.c-D9", true)]
+    #[case::empty("", false)]
+    #[case::leading_dash("-a", false)]
+    #[case::leading_dot(".a", false)]
+    #[case::slash("a/b", false)]
+    #[case::space("a b", false)]
+    #[case::not_ascii("\u{e9}", false)]
+    fn identifiers(#[case] text: &str, #[case] valid: bool) {
+        assert_eq!(is_identifier(text), valid);
+    }
+
+    #[rstest]
+    #[case::usual("eth0", true)]
+    #[case::longest("a23456789012345", true)]
+    #[case::too_long("a234567890123456", false)]
+    #[case::dot(".", false)]
+    #[case::dots("..", false)]
+    #[case::slash("a/b", false)]
+    #[case::colon("eth0:1", false)]
+    #[case::space("eth 0", false)]
+    #[case::tab("eth\t0", false)]
+    fn interface_names(#[case] text: &str, #[case] valid: bool) {
+        assert_eq!(interface_name_problem(text).is_none(), valid);
+    }
+
+    #[rstest]
+    #[case::empty("", Ok(Args::default()))]
+    #[case::podman(
+        "IgnoreUnknown=1;K8S_POD_NAME=web",
+        Ok(Args { name: Some("web".into()), ..Args::default() })
+    )]
+    #[case::address("IP=10.87.1.9", Ok(Args { ip: Some(Ipv4Addr::new(10, 87, 1, 9)), ..Args::default() }))]
+    #[case::address_with_prefix("IP=10.87.1.9/24", Ok(Args { ip: Some(Ipv4Addr::new(10, 87, 1, 9)), ..Args::default() }))]
+    #[case::unknown_ignored("FOO=1;IgnoreUnknown=true", Ok(Args::default()))]
+    #[case::unknown("FOO=1", Err("FOO"))]
+    #[case::unknown_not_ignored("FOO=1;IgnoreUnknown=0", Err("FOO"))]
+    #[case::no_value("IP", Err("KEY=VALUE"))]
+    #[case::bad_address("IP=10.87.1", Err("IP=10.87.1"))]
+    #[case::bad_mac("MAC=zz", Err("MAC=zz"))]
+    fn args(#[case] text: &str, #[case] expected: Result<Args, &str>) {
+        match (Args::parse(text), expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+            (Err(problem), Err(words)) => assert!(problem.contains(words), "{problem}"),
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+
+    #[rstest]
+    #[case::add_1_0(r#"{"cniVersion": "1.0.0"}"#, Command::Add, None)]
+    #[case::unknown_version(r#"{"cniVersion": "9.9.9"}"#, Command::Add, Some(1))]
+    #[case::no_version("{}", Command::Add, Some(1))]
+    #[case::version_not_a_string(r#"{"cniVersion": 1}"#, Command::Add, Some(7))]
+    #[case::gc_before_1_1(r#"{"cniVersion": "1.0.0"}"#, Command::Gc, Some(1))]
+    #[case::check_before_0_4(r#"{"cniVersion": "0.3.1"}"#, Command::Check, Some(1))]
+    fn versions(#[case] config: &str, #[case] command: Command, #[case] code: Option<u32>) {
+        let outcome = Input::object(config).and_then(|config| Input::negotiate(config, command));
+        assert_eq!(outcome.err().map(|e| e.code()), code);
+    }
+
+    #[rstest]
+    #[case::empty("", 6)]
+    #[case::white_space(" \n", 6)]
+    #[case::broken("{", 6)]
+    #[case::array("[]", 7)]
+    fn not_objects(#[case] text: &str, #[case] code: u32) {
+        assert_eq!(Input::object(text).unwrap_err().code(), code);
+    }
+}

@@ -1,0 +1,70 @@
+//! The versions of the CNI specification, and which of them flatnet speaks.
+
+use std::fmt;
+
+/// A published version of the CNI specification; ordered by age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum SpecVersion {
+    V0_1_0,
+    V0_2_0,
+    V0_3_0,
+    V0_3_1,
+    V0_4_0,
+    V1_0_0,
+    V1_1_0,
+}
+
+/// What VERSION reports, and what every other command accepts.
+pub(crate) const SUPPORTED: &[SpecVersion] = &[SpecVersion::V1_0_0];
+
+/// The version in which flatnet reports an error that came before the configuration's own version was known.
+pub(crate) const NEWEST: SpecVersion = SUPPORTED[SUPPORTED.len() - 1];
+
+const ALL: [SpecVersion; 7] = [
+    SpecVersion::V0_1_0,
+    SpecVersion::V0_2_0,
+    SpecVersion::V0_3_0,
+    SpecVersion::V0_3_1,
+    SpecVersion::V0_4_0,
+    SpecVersion::V1_0_0,
+    SpecVersion::V1_1_0,
+];
+
+impl SpecVersion {
+    /// The version called `text`, whether or not flatnet speaks it. No version at all means 0.1.0 (as libcni reads it).
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" => Some(Self::V0_1_0),
+            _ => ALL.into_iter().find(|version| version.as_str() == text),
+        }
+    }
+
+    /// As it stands in `cniVersion`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::V0_1_0 => "0.1.0",
+            Self::V0_2_0 => "0.2.0",
+            Self::V0_3_0 => "0.3.0",
+            Self::V0_3_1 => "0.3.1",
+            Self::V0_4_0 => "0.4.0",
+            Self::V1_0_0 => "1.0.0",
+            Self::V1_1_0 => "1.1.0",
+        }
+    }
+
+    /// Whether flatnet speaks it.
+    pub(crate) fn is_supported(self) -> bool {
+        SUPPORTED.contains(&self)
+    }
+}
+
+impl fmt::Display for SpecVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The supported versions as a person reads them: `1.0.0, 1.1.0`.
+pub(crate) fn supported_list() -> String {
+    SUPPORTED.iter().map(|version| version.as_str()).collect::<Vec<_>>().join(", ")
+}
