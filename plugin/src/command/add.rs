@@ -20,8 +20,10 @@ use crate::reply::{self, Reply, Success};
 use crate::request::{Input, Target};
 use crate::sysctl;
 
-/// The kernel opens a bridge port from a work queue, a few microseconds after its carrier; we look this often.
-const PORT_INTERVAL: Duration = Duration::from_micros(200);
+/// The kernel opens a bridge port from a work queue, some microseconds after its carrier: the first look finds it open, as a rule.
+const PORT_INTERVAL: Duration = Duration::from_millis(1);
+/// The loopback link is the first of every network namespace (`LOOPBACK_IFINDEX`, net/flow.h of Linux).
+const LOOPBACK_INDEX: u32 = 1;
 
 /// What an ADD builds with.
 struct Site<'a> {
@@ -90,7 +92,7 @@ impl Site<'_> {
         let (container, name) = (&self.container, &link.name);
         let pool = &self.network.pool;
         let (own, gateway) = (pool.with_prefix(address), pool.gateway());
-        self.raise_loopback().await?;
+        container.set_up(LOOPBACK_INDEX).await.doing(|| "set lo up in the container".into())?;
         container.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
         container.set_up_with_mac(link.index, mac).await.doing(|| format!("set {name} up with MAC {mac}"))?;
         container.add_address(link.index, own).await.doing(|| format!("give {name} the address {own}"))?;
@@ -99,14 +101,6 @@ impl Site<'_> {
             // A container on two networks keeps the default route of the first.
             Err(Errno::EEXIST) => Ok(Vec::new()),
             Err(errno) => Err(errno).doing(|| format!("route {name} by {gateway}")),
-        }
-    }
-
-    async fn raise_loopback(&self) -> Result<()> {
-        let loopback = self.container.link("lo").await.doing(|| "look up lo in the container".into())?;
-        match loopback.filter(|link| !link.up) {
-            Some(link) => self.container.set_up(link.index).await.doing(|| "set lo up in the container".into()),
-            None => Ok(()),
         }
     }
 

@@ -19,11 +19,17 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
         Some(bridge) => bridge,
         None => create(host, network).await?,
     };
+    give_gateway(host, network, &bridge).await?;
+    let mac = Mac::of(network.pool.gateway());
+    if bridge.mac != Some(mac) {
+        // Made by hand: its MAC would change with its ports, and the containers' ARP caches go stale.
+        host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
+        bridge.mac = Some(mac);
+    }
     if let Some(mtu) = network.mtu.filter(|mtu| *mtu != bridge.mtu) {
         host.set_mtu(bridge.index, mtu).await.doing(|| format!("set the MTU of {name} to {mtu}"))?;
         bridge.mtu = mtu;
     }
-    give_gateway(host, network, &bridge).await?;
     if !bridge.up {
         host.set_up(bridge.index).await.doing(|| format!("set {name} up"))?;
     }

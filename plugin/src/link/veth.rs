@@ -42,7 +42,6 @@ pub(crate) async fn create(
     made: &Made,
 ) -> Result<Pair> {
     let interface = &attachment.target.interface;
-    refuse_existing(container, netns, interface).await?;
     for name in attachment.host_names() {
         let new = NewVeth { host: &name, container: interface, netns, bridge: bridge.index, mtu: bridge.mtu };
         made.0.replace(Some(name.clone()));

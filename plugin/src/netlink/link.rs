@@ -138,6 +138,11 @@ impl Netlink {
         self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).address(mac.0.to_vec()).up()).await
     }
 
+    /// Sets the link's MAC. A bridge's, once set, no longer follows its ports'.
+    pub(crate) async fn set_mac(&self, index: u32, mac: Mac) -> Result<(), Errno> {
+        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).address(mac.0.to_vec())).await
+    }
+
     /// Sets the link's MTU, in bytes.
     pub(crate) async fn set_mtu(&self, index: u32, mtu: u32) -> Result<(), Errno> {
         self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).mtu(mtu)).await
