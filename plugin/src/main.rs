@@ -53,7 +53,7 @@ fn carry_out() -> Result<Reply, Value> {
     let mut config = Map::new();
     let outcome = environment.command().and_then(|command| {
         let text = request::read_stdin(command::DEADLINE)?;
-        config = Input::object(&text)?;
+        config = Input::read(command, &text)?;
         command::run(command, &environment, config.clone())
     });
     outcome.map_err(|error| reply::error(request::version_to_answer(&config), &error))

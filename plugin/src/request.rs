@@ -222,8 +222,15 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Parses standard input's text. Errors: 6 for bad JSON, 7 for JSON that is not an object.
-    pub(crate) fn object(text: &str) -> Result<Map<String, Value>> {
+    /// Parses standard input's text, which VERSION does not need. Errors: 6 for bad JSON, 7 for JSON that is not an object.
+    pub(crate) fn read(command: Command, text: &str) -> Result<Map<String, Value>> {
+        if command == Command::Version && text.trim().is_empty() {
+            return Ok(Map::new());
+        }
+        Self::object(text)
+    }
+
+    fn object(text: &str) -> Result<Map<String, Value>> {
         if text.trim().is_empty() {
             return Err(Error::Json { problem: "it is empty".into() });
         }

@@ -1,0 +1,50 @@
+//! What the binary says to a person, and to a runtime that asks nonsense. Nothing here needs a network.
+
+use assert_cmd::Command;
+use rstest::rstest;
+
+fn flatnet() -> Command {
+    let mut command = Command::cargo_bin("flatnet").expect("the binary of this package");
+    command.env_clear();
+    command
+}
+
+#[rstest]
+#[case::no_arguments(&[])]
+#[case::long(&["--help"])]
+#[case::short(&["-h"])]
+#[case::word(&["help"])]
+fn help_says_what_it_is(#[case] arguments: &[&str]) {
+    let output = flatnet().args(arguments).assert().success().stderr("").get_output().stdout.clone();
+    insta::assert_snapshot!("help", String::from_utf8(output).expect("text"));
+}
+
+#[test]
+fn version_is_one_line() {
+    flatnet().arg("--version").assert().success().stdout(concat!("flatnet ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[rstest]
+#[case::unknown(&["--nonsense"])]
+#[case::too_many(&["--help", "--nonsense"])]
+fn unknown_arguments_are_an_error(#[case] arguments: &[&str]) {
+    let output = flatnet().args(arguments).assert().code(2).stdout("").get_output().stderr.clone();
+    let text = String::from_utf8(output).expect("text");
+    assert!(text.contains("flatnet --help"), "{text}");
+}
+
+#[test]
+fn a_runtime_gets_one_error_object() {
+    let output = flatnet().env("CNI_COMMAND", "NONSENSE").write_stdin("{}").assert().code(1);
+    insta::assert_snapshot!(String::from_utf8(output.get_output().stdout.clone()).expect("text"));
+}
+
+#[test]
+fn a_closed_standard_output_is_an_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("flatnet"));
+    let child = command.env_clear().env("CNI_COMMAND", "VERSION").stdin(std::process::Stdio::null()).stdout(full);
+    let output = child.stderr(std::process::Stdio::piped()).output().expect("flatnet runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"), "{output:?}");
+}
