@@ -162,14 +162,17 @@ pub(crate) async fn find(host: &Netlink, attachment: &Attachment<'_>) -> Result<
         return Ok(attachment.is_of_network(&link).then_some(link));
     }
     for name in attachment.host_names() {
-        match host.link(&name).await.doing(|| format!("look up {name}"))? {
-            Some(link) if link.names.is_empty() && link.alias.is_none() && link.kind.as_deref() == Some("veth") => {
-                return Ok(Some(link));
-            }
-            _ => {}
+        let link = host.link(&name).await.doing(|| format!("look up {name}"))?;
+        if let Some(link) = link.filter(is_unfinished) {
+            return Ok(Some(link));
         }
     }
     Ok(None)
+}
+
+/// A host end as `add_veth` makes it, before anything else has happened to it.
+fn is_unfinished(link: &Link) -> bool {
+    link.kind.as_deref() == Some("veth") && link.bridge.is_some() && link.names.is_empty() && link.alias.is_none()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     give_gateway(host, network, &bridge).await?;
     let mac = Mac::of(network.pool.gateway());
     if bridge.mac != Some(mac) {
-        // Made by hand: its MAC would change with its ports, and the containers' ARP caches go stale.
+        // New, or made by hand: its MAC would change with its ports, and the containers' ARP caches go stale.
         host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
         bridge.mac = Some(mac);
     }
@@ -57,7 +57,7 @@ async fn create(host: &Netlink, network: &Network) -> Result<Link> {
         Some(mtu) => mtu,
         None => uplink_mtu(host).await?,
     };
-    match host.add_bridge(name, Mac::of(network.pool.gateway()), mtu).await {
+    match host.add_bridge(name, mtu).await {
         Err(Errno::EEXIST) => {}
         done => done.doing(|| format!("create bridge {name}"))?,
     }

@@ -83,9 +83,9 @@ impl Netlink {
         Ok(dump.messages.into_iter().filter_map(read).filter(|link| link.bridge == Some(bridge)).collect())
     }
 
-    /// Makes a bridge, down. Its MAC, once given, no longer follows its ports'. Errors: `EEXIST`.
-    pub(crate) async fn add_bridge(&self, name: &str, mac: Mac, mtu: u32) -> Result<(), Errno> {
-        self.add(LinkMessageBuilder::<LinkBridge>::new(name).address(mac.0.to_vec()).mtu(mtu).build()).await
+    /// Makes a bridge, down, with a MAC that follows its ports'. Errors: `EEXIST`.
+    pub(crate) async fn add_bridge(&self, name: &str, mtu: u32) -> Result<(), Errno> {
+        self.add(LinkMessageBuilder::<LinkBridge>::new(name).mtu(mtu).build()).await
     }
 
     /// Makes a veth pair, both ends down. Errors: `EEXIST` for either name.
