@@ -63,8 +63,12 @@ impl Netlink {
         message.header.address_family = AddressFamily::Inet;
         // RT_TABLE_MAIN: the kernel filters by it.
         message.header.table = 254;
-        let messages = self.dump_whole(RouteNetlinkMessage::GetRoute(message)).await?;
-        Ok(messages.into_iter().filter_map(read_route).collect())
+        match self.dump_whole(RouteNetlinkMessage::GetRoute(message)).await {
+            Ok(messages) => Ok(messages.into_iter().filter_map(read_route).collect()),
+            // A namespace makes the table with its first route.
+            Err(Errno::ENOENT) => Ok(Vec::new()),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Forgets where `address` was on the link's segment. One that is not known is no error.
