@@ -1,0 +1,237 @@
+//! Times the plugin against the reference bridge and host-local: the same verbs, in turn, in the same world.
+//!
+//! Invariant: a figure counts only from calls that succeeded, and a ratio only compares calls of the same round, as machines
+//! are noisy and drift.
+
+mod memory;
+
+use std::fs::{self, File};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::lab::Namespace;
+use crate::plugin;
+
+/// Rounds before those that count: the first ADD makes the bridge, and caches fill.
+const WARM_UP_ROUNDS: u32 = 3;
+
+/// The verbs that are timed, in the order in which a container lives them.
+const VERBS: [&str; 3] = ["ADD", "CHECK", "DEL"];
+
+/// What is compared.
+#[derive(Debug)]
+pub struct Bench {
+    /// The folder of flatnet.
+    pub plugin_dir: PathBuf,
+    /// The folder of the reference `bridge` and `host-local`.
+    pub against: PathBuf,
+    /// How often each verb of each is timed.
+    pub rounds: NonZero<u32>,
+}
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// What was measured, with its unit.
+    pub what: String,
+    /// flatnet's median.
+    pub flatnet: f64,
+    /// The reference's median.
+    pub reference: f64,
+    /// The median of the ratios flatnet / reference, round by round.
+    pub ratio: f64,
+}
+
+/// One of the two, with the configuration that it gets.
+struct Contender {
+    binary: PathBuf,
+    path: PathBuf,
+    config: Value,
+}
+
+/// Where the contenders live.
+struct Place<'a> {
+    /// The container's namespace.
+    container: &'a Namespace,
+    /// A folder of the world.
+    folder: PathBuf,
+}
+
+impl Bench {
+    /// Must be called inside a [`crate::sandbox`]; `progress` hears how many rounds of how many are done.
+    pub fn run(&self, progress: impl Fn(u32, u32) + Sync) -> Result<Vec<Row>> {
+        let node = Namespace::create("bench-node")?;
+        let container = Namespace::create("bench-container")?;
+        let folder = Path::new("/run/bench").to_owned();
+        fs::create_dir_all(&folder).context("make a folder for the bench")?;
+        let place = Place { container: &container, folder };
+        // On a thread that stays there: a child that is started without further ado starts faster, and alike for both.
+        node.enter(|| self.compare(&place, &progress))
+    }
+
+    fn compare(&self, place: &Place<'_>, progress: &impl Fn(u32, u32)) -> Result<Vec<Row>> {
+        let contenders = [self.flatnet()?, self.reference()?];
+        let mut times = [const { Vec::new() }; VERBS.len()];
+        let rounds = WARM_UP_ROUNDS + self.rounds.get();
+        for round in 0..rounds {
+            let mut pair = [[Duration::ZERO; VERBS.len()]; 2];
+            // Who goes first changes from round to round.
+            let first = usize::from(round % 2 == 1);
+            for which in [first, 1 - first] {
+                pair[which] = contenders[which].live(place)?;
+            }
+            if round >= WARM_UP_ROUNDS {
+                for (verb, times) in times.iter_mut().enumerate() {
+                    times.push((milliseconds(pair[0][verb]), milliseconds(pair[1][verb])));
+                }
+            }
+            progress(round + 1, rounds);
+        }
+        let mut rows: Vec<_> =
+            VERBS.iter().zip(&times).map(|(verb, times)| row(format!("{verb}, ms"), times)).collect();
+        rows.push(Self::memory(&contenders, place)?);
+        Ok(rows)
+    }
+
+    /// The peak resident memory of an ADD's own process, in MiB.
+    fn memory(contenders: &[Contender; 2], place: &Place<'_>) -> Result<Row> {
+        let mut peaks = [0.0; 2];
+        for (contender, peak) in contenders.iter().zip(&mut peaks) {
+            *peak = memory::peak_mebibytes(contender.command("ADD", &contender.config, place)?)?;
+            contender.call("DEL", &contender.config, place)?;
+        }
+        Ok(row("peak memory of ADD, MiB".into(), &[(peaks[0], peaks[1])]))
+    }
+
+    fn flatnet(&self) -> Result<Contender> {
+        let list = plugin::repository().join("plugin/dist/flatnet.conflist");
+        let text = fs::read_to_string(&list);
+        // Outside of a checkout the shipped file is not at hand: the same network, then.
+        let list = text
+            .map_or_else(|_| Ok(shipped()), |text| serde_json::from_str(&text))
+            .context("read the shipped conflist")?;
+        let mut config: Value = list["plugins"][0].clone();
+        config["name"] = list["name"].clone();
+        config["cniVersion"] = list["cniVersion"].clone();
+        Contender::new(&self.plugin_dir, "flatnet", config)
+    }
+
+    /// As near to flatnet's work as the reference gets: a gateway, a default route, no masquerade.
+    fn reference(&self) -> Result<Contender> {
+        let config = json!({
+            "cniVersion": "1.0.0", "name": "reference", "type": "bridge", "bridge": "reference-br0", "isGateway": true,
+            "ipam": {
+                "type": "host-local", "subnet": "10.88.1.0/24", "routes": [{ "dst": "0.0.0.0/0" }],
+                "dataDir": "/run/bench/host-local",
+            },
+        });
+        Contender::new(&self.against, "bridge", config)
+    }
+}
+
+fn shipped() -> Value {
+    let plugin = json!({ "type": "flatnet", "bridge": "flatnet-br0", "ipam": { "subnet": "10.87.1.0/24" } });
+    json!({ "cniVersion": "1.0.0", "name": "flatnet", "plugins": [plugin] })
+}
+
+impl Contender {
+    fn new(folder: &Path, name: &str, config: Value) -> Result<Self> {
+        let folder = folder.canonicalize().with_context(|| format!("find the plugin folder {}", folder.display()))?;
+        let binary = folder.join(name);
+        if !binary.is_file() {
+            bail!("find the plugin {name} in {}", folder.display());
+        }
+        Ok(Self { binary, path: folder, config })
+    }
+
+    /// ADD, CHECK and DEL; the time that each took.
+    fn live(&self, place: &Place<'_>) -> Result<[Duration; VERBS.len()]> {
+        let add = self.call("ADD", &self.config, place)?;
+        let result = fs::read_to_string(place.folder.join("stdout")).context("read the result of ADD")?;
+        let mut with_result = self.config.clone();
+        with_result["prevResult"] = serde_json::from_str(&result).context("read the result of ADD")?;
+        let check = self.call("CHECK", &with_result, place)?;
+        let del = self.call("DEL", &with_result, place)?;
+        Ok([add, check, del])
+    }
+
+    /// One call, from the start of the process to its end.
+    fn call(&self, verb: &str, config: &Value, place: &Place<'_>) -> Result<Duration> {
+        let mut command = self.command(verb, config, place)?;
+        let start = Instant::now();
+        let status = command.status().with_context(|| format!("start {}", self.binary.display()))?;
+        let wall = start.elapsed();
+        if !status.success() {
+            let said = fs::read_to_string(place.folder.join("stdout")).unwrap_or_default();
+            bail!("run {verb} of {}: {status}: {}", self.binary.display(), said.trim());
+        }
+        Ok(wall)
+    }
+
+    /// Files, and not pipes, for input and output: nobody has to be waited for.
+    fn command(&self, verb: &str, config: &Value, place: &Place<'_>) -> Result<Command> {
+        let (input, output) = (place.folder.join("stdin"), place.folder.join("stdout"));
+        fs::write(&input, config.to_string()).context("write the configuration")?;
+        let netns = place.container.path();
+        let path = self.path.display().to_string();
+        let mut command = Command::new(&self.binary);
+        command
+            .env_clear()
+            .envs(plugin::environment(verb, "bench", Some(netns), "eth0", None, &path))
+            .stdin(Stdio::from(File::open(&input).context("open the configuration")?))
+            .stdout(Stdio::from(File::create(&output).context("open a file for the output")?));
+        Ok(command)
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn row(what: String, pairs: &[(f64, f64)]) -> Row {
+    Row {
+        what,
+        flatnet: median(pairs.iter().map(|pair| pair.0)),
+        reference: median(pairs.iter().map(|pair| pair.1)),
+        ratio: median(pairs.iter().map(|pair| pair.0 / pair.1)),
+    }
+}
+
+/// The middle value; of an even number, the upper of the two in the middle.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The rows as a Markdown table.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = String::from("| | flatnet | bridge + host-local | ratio |\n|---|---|---|---|\n");
+    for row in rows {
+        let line = format!("| {} | {:.2} | {:.2} | {:.2} |\n", row.what, row.flatnet, row.reference, row.ratio);
+        text.push_str(&line);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_compares_round_by_round() {
+        // The machine was ten times slower in the third round: the ratio does not see it.
+        let row = row("ADD, ms".into(), &[(2.0, 8.0), (3.0, 12.0), (20.0, 80.0)]);
+        insta::assert_snapshot!(table(&[row]), @r"
+        | | flatnet | bridge + host-local | ratio |
+        |---|---|---|---|
+        | ADD, ms | 3.00 | 12.00 | 0.25 |
+        ");
+    }
+}

@@ -1,0 +1,48 @@
+//! The real gateway: nginx, or `OpenResty`, with the shipped `flatnet.conf`, inside a world.
+//!
+//! Invariant: all that it writes is under the world's `/run`, and it runs as one process and one user (a user namespace has no second one).
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::lab::Namespace;
+use crate::plugin::repository;
+
+/// Its executable, if it is installed.
+pub fn find() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Debian keeps it where an ordinary user does not look.
+    let folders =
+        env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/openresty/bin")]);
+    let files = folders.flat_map(|folder| ["openresty", "nginx"].map(|name| folder.join(name)));
+    files.into_iter().find(|file| file.is_file())
+}
+
+/// The command that serves port 80 of `gateway`.
+pub fn command(gateway: &Namespace) -> Result<Command> {
+    let binary = find().context("find nginx or openresty")?;
+    let folder = format!("/run/harness/nginx-{}", gateway.name());
+    fs::create_dir_all(&folder).context("make a folder for nginx")?;
+    let config = format!("{folder}/nginx.conf");
+    let shipped = repository().join("plugin/dist/openresty/flatnet.conf");
+    fs::write(&config, main_config(&folder, &shipped.display().to_string()))
+        .context("write the configuration of nginx")?;
+    let mut command = gateway.command(binary)?;
+    command.args(["-c", &config, "-p", &folder, "-e", &format!("{folder}/error.log")]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command)
+}
+
+fn main_config(folder: &str, shipped: &str) -> String {
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("    {kind}_temp_path {folder}/{kind};\n"))
+        .concat();
+    format!(
+        "daemon off;\nmaster_process off;\nuser root;\npid {folder}/pid;\nevents {{ }}\nhttp {{\n    \
+         access_log off;\n{temporary}    include {shipped};\n}}\n"
+    )
+}

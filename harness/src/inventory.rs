@@ -1,0 +1,114 @@
+//! What is on a node: links, addresses, routes, permanent neighbours, netfilter rules, files. Two of them show what was left.
+//!
+//! Invariant: read afresh from the kernel each time; what cannot be read is said, not taken for empty.
+
+mod nftables;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::lab::{FOLDER, Link, Namespace, View};
+use crate::sandbox::STATE_FOLDERS;
+use crate::scenario::Setting;
+
+/// What the harness itself keeps under them.
+const OWN_FOLDERS: [&str; 2] = [FOLDER, "/run/harness"];
+
+/// One reading of a node, each thing a line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    lines: BTreeSet<String>,
+}
+
+impl Inventory {
+    /// Reads `node`.
+    pub fn take(node: &Namespace) -> Result<Self> {
+        let view = View::of(node)?;
+        let mut lines = BTreeSet::new();
+        for link in &view.links {
+            lines.insert(link_line(link));
+            lines.extend(link.names.iter().map(|name| format!("name {name} of {}", link.name)));
+            lines.extend(link.addresses.iter().map(|address| format!("address {address} on {}", link.name)));
+        }
+        for route in &view.routes {
+            let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+            lines.insert(format!("route {}{via} dev {} table {}", route.destination, route.device, route.table));
+        }
+        lines.extend(view.neighbours.iter().map(|neighbour| format!("permanent neighbour {neighbour}")));
+        lines.extend(node.enter(nftables::list)?);
+        lines.extend(node.enter(|| Ok(legacy_tables()))?);
+        for folder in STATE_FOLDERS {
+            list_files(Path::new(folder), &mut lines)?;
+        }
+        Ok(Self { lines })
+    }
+
+    /// What `now` has more (`+`) and less (`-`), but for the furniture of `setting`'s networks.
+    pub fn differences<'a>(&'a self, now: &'a Self, setting: &'a Setting) -> impl Iterator<Item = String> {
+        let gone = self.lines.difference(&now.lines).map(|line| format!("- {line}"));
+        let new = now.lines.difference(&self.lines).filter(move |line| !is_furniture(line, setting));
+        gone.chain(new.map(|line| format!("+ {line}")))
+    }
+
+    /// Its lines, in order.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().map(String::as_str)
+    }
+}
+
+/// A network's bridge stays, up, with exactly the gateway's address and the route to the subnet.
+fn is_furniture(line: &str, setting: &Setting) -> bool {
+    setting.all_networks().any(|network| {
+        let bridge = network.bridge();
+        let own = line.strip_prefix("link ").is_some_and(|rest| rest.starts_with(&format!("{bridge} (bridge) up ")));
+        let gateway = network.gateway().is_some_and(|gateway| line == format!("address {gateway} on {bridge}"));
+        let range = network.subnet().is_some_and(|subnet| line == format!("route {subnet} dev {bridge} table 254"));
+        own || gateway || range
+    })
+}
+
+fn link_line(link: &Link) -> String {
+    let Link { name, kind, mtu, mac, .. } = link;
+    let kind = if kind.is_empty() { "plain" } else { kind };
+    let up = if link.up { "up" } else { "down" };
+    let master = link.master.as_ref().map(|master| format!(" master {master}")).unwrap_or_default();
+    let alias = link.alias.as_ref().map(|alias| format!(" \"{alias}\"")).unwrap_or_default();
+    format!("link {name} ({kind}) {up} mtu {mtu} mac {mac}{master}{alias}")
+}
+
+/// The tables of the older iptables, which the kernel lists by name only.
+fn legacy_tables() -> Vec<String> {
+    let files = [("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")];
+    let mut found = Vec::new();
+    for (kind, file) in files {
+        // Without the file this kernel has none.
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+        found.extend(text.lines().map(|table| format!("{kind} table {table}")));
+    }
+    found
+}
+
+fn list_files(folder: &Path, lines: &mut BTreeSet<String>) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(err).with_context(|| format!("list {}", folder.display())),
+    };
+    for entry in entries {
+        let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
+        if OWN_FOLDERS.iter().any(|own| path.starts_with(own)) {
+            continue;
+        }
+        if path.is_dir() && !path.is_symlink() {
+            lines.insert(format!("folder {}", path.display()));
+            list_files(&path, lines)?;
+        } else {
+            let target = fs::read_link(&path).map(|target| format!(" -> {}", target.display())).unwrap_or_default();
+            lines.insert(format!("file {}{target}", path.display()));
+        }
+    }
+    Ok(())
+}

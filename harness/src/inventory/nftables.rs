@@ -1,0 +1,120 @@
+//! The nftables of the caller's network namespace: tables, chains and rules, by name and number.
+//!
+//! Invariant: asks the kernel itself, so it needs no `nft`; a kernel without nftables has none.
+
+use std::io;
+
+use anyhow::{Context, Result, bail};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+
+const SUBSYSTEM: u16 = 10;
+const REQUEST_DUMP: u16 = 0x301;
+const MESSAGE_ERROR: u16 = 2;
+const MESSAGE_DONE: u16 = 3;
+const HEADER: usize = 16;
+const NFGENMSG: usize = 4;
+
+/// A kind of object: its name, the number that asks for all of them, and the attributes that tell which one it is.
+struct Kind {
+    name: &'static str,
+    ask: u16,
+    texts: &'static [u16],
+    handle: Option<u16>,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind { name: "table", ask: 1, texts: &[1], handle: None },
+    Kind { name: "chain", ask: 4, texts: &[1, 3], handle: None },
+    Kind { name: "rule", ask: 7, texts: &[1, 2], handle: Some(3) },
+];
+
+/// One line for each object.
+pub(super) fn list() -> Result<Vec<String>> {
+    let mut socket = match Socket::new(NETLINK_NETFILTER) {
+        Err(err) if err.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) => return Ok(Vec::new()),
+        socket => socket.context("open a netfilter socket")?,
+    };
+    socket.bind_auto().context("bind a netfilter socket")?;
+    socket.connect(&SocketAddr::new(0, 0)).context("connect a netfilter socket")?;
+    let mut lines = Vec::new();
+    for kind in &KINDS {
+        dump(&socket, kind, &mut lines).with_context(|| format!("list nftables {}s", kind.name))?;
+    }
+    Ok(lines)
+}
+
+fn dump(socket: &Socket, kind: &Kind, lines: &mut Vec<String>) -> Result<()> {
+    let length = u32::try_from(HEADER + NFGENMSG)?;
+    let mut request = Vec::with_capacity(HEADER + NFGENMSG);
+    request.extend(length.to_ne_bytes());
+    request.extend((SUBSYSTEM << 8 | kind.ask).to_ne_bytes());
+    request.extend(REQUEST_DUMP.to_ne_bytes());
+    // Sequence, port, and a message for all families: zeros.
+    request.resize(HEADER + NFGENMSG, 0);
+    socket.send(&request, 0).context("ask the kernel")?;
+    loop {
+        let (answer, _) = socket.recv_from_full().context("hear from the kernel")?;
+        let mut rest = answer.as_slice();
+        while let Some((number, message, after)) = split_message(rest) {
+            rest = after;
+            match number {
+                MESSAGE_DONE => return Ok(()),
+                MESSAGE_ERROR => return read_error(message),
+                _ => lines.extend(describe(kind, message)),
+            }
+        }
+    }
+}
+
+/// The first message's type and content, and what is behind it.
+fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let length = usize::try_from(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?)).ok()?;
+    let number = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+    let next = length.next_multiple_of(4).min(bytes.len());
+    Some((number, bytes.get(HEADER..length)?, bytes.get(next..)?))
+}
+
+fn read_error(message: &[u8]) -> Result<()> {
+    let code = message.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes);
+    let err = io::Error::from_raw_os_error(-code);
+    match -code {
+        0 | nix::libc::EINVAL | nix::libc::EOPNOTSUPP | nix::libc::EPROTONOSUPPORT => Ok(()),
+        _ => bail!("{err}"),
+    }
+}
+
+fn describe(kind: &Kind, message: &[u8]) -> Option<String> {
+    let family = match message.first()? {
+        1 => "inet",
+        2 => "ip",
+        3 => "arp",
+        5 => "netdev",
+        7 => "bridge",
+        10 => "ip6",
+        _ => "?",
+    };
+    let mut line = format!("nftables {} {family}", kind.name);
+    for wanted in kind.texts {
+        let text = attribute(message.get(NFGENMSG..)?, *wanted)?;
+        line.push(' ');
+        line.push_str(String::from_utf8_lossy(text).trim_end_matches('\0'));
+    }
+    if let Some(wanted) = kind.handle {
+        let handle = attribute(message.get(NFGENMSG..)?, wanted)?;
+        line.push_str(" #");
+        line.push_str(&u64::from_be_bytes(handle.try_into().ok()?).to_string());
+    }
+    Some(line)
+}
+
+/// The content of the first attribute of that type.
+fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?) & 0x3fff;
+        if kind == wanted {
+            return bytes.get(4..length);
+        }
+        bytes = bytes.get(length.max(4).next_multiple_of(4)..)?;
+    }
+}

@@ -1,0 +1,222 @@
+//! The network of a world: hosts, the wires between them, and containers.
+//!
+//! Invariant: must only be used inside a [`crate::sandbox`]; a host sees the others over its wires and in no other way.
+
+mod namespace;
+mod view;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context, Result, anyhow};
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+
+pub use namespace::{FOLDER, Namespace};
+pub use view::{Link, Route, View};
+
+/// What a host is in the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A machine of the LAN: knows no route to containers.
+    Client,
+    /// Reaches containers by a route over the node, and proxies to them.
+    Gateway,
+    /// Runs containers: the plugin is called here.
+    Node,
+}
+
+/// What serves port 80 of a gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proxy {
+    /// The harness's own forwarder.
+    #[default]
+    Builtin,
+    /// nginx, or `OpenResty`, with the shipped configuration.
+    Nginx,
+}
+
+/// A host as it is asked for.
+#[derive(Clone, Debug)]
+pub struct HostSpec {
+    /// What it is.
+    pub role: Role,
+    /// One for each of its wires, in order.
+    pub addresses: Vec<IpNetwork>,
+    /// Of its wires, in bytes; the kernel's own (1500) if not said.
+    pub mtu: Option<u32>,
+    /// What serves its port 80, if it is a gateway.
+    pub proxy: Proxy,
+}
+
+impl HostSpec {
+    /// Its address on a subnet that `other` has an address on too.
+    pub fn address_beside(&self, other: &Self) -> Option<IpAddr> {
+        let shared = |mine: &&IpNetwork| other.addresses.iter().any(|theirs| subnet(theirs) == subnet(mine));
+        self.addresses.iter().find(shared).map(IpNetwork::ip)
+    }
+}
+
+/// A host as it stands.
+#[derive(Debug)]
+pub struct Host {
+    /// As it was asked for.
+    pub spec: HostSpec,
+    /// Its network.
+    pub namespace: Namespace,
+}
+
+/// All hosts and containers of a world.
+#[derive(Debug, Default)]
+pub struct Lab {
+    hosts: BTreeMap<String, Host>,
+    containers: BTreeMap<String, Namespace>,
+}
+
+impl Lab {
+    /// Builds the hosts, wires them up, and gives gateways routes to the `flat` ranges.
+    pub fn build(specs: &BTreeMap<String, HostSpec>, flat: &[IpNetwork]) -> Result<Self> {
+        let mut hosts = BTreeMap::new();
+        for (name, spec) in specs {
+            let namespace = Namespace::create(name).with_context(|| format!("make the host {name}"))?;
+            hosts.insert(name.clone(), Host { spec: spec.clone(), namespace });
+        }
+        let mut subnets = Vec::new();
+        let mut cables = Vec::new();
+        for host in hosts.values() {
+            for (eth, address) in host.spec.addresses.iter().enumerate() {
+                let subnet = subnet(address);
+                let switch = subnets.iter().position(|known| *known == subnet).unwrap_or_else(|| {
+                    subnets.push(subnet);
+                    subnets.len() - 1
+                });
+                cables.push(wire::Cable { switch, host: &host.namespace, eth, mtu: host.spec.mtu });
+            }
+        }
+        wire::lay(subnets.len(), &cables)?;
+        for (name, host) in &hosts {
+            let routes = routes_of(&host.spec, specs, flat);
+            wire::configure(&host.namespace, &host.spec.addresses, &routes)
+                .with_context(|| format!("configure the host {name}"))?;
+            set_sysctl(&host.namespace, "net.ipv4.ip_forward", "0")?;
+        }
+        Ok(Self { hosts, containers: BTreeMap::new() })
+    }
+
+    /// The host of that name.
+    pub fn host(&self, name: &str) -> Result<&Host> {
+        self.hosts.get(name).ok_or_else(|| anyhow!("find a host named {name}"))
+    }
+
+    /// All hosts, by name.
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, &Host)> {
+        self.hosts.iter().map(|(name, host)| (name.as_str(), host))
+    }
+
+    /// All containers, by name.
+    pub fn containers(&self) -> impl Iterator<Item = &Namespace> {
+        self.containers.values()
+    }
+
+    /// The container of that name; its namespace, `lo` down, is made when it is first named.
+    pub fn container(&mut self, name: &str) -> Result<&Namespace> {
+        if !self.containers.contains_key(name) {
+            let namespace = Namespace::create(name).with_context(|| format!("make the container {name}"))?;
+            self.containers.insert(name.to_owned(), namespace);
+        }
+        self.namespace(name)
+    }
+
+    /// The host or existing container of that name.
+    pub fn namespace(&self, name: &str) -> Result<&Namespace> {
+        let host = self.hosts.get(name).map(|host| &host.namespace);
+        host.or_else(|| self.containers.get(name)).ok_or_else(|| anyhow!("find a host or container named {name}"))
+    }
+
+    /// Ends a container as a crash does: its processes are killed, its namespace goes, nobody is told.
+    pub fn crash(&mut self, name: &str) -> Result<()> {
+        let namespace = self.containers.remove(name).ok_or_else(|| anyhow!("find a container named {name}"))?;
+        namespace.kill_processes()?;
+        namespace.remove()
+    }
+
+    /// Ends all containers.
+    pub fn crash_all(&mut self) -> Result<()> {
+        let names: Vec<String> = self.containers.keys().cloned().collect();
+        names.iter().try_for_each(|name| self.crash(name))
+    }
+}
+
+/// Reads the kernel setting `name` (like `net.ipv4.ip_forward`) as `namespace` has it.
+pub fn sysctl(namespace: &Namespace, name: &str) -> Result<String> {
+    let file = sysctl_file(name);
+    namespace.enter(|| Ok(fs::read_to_string(&file).with_context(|| format!("read {name}"))?.trim().to_owned()))
+}
+
+/// Sets the kernel setting `name` in `namespace`.
+pub fn set_sysctl(namespace: &Namespace, name: &str, value: &str) -> Result<()> {
+    let file = sysctl_file(name);
+    namespace.enter(|| fs::write(&file, value).with_context(|| format!("set {name} to {value}")))
+}
+
+fn sysctl_file(name: &str) -> String {
+    format!("/proc/sys/{}", name.replace('.', "/"))
+}
+
+fn subnet(address: &IpNetwork) -> (IpAddr, u8) {
+    (address.network(), address.prefix())
+}
+
+/// A gateway's ways to containers, a node's way to the rest of the world; a client gets none.
+fn routes_of(spec: &HostSpec, all: &BTreeMap<String, HostSpec>, flat: &[IpNetwork]) -> Vec<(IpNetwork, IpAddr)> {
+    let beside =
+        |role: Role| all.values().filter(move |other| other.role == role).find_map(|it| it.address_beside(spec));
+    match spec.role {
+        Role::Client => Vec::new(),
+        Role::Gateway => {
+            let node = beside(Role::Node);
+            flat.iter().filter_map(|range| Some((*range, node?))).collect()
+        }
+        Role::Node => {
+            beside(Role::Gateway).and_then(|gateway| Some((everything(gateway)?, gateway))).into_iter().collect()
+        }
+    }
+}
+
+/// All addresses of the family of `address`.
+fn everything(address: IpAddr) -> Option<IpNetwork> {
+    let unspecified = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    IpNetwork::new(unspecified, 0).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HostSpec, Proxy, Role, routes_of};
+    use std::collections::BTreeMap;
+
+    fn host(role: Role, addresses: &[&str]) -> HostSpec {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        HostSpec { role, addresses, mtu: None, proxy: Proxy::Builtin }
+    }
+
+    #[test]
+    fn only_the_gateway_knows_the_way_to_containers() {
+        let lan = host(Role::Client, &["192.168.50.9/24"]);
+        let windows = host(Role::Gateway, &["192.168.50.1/24", "172.30.0.1/24"]);
+        let wsl = host(Role::Node, &["172.30.0.2/24"]);
+        let flat = ["10.87.1.0/24".parse().unwrap()];
+        let all: BTreeMap<_, _> = [("lan", &lan), ("windows", &windows), ("wsl", &wsl)]
+            .map(|(name, spec)| (name.to_owned(), spec.clone()))
+            .into();
+        assert_eq!(routes_of(&lan, &all, &flat), []);
+        assert_eq!(routes_of(&windows, &all, &flat), [(flat[0], "172.30.0.2".parse().unwrap())]);
+        assert_eq!(routes_of(&wsl, &all, &flat), [("0.0.0.0/0".parse().unwrap(), "172.30.0.1".parse().unwrap())]);
+    }
+}

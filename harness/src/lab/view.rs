@@ -1,0 +1,209 @@
+//! What the kernel says about a namespace: links, addresses, routes, permanent neighbours.
+//!
+//! Invariant: always read afresh, over one conversation; what the kernel adds to every IPv6 interface by itself
+//! (link-local addresses and their routes) is left out, as it comes and goes with the carrier.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::{Handle, RouteMessageBuilder};
+
+use super::Namespace;
+
+/// The table in which the kernel keeps what follows from the addresses.
+const TABLE_LOCAL: u32 = 255;
+
+/// One reading of a namespace.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// All links, by index.
+    pub links: Vec<Link>,
+    /// All routes but those of the table `local`, which follow from the addresses.
+    pub routes: Vec<Route>,
+    /// Permanent neighbours, as `<address> dev <link>`.
+    pub neighbours: BTreeSet<String>,
+}
+
+/// A link and what is on it.
+#[derive(Clone, Debug, Default)]
+pub struct Link {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// `bridge`, `veth`, ..; empty for a plain one.
+    pub kind: String,
+    /// Whether it is set up (not whether it has a carrier).
+    pub up: bool,
+    /// In bytes.
+    pub mtu: u32,
+    /// Its hardware address, like `02:00:0a:57:01:02`.
+    pub mac: String,
+    /// The bridge that it is a port of.
+    pub master: Option<String>,
+    /// Its alternative names.
+    pub names: BTreeSet<String>,
+    /// The free text on it.
+    pub alias: Option<String>,
+    /// Its addresses, like `10.87.1.2/24`.
+    pub addresses: BTreeSet<String>,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// `default`, or a range like `10.87.1.0/24`.
+    pub destination: String,
+    /// The next hop, if there is one.
+    pub gateway: Option<IpAddr>,
+    /// The link's name.
+    pub device: String,
+    /// 254 is the main one.
+    pub table: u32,
+}
+
+impl View {
+    /// Reads `namespace`.
+    pub fn of(namespace: &Namespace) -> Result<Self> {
+        namespace.netlink(read)
+    }
+
+    /// The link of that name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+}
+
+async fn read(handle: Handle) -> Result<View> {
+    let messages: Vec<LinkMessage> = handle.link().get().execute().try_collect().await.context("list links")?;
+    let names: BTreeMap<u32, String> = messages.iter().map(|link| (link.header.index, name_of(link))).collect();
+    let mut links: Vec<Link> = messages.into_iter().map(|message| link(message, &names)).collect();
+    let addresses: Vec<AddressMessage> =
+        handle.address().get().execute().try_collect().await.context("list addresses")?;
+    for message in addresses {
+        let Some(address) = address(&message) else { continue };
+        if let Some(link) = links.iter_mut().find(|link| link.index == message.header.index) {
+            link.addresses.insert(format!("{address}/{}", message.header.prefix_len));
+        }
+    }
+    let mut routes = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut request = RouteMessageBuilder::<IpAddr>::new().build();
+        request.header.address_family = family;
+        let found: Vec<RouteMessage> =
+            handle.route().get(request).execute().try_collect().await.context("list routes")?;
+        routes.extend(found.iter().filter_map(|message| route(message, &names)));
+    }
+    let neighbours: Vec<NeighbourMessage> =
+        handle.neighbours().get().execute().try_collect().await.context("list neighbours")?;
+    let neighbours = neighbours.iter().filter_map(|message| permanent_neighbour(message, &names)).collect();
+    Ok(View { links, routes, neighbours })
+}
+
+fn name_of(message: &LinkMessage) -> String {
+    let name = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    });
+    name.unwrap_or_default()
+}
+
+fn link(message: LinkMessage, names: &BTreeMap<u32, String>) -> Link {
+    let mut link =
+        Link { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Link::default() };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(mac) => link.mac = mac_text(&mac),
+            LinkAttribute::Controller(index) => link.master = names.get(&index).cloned(),
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::PropList(props) => {
+                link.names.extend(props.into_iter().filter_map(|prop| match prop {
+                    Prop::AltIfName(name) => Some(name),
+                    _ => None,
+                }));
+            }
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(kind) = info {
+                        link.kind = kind.to_string();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+fn mac_text(mac: &[u8]) -> String {
+    mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+/// `Local` is the interface's own end where the two differ; IPv6 has `Address` only.
+fn address(message: &AddressMessage) -> Option<IpAddr> {
+    let of = |local: bool| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(address) if local => Some(*address),
+            AddressAttribute::Address(address) if !local => Some(*address),
+            _ => None,
+        })
+    };
+    of(true).or_else(|| of(false)).filter(|address| !is_link_local_v6(address))
+}
+
+fn is_link_local_v6(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_multicast())
+}
+
+fn route(message: &RouteMessage, names: &BTreeMap<u32, String>) -> Option<Route> {
+    let (mut destination, mut gateway, mut device) = (None, None, String::new());
+    let mut table = u32::from(message.header.table);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(to) => destination = ip(to),
+            RouteAttribute::Gateway(via) => gateway = ip(via),
+            RouteAttribute::Oif(index) => device = names.get(index).cloned().unwrap_or_default(),
+            RouteAttribute::Table(number) => table = *number,
+            _ => {}
+        }
+    }
+    if table == TABLE_LOCAL || destination.is_some_and(|to| is_link_local_v6(&to)) {
+        return None;
+    }
+    let destination = match destination {
+        Some(address) => format!("{address}/{}", message.header.destination_prefix_length),
+        None => "default".to_owned(),
+    };
+    Some(Route { destination, gateway, device, table })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
+}
+
+fn permanent_neighbour(message: &NeighbourMessage, names: &BTreeMap<u32, String>) -> Option<String> {
+    if message.header.state != NeighbourState::Permanent {
+        return None;
+    }
+    let device = names.get(&message.header.ifindex)?;
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(format!("{v4} dev {device}")),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) if !v6.is_multicast() => {
+            Some(format!("{v6} dev {device}"))
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,101 @@
+//! Wires between hosts: one switch per shared subnet in the world's own namespace, one virtual cable per host and switch.
+//!
+//! Invariant: a host sees only its own ends, named `eth0`, `eth1`, .. in the order of its addresses.
+
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+
+use anyhow::{Context, Result};
+use ipnetwork::IpNetwork;
+use nix::net::if_::if_nametoindex;
+use rtnetlink::packet_route::link::{InfoBridge, InfoData, InfoKind, InfoVeth, LinkMessage};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::namespace::{Namespace, at_home};
+
+/// One cable: from the switch of its subnet to a host's `ethN`.
+#[derive(Debug)]
+pub(super) struct Cable<'a> {
+    pub(super) switch: usize,
+    pub(super) host: &'a Namespace,
+    pub(super) eth: usize,
+    pub(super) mtu: Option<u32>,
+}
+
+/// Makes `switches` switches and the cables into them.
+pub(super) fn lay(switches: usize, cables: &[Cable<'_>]) -> Result<()> {
+    // The switches are layer 2 only: an address of their own would answer in the hosts' place.
+    let no_ipv6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+    if fs::exists(no_ipv6).unwrap_or(false) {
+        fs::write(no_ipv6, "1").context("keep IPv6 off the switches")?;
+    }
+    let hosts: Vec<File> =
+        cables.iter().map(|cable| File::open(cable.host.path())).collect::<Result<_, _>>().context("open a host")?;
+    at_home(async |handle| {
+        for switch in 0..switches {
+            handle.link().add(switch_message(switch)).execute().await.context("make a switch")?;
+        }
+        for (number, (cable, host)) in cables.iter().zip(&hosts).enumerate() {
+            let master = if_nametoindex(switch_name(cable.switch).as_str()).context("find a switch")?;
+            let message = cable_message(number, cable, master, host.as_raw_fd());
+            handle
+                .link()
+                .add(message)
+                .execute()
+                .await
+                .with_context(|| format!("lay the cable to {}'s eth{}", cable.host.name(), cable.eth))?;
+        }
+        Ok(())
+    })
+}
+
+fn switch_name(switch: usize) -> String {
+    format!("switch{switch}")
+}
+
+fn switch_message(switch: usize) -> LinkMessage {
+    LinkMessageBuilder::<LinkBridge>::new(&switch_name(switch))
+        .set_info_data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]))
+        .up()
+        .build()
+}
+
+/// The host's end cannot be up already: it is made before the two ends know each other.
+fn cable_message(number: usize, cable: &Cable<'_>, master: u32, host: i32) -> LinkMessage {
+    let mut far = LinkMessageBuilder::<LinkUnspec>::new().name(format!("eth{}", cable.eth)).setns_by_fd(host);
+    let mut near = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth).name(format!("cable{number}"));
+    if let Some(mtu) = cable.mtu {
+        (far, near) = (far.mtu(mtu), near.mtu(mtu));
+    }
+    near.set_info_data(InfoData::Veth(InfoVeth::Peer(far.build()))).controller(master).up().build()
+}
+
+/// Puts a host's addresses on its cables and its routes in place, and brings `lo` up. A host without addresses is left as
+/// the kernel makes it: `lo` down, and not even a routing table.
+pub(super) fn configure(host: &Namespace, addresses: &[IpNetwork], routes: &[(IpNetwork, IpAddr)]) -> Result<()> {
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    host.netlink(async |handle| {
+        bring_up(&handle, "lo").await?;
+        for (eth, address) in addresses.iter().enumerate() {
+            let name = format!("eth{eth}");
+            bring_up(&handle, &name).await?;
+            let index = if_nametoindex(name.as_str()).context("find a cable's end")?;
+            let add = handle.address().add(index, address.ip(), address.prefix());
+            add.execute().await.with_context(|| format!("set the address {address}"))?;
+        }
+        for (to, via) in routes {
+            let message = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to.network(), to.prefix());
+            let message = message.and_then(|message| message.gateway(*via)).context("word a route")?.build();
+            handle.route().add(message).execute().await.with_context(|| format!("add a route to {to} via {via}"))?;
+        }
+        Ok(())
+    })
+}
+
+async fn bring_up(handle: &Handle, name: &str) -> Result<()> {
+    let message = LinkMessageBuilder::<LinkUnspec>::new().name(name.to_owned()).up().build();
+    handle.link().change(message).execute().await.with_context(|| format!("bring {name} up"))
+}

@@ -1,0 +1,23 @@
+//! Throwaway networks out of namespaces: replays scenarios through the real `flatnet` binary and probes with real HTTP.
+//!
+//! Invariant: the machine's own network, mounts and processes are never touched; everything happens in a [`sandbox`],
+//! and nothing of it outlives the process that asked for it.
+
+pub mod bench;
+pub mod deadline;
+pub mod demo;
+pub mod http;
+pub mod inventory;
+pub mod lab;
+pub mod pattern;
+pub mod plugin;
+pub mod podman;
+pub mod process;
+pub mod report;
+pub mod runner;
+pub mod sandbox;
+pub mod scenario;
+pub mod shell;
+pub mod suite;
+pub mod verb;
+pub mod world;

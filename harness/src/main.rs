@@ -1,0 +1,287 @@
+//! `harness`: replays scenarios against the real plugin in throwaway networks, and opens shells in them.
+//!
+//! Invariant: the exit status is 0 only if everything that was asked for has run and passed.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use harness::bench::{self, Bench};
+use harness::plugin::Plugins;
+use harness::report::{Outcome, Report};
+use harness::sandbox::Sandbox;
+use harness::scenario::Scenario;
+use harness::suite::{self, Suite};
+use harness::{demo, http, runner, shell};
+use serde_json::json;
+
+/// Replays scenarios against the real flatnet in throwaway networks: no root, and nothing of yours is touched.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run scenarios: files, folders or parts of names; all of them if you name none.
+    Run {
+        scenarios: Vec<String>,
+        /// The folder of the plugin to test; without it the plugin is built from this repository.
+        #[arg(long)]
+        plugin_dir: Option<PathBuf>,
+        /// Print the reports as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Keep the worlds of failed scenarios until you press Enter.
+        #[arg(long)]
+        keep: bool,
+        /// How many run at the same time.
+        #[arg(long)]
+        jobs: Option<NonZero<usize>>,
+    },
+    /// List scenarios and what they claim.
+    List {
+        scenarios: Vec<String>,
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Open a shell in the network of a scenario, or in a kept world.
+    Shell {
+        /// A scenario (file or part of its name), or the process number of a kept world.
+        scenario: String,
+        /// Replay up to this step; without it, up to the first that fails.
+        #[arg(long)]
+        until: Option<usize>,
+        /// The folder of the plugin to use; without it the plugin is built from this repository.
+        #[arg(long)]
+        plugin_dir: Option<PathBuf>,
+    },
+    /// Show what flatnet does: an address, a page through the gateway, and nothing left behind.
+    Demo {
+        /// The folder of the plugin to show; without it the plugin is built from this repository.
+        #[arg(long)]
+        plugin_dir: Option<PathBuf>,
+    },
+    /// Time flatnet against the reference bridge and host-local, in the same throwaway network.
+    Bench {
+        /// The folder of the reference plugins, such as /usr/lib/cni.
+        #[arg(long)]
+        against: PathBuf,
+        /// The folder of flatnet; without it the plugin is built from this repository.
+        #[arg(long)]
+        plugin_dir: Option<PathBuf>,
+        /// How often each verb of each is timed.
+        #[arg(long, default_value = "100")]
+        rounds: NonZero<u32>,
+        /// Print the figures as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    #[command(name = "__world", hide = true)]
+    World {
+        scenario: PathBuf,
+        #[arg(long)]
+        plugin_dir: PathBuf,
+        #[arg(long)]
+        keep: bool,
+    },
+    #[command(name = "__serve", hide = true)]
+    Serve {
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        body: Option<String>,
+    },
+    #[command(name = "__gateway", hide = true)]
+    Gateway,
+}
+
+fn main() -> ExitCode {
+    match act(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(err) => {
+            say_wrong(&err);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Run { scenarios, plugin_dir, json, keep, jobs } => {
+            let files = suite::find(&scenarios)?;
+            let plugins = Plugins::locate(plugin_dir.as_deref())?;
+            let jobs = jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
+            let suite = Suite { plugin_dir: plugins.folder().to_owned(), keep, jobs };
+            run(&suite, &files, json)
+        }
+        Verb::List { scenarios, json } => list(&suite::find(&scenarios)?, json),
+        Verb::Shell { scenario, until, plugin_dir } => match scenario.parse() {
+            Ok(pid) => Ok(ExitCode::from(shell::enter(pid)?)),
+            Err(_) => replay(&scenario, until, plugin_dir.as_deref()),
+        },
+        Verb::Demo { plugin_dir } => {
+            let plugins = Plugins::locate(plugin_dir.as_deref())?;
+            let status = Sandbox::default().run(|| status(demo::run(plugins).map(|()| 0)))?;
+            Ok(ExitCode::from(status))
+        }
+        Verb::Bench { against, plugin_dir, rounds, json } => {
+            let plugins = Plugins::locate(plugin_dir.as_deref())?;
+            let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, rounds };
+            let status = Sandbox::default().run(|| status(measure(&bench, json).map(|()| 0)))?;
+            Ok(ExitCode::from(status))
+        }
+        Verb::World { scenario, plugin_dir, keep } => {
+            let plugins = Plugins::locate(Some(&plugin_dir))?;
+            let status = Sandbox::default().run(|| u8::from(!world(&scenario, plugins, keep)))?;
+            Ok(ExitCode::from(status))
+        }
+        Verb::Serve { name, port, body } => http::server::run(&name, port, body).map(|()| ExitCode::SUCCESS),
+        Verb::Gateway => http::forwarder::run().map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn run(suite: &Suite, files: &[PathBuf], json: bool) -> Result<ExitCode> {
+    let mut out = io::stdout();
+    if !json {
+        writeln!(out, "plugin under test: {}", suite.plugin_dir.join("flatnet").display())?;
+    }
+    let alone = files.len() == 1;
+    let (reports, kept) = suite.run(files, |report| {
+        let name = suite::name(Path::new(&report.file));
+        let line = match report.outcome {
+            _ if json => String::new(),
+            Outcome::Passed if !alone => format!("ok    {name}  ({:.0} ms)\n", report.duration_ms),
+            Outcome::Skipped if !alone => format!("skip  {name}: {}\n", report.reason.as_deref().unwrap_or_default()),
+            _ => report.transcript.clone(),
+        };
+        // A closed pipe ends the run by itself.
+        drop(write!(io::stdout(), "{line}"));
+    });
+    let count = |outcome: &Outcome| reports.iter().filter(|report| report.outcome == *outcome).count();
+    let failed = count(&Outcome::Failed);
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&reports).context("write reports")?)?;
+    } else {
+        let (passed, skipped) = (count(&Outcome::Passed), count(&Outcome::Skipped));
+        writeln!(out, "{passed} passed, {failed} failed, {skipped} skipped")?;
+    }
+    if !kept.is_empty() {
+        wait_for_enter(&reports)?;
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn wait_for_enter(reports: &[Report]) -> Result<()> {
+    let mut err = io::stderr();
+    for (report, world) in reports.iter().filter_map(|report| Some((report, report.world?))) {
+        writeln!(err, "kept: {}   enter it with: harness shell {world}", report.file)?;
+    }
+    writeln!(err, "press Enter to end the kept worlds")?;
+    io::stdin().read_line(&mut String::new()).context("wait for Enter")?;
+    Ok(())
+}
+
+fn replay(name: &str, until: Option<usize>, plugin_dir: Option<&Path>) -> Result<ExitCode> {
+    let files = suite::find(&[name.to_owned()])?;
+    let [file] = files.as_slice() else {
+        let names: Vec<String> = files.iter().map(|file| suite::name(file)).collect();
+        bail!("choose among {}", names.join(", "));
+    };
+    let scenario = Scenario::load(file)?;
+    let plugins = Plugins::locate(plugin_dir)?;
+    let status = Sandbox::default().run(|| status(shell::replay(&scenario, plugins, until)))?;
+    Ok(ExitCode::from(status))
+}
+
+/// What a world ends with, its error told.
+fn status(outcome: Result<u8>) -> u8 {
+    outcome.unwrap_or_else(|err| {
+        say_wrong(&err);
+        1
+    })
+}
+
+/// The inside of a bench: the table, or the same as JSON, on standard output; progress where somebody watches.
+fn measure(bench: &Bench, json: bool) -> Result<()> {
+    let watched = io::stderr().is_terminal();
+    let rows = bench.run(|done, of| {
+        if watched {
+            // A line that does not appear is no reason to stop.
+            drop(write!(io::stderr(), "\rround {done} of {of}{}", if done == of { "\n" } else { "" }));
+        }
+    })?;
+    let text = if json {
+        serde_json::to_string_pretty(&rows).context("write the figures")? + "\n"
+    } else {
+        bench::table(&rows)
+    };
+    io::stdout().write_all(text.as_bytes()).context("write the figures")
+}
+
+fn list(files: &[PathBuf], json: bool) -> Result<ExitCode> {
+    let mut out = io::stdout();
+    let mut entries = Vec::new();
+    for file in files {
+        let scenario = Scenario::load(file)?;
+        let (name, steps) = (suite::name(file), scenario.steps.len());
+        if json {
+            entries.push(json!({ "name": name, "file": file, "summary": scenario.summary, "steps": steps }));
+        } else {
+            writeln!(out, "{name}\n    {}", scenario.summary)?;
+        }
+    }
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&entries).context("write the list")?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends this process, and with it the world, as soon as nobody holds the other end of its standard input.
+fn end_with_caller() {
+    thread::spawn(|| {
+        drop(io::stdin().read_to_end(&mut Vec::new()));
+        leave()
+    });
+}
+
+#[expect(clippy::exit, reason = "the thread that watches the caller must end the others")]
+fn leave() -> ! {
+    std::process::exit(1)
+}
+
+/// The inside of a world: one scenario, its report as one line of JSON; says whether it did not fail.
+fn world(file: &Path, plugins: Plugins, keep: bool) -> bool {
+    end_with_caller();
+    let (report, left) = match Scenario::load(file) {
+        Ok(scenario) => runner::run(&scenario, plugins),
+        Err(err) => (Report::broken(file, &format!("{err:#}")), None),
+    };
+    let kept = left.filter(|_| keep);
+    // Once the report is out, somebody may come in: the note must be there.
+    if let Some(Err(err)) = kept.as_ref().map(shell::leave_note) {
+        say_wrong(&err);
+    }
+    let line = serde_json::to_string(&report).unwrap_or_default();
+    drop(writeln!(io::stdout(), "{line}"));
+    if kept.is_some() {
+        loop {
+            thread::park();
+        }
+    }
+    report.outcome != Outcome::Failed
+}
+
+fn say_wrong(err: &anyhow::Error) {
+    // Nobody is left to tell if this fails.
+    drop(writeln!(io::stderr(), "harness: failed to {err:#}"));
+}

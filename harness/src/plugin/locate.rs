@@ -1,0 +1,86 @@
+//! Where plugin binaries are: a given folder, or built from this repository; reference plugins beside them.
+//!
+//! Invariant: the folder that the caller gave always comes first, so nothing installed shadows the binary under test.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// The variable that names the folder of the binary under test.
+pub const ENV_PLUGIN_DIR: &str = "FLATNET_PLUGIN_DIR";
+
+/// Where distributions put the reference plugins.
+const REFERENCE_FOLDERS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
+
+/// The folders in which plugins are looked for, in order.
+#[derive(Clone, Debug)]
+pub struct Plugins {
+    folders: Vec<PathBuf>,
+}
+
+impl Plugins {
+    /// Looks in `folder`, else in the one that the environment names, else builds the plugin from this repository.
+    pub fn locate(folder: Option<&Path>) -> Result<Self> {
+        let under_test = match folder.map(Path::to_owned).or_else(|| env::var_os(ENV_PLUGIN_DIR).map(PathBuf::from)) {
+            Some(folder) => {
+                folder.canonicalize().with_context(|| format!("find the plugin folder {}", folder.display()))?
+            }
+            None => build()?,
+        };
+        let mut folders = vec![under_test];
+        folders.extend(REFERENCE_FOLDERS.map(PathBuf::from).into_iter().filter(|folder| folder.is_dir()));
+        Ok(Self { folders })
+    }
+
+    /// The folder of the binary under test.
+    pub fn folder(&self) -> &Path {
+        &self.folders[0]
+    }
+
+    /// The executable of a plugin type.
+    pub fn find(&self, kind: &str) -> Result<PathBuf> {
+        let found = self.folders.iter().map(|folder| folder.join(kind)).find(|file| file.is_file());
+        found.with_context(|| format!("find a plugin named {kind} in {}", self.path()))
+    }
+
+    /// All folders, as `CNI_PATH` has them.
+    pub fn path(&self) -> String {
+        let folders: Vec<_> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
+        folders.join(":")
+    }
+}
+
+/// This repository, as it was when the harness was built.
+pub fn repository() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own)
+}
+
+/// Builds the plugin as the harness itself was built (debug or release), and gives its folder.
+fn build() -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(repository()).args([
+        "build",
+        "--package",
+        "flatnet",
+        "--message-format=json-render-diagnostics",
+    ]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let output = command.stderr(Stdio::inherit()).output().context("run cargo to build the plugin")?;
+    if !output.status.success() {
+        bail!("build the plugin: cargo ended with {}", output.status);
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let executable = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
+        let named = message["target"]["name"] == "flatnet";
+        message["executable"].as_str().filter(|_| named).map(PathBuf::from)
+    });
+    let folder = executable.as_deref().and_then(Path::parent).map(Path::to_owned);
+    folder.context("find the plugin that cargo built")
+}

@@ -1,0 +1,229 @@
+//! Podman with its CNI backend in a world: real containers on the network under test.
+//!
+//! Invariant: all that Podman keeps lies on mounts of the world, and control groups can only be read there,
+//! so it shares nothing with a Podman of the machine, and nothing of it outlives the world.
+
+mod image;
+mod service;
+mod setup;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::process::{self as system, Command};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::Pid;
+use serde::Deserialize;
+
+use crate::deadline;
+use crate::lab::{FOLDER, Namespace, View};
+use crate::plugin::Plugins;
+use crate::process;
+
+pub use image::IMAGE;
+pub use service::{SOCKET, Service};
+pub use setup::{lacks_cni, reason_to_skip};
+
+/// The shipped network's name, which is also the type of its first plugin: what Podman calls its driver.
+pub const NETWORK: &str = "flatnet";
+
+/// How long one command may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How long Podman's clean-up, which runs behind a command that has ended, may take.
+const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Podman on a node.
+#[derive(Debug)]
+pub struct Podman {
+    node: Namespace,
+}
+
+/// How a container is attached to the network, as `podman inspect` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Attachment {
+    /// The container's own address.
+    #[serde(rename = "IPAddress")]
+    pub address: Ipv4Addr,
+    /// The length of its prefix, in bits.
+    #[serde(rename = "IPPrefixLen")]
+    pub prefix: u8,
+    /// Its default route.
+    pub gateway: Ipv4Addr,
+    /// The hardware address.
+    #[serde(rename = "MacAddress")]
+    pub mac: String,
+}
+
+impl Podman {
+    /// Sets Podman up on `node` with the shipped network, the plugin from `plugins` and the image [`IMAGE`].
+    ///
+    /// Must be called in a world with the machine's users.
+    pub fn set_up(node: &Namespace, plugins: &Plugins) -> Result<Self> {
+        setup::mount_private()?;
+        setup::write_config(plugins)?;
+        let podman = Self { node: node.clone() };
+        image::import(&podman)?;
+        Ok(podman)
+    }
+
+    /// Starts a container that answers every request on port 80 with `<name> saw <the client's address>`.
+    pub fn start_web(&self, name: &str) -> Result<Attachment> {
+        let env = format!("NAME={name}");
+        self.output(["run", "--detach", "--name", name, "--env", &env, "--network", NETWORK, IMAGE])?;
+        self.attachment(name)
+    }
+
+    /// How a running container is attached.
+    pub fn attachment(&self, name: &str) -> Result<Attachment> {
+        let format = format!("{{{{json .NetworkSettings.Networks.{NETWORK}}}}}");
+        let shown = self.output(["inspect", "--format", &format, name])?;
+        serde_json::from_str(&shown).with_context(|| format!("read podman's view of {name}: {shown}"))
+    }
+
+    /// Fetches a page of `address` from within a container.
+    pub fn fetch(&self, name: &str, address: Ipv4Addr) -> Result<String> {
+        self.output(["exec", name, "wget", "-q", "-O", "-", &format!("http://{address}/")])
+    }
+
+    /// Stops a container as a user does.
+    pub fn stop(&self, name: &str) -> Result<()> {
+        self.output(["stop", name]).map(drop)
+    }
+
+    /// Starts a container that was stopped or killed.
+    pub fn start(&self, name: &str) -> Result<Attachment> {
+        self.output(["start", name])?;
+        self.attachment(name)
+    }
+
+    /// Kills a container; Podman cleans up behind it after this has returned.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        self.output(["kill", name]).map(drop)
+    }
+
+    /// Removes a container, running or not.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        self.output(["rm", "--force", name]).map(drop)
+    }
+
+    /// What Podman calls the driver of a network: the type of its first plugin.
+    pub fn driver(&self, network: &str) -> Result<String> {
+        self.output(["network", "inspect", "--format", "{{.Driver}}", network])
+    }
+
+    /// Starts the Docker API on [`SOCKET`].
+    pub fn serve(&self) -> Result<Service> {
+        Service::start(self)
+    }
+
+    /// Runs `podman` with `arguments` and gives what it printed, without the last line's end.
+    pub fn output<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Result<String> {
+        self.feed(arguments, &[])
+    }
+
+    fn feed<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>, stdin: &[u8]) -> Result<String> {
+        let mut command = self.command()?;
+        command.args(arguments);
+        let line: Vec<_> = command.get_args().map(OsStr::to_string_lossy).map(Cow::into_owned).collect();
+        let done = process::run(command, stdin, PATIENCE)?;
+        if !done.status.is_some_and(|status| status.success()) {
+            bail!("run podman {}: {}\n{}", line.join(" "), done.status_text(), done.stderr.trim());
+        }
+        Ok(done.stdout.trim_end().to_owned())
+    }
+
+    /// Podman reads nothing of the caller's environment but where programs are.
+    fn command(&self) -> Result<Command> {
+        let mut command = self.node.command("podman")?;
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(setup::ENVIRONMENT);
+        Ok(command)
+    }
+
+    /// Addresses leased on the node, once they are `expected` (or after ten seconds, as they are then).
+    pub fn leases(&self, expected: &[Ipv4Addr]) -> Result<BTreeSet<Ipv4Addr>> {
+        settle(|| self.leases_now(), |leases| leases.iter().eq(&expected.iter().copied().collect::<BTreeSet<_>>()))
+    }
+
+    fn leases_now(&self) -> Result<BTreeSet<Ipv4Addr>> {
+        let view = View::of(&self.node)?;
+        let names = view.links.iter().flat_map(|link| &link.names);
+        let leased = names.filter_map(|name| name.strip_prefix("flatnet-ip-"));
+        leased.map(|address| address.parse().with_context(|| format!("read the lease of {address}"))).collect()
+    }
+
+    /// Names whatever containers have left on the node and in the world, once Podman has cleaned up behind them.
+    ///
+    /// Processes of the caller's own count: stop them first.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        settle(|| self.leftovers_now(), Vec::is_empty)
+    }
+
+    fn leftovers_now(&self) -> Result<Vec<String>> {
+        // Processes first: asking Podman makes some.
+        let mut left = processes()?;
+        let view = View::of(&self.node)?;
+        left.extend(
+            view.links.iter().filter(|link| link.name.starts_with("fn-")).map(|link| format!("link {}", link.name)),
+        );
+        left.extend(self.leases_now()?.iter().map(|address| format!("lease {address}")));
+        for namespace in fs::read_dir(FOLDER).context("list namespaces")? {
+            let name = namespace.context("list namespaces")?.file_name();
+            left.extend(
+                name.to_str().filter(|name| name.starts_with("netns-")).map(|name| format!("namespace {name}")),
+            );
+        }
+        let containers = self.output(["ps", "--all", "--format", "{{.Names}}"])?;
+        left.extend(containers.lines().map(|name| format!("container {name}")));
+        Ok(left)
+    }
+}
+
+/// Looks until `settled`, for as long as Podman's clean-up may take, and gives what was seen last.
+fn settle<T>(look: impl Fn() -> Result<T>, settled: impl Fn(&T) -> bool) -> Result<T> {
+    let mut last = None;
+    deadline::until(CLEAN_UP_PATIENCE, || {
+        let seen = last.insert(look());
+        seen.as_ref().is_ok_and(&settled).then_some(())
+    });
+    last.context("look even once")?
+}
+
+/// Runs `command` as a world's first process has to: whatever loses its parent meanwhile is waited for too.
+///
+/// Podman's clean-up and its containers' monitors are such orphans, and Podman takes an unwaited one for alive.
+/// Gives the exit status of `command`, 128 + the signal if one ended it.
+pub fn with_orphans_reaped(mut command: Command) -> Result<u8> {
+    let child = command.spawn().context("start the world's second process")?;
+    let child = Pid::from_raw(child.id().cast_signed());
+    loop {
+        match wait().context("wait for the world's processes")? {
+            WaitStatus::Exited(pid, status) if pid == child => return Ok(u8::try_from(status).unwrap_or(1)),
+            WaitStatus::Signaled(pid, signal, _) if pid == child => return Ok(128 + signal as u8),
+            _ => {}
+        }
+    }
+}
+
+/// Every process of the world but its first one and this one.
+fn processes() -> Result<Vec<String>> {
+    let own = system::id();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("list processes")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if pid == 1 || pid == own {
+            continue;
+        }
+        // One that ends between the two lines is not left over.
+        if let Ok(line) = fs::read_to_string(entry.path().join("cmdline")) {
+            let start: Vec<_> = line.split('\0').take(4).collect();
+            found.push(format!("process {pid} {}", start.join(" ").trim_end()));
+        }
+    }
+    Ok(found)
+}

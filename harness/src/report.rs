@@ -1,0 +1,156 @@
+//! What came of a scenario, for people and for programs.
+//!
+//! Invariant: a person sees passed steps in one line each and the failing one whole; a program gets the same facts as JSON.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{Scenario, Step};
+use crate::verb::Failure;
+
+/// How a scenario ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// All steps did as they should, and nothing was left.
+    Passed,
+    /// A step did not, or something was left.
+    Failed,
+    /// This machine lacks something; the reason says what.
+    Skipped,
+}
+
+/// What came of one scenario.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Its file.
+    pub file: String,
+    /// Its claim.
+    pub summary: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, if it was skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// All of it, for a person to read.
+    pub transcript: String,
+    /// How long it took, in milliseconds.
+    pub duration_ms: f64,
+    /// The process to enter with `harness shell`, if its world was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub world: Option<u32>,
+}
+
+impl Report {
+    /// A report on a file that could not even be run.
+    pub fn broken(file: &Path, why: &str) -> Self {
+        Self {
+            file: file.display().to_string(),
+            summary: String::new(),
+            outcome: Outcome::Failed,
+            reason: None,
+            transcript: format!("{why}\n"),
+            duration_ms: 0.0,
+            world: None,
+        }
+    }
+}
+
+/// The growing text of a run.
+#[derive(Debug)]
+pub struct Transcript<'a> {
+    scenario: &'a Scenario,
+    text: String,
+}
+
+impl<'a> Transcript<'a> {
+    /// Begins with the claim.
+    pub fn new(scenario: &'a Scenario) -> Self {
+        let text = format!("{}: {}\n", scenario.file.display(), scenario.summary);
+        Self { scenario, text }
+    }
+
+    /// A step that did as it should.
+    pub fn passed(&mut self, number: usize, step: &Step, outcome: &str, took: Duration) {
+        let gap = if outcome.is_empty() { "" } else { "  " };
+        let millis = took.as_secs_f64() * 1000.0;
+        self.line(format_args!("  ok   {number:2}  {}{gap}{outcome}  ({millis:.1} ms)", step.verb.describe()));
+    }
+
+    /// The step that did not, whole.
+    pub fn failed(&mut self, number: usize, step: &Step, failure: &Failure) {
+        self.line(format_args!("  FAIL {number:2}  {}", step.verb.describe()));
+        self.line(format_args!("       {}:{}", self.scenario.file.display(), step.line));
+        self.block(&step.source);
+        self.failure(failure);
+        self.look_around(number);
+    }
+
+    /// Something was there at the end that was not there before.
+    pub fn left(&mut self, lines: &[String]) {
+        self.line(format_args!("  FAIL     the world is not as it was before"));
+        self.block(&lines.join("\n"));
+        self.look_around(self.scenario.steps.len());
+    }
+
+    /// The world could not be built, or not be looked at.
+    pub fn broke(&mut self, err: &anyhow::Error) {
+        self.line(format_args!("  FAIL     failed to {err:#}"));
+    }
+
+    /// The scenario did not run at all.
+    pub fn skipped(&mut self, reason: &str) {
+        self.line(format_args!("  skip     {reason}"));
+    }
+
+    /// All of it so far.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Ends it.
+    pub fn finish(self, outcome: Outcome, reason: Option<String>, took: Duration) -> Report {
+        Report {
+            file: self.scenario.file.display().to_string(),
+            summary: self.scenario.summary.clone(),
+            outcome,
+            reason,
+            transcript: self.text,
+            duration_ms: took.as_secs_f64() * 1000.0,
+            world: None,
+        }
+    }
+
+    fn failure(&mut self, failure: &Failure) {
+        match &failure.expected {
+            Some(expected) => {
+                self.line(format_args!("       expected  {expected}"));
+                self.line(format_args!("       got       {}", failure.got));
+            }
+            None => self.line(format_args!("       {}", failure.got)),
+        }
+        for (title, text) in failure.evidence.iter().filter(|(_, text)| !text.is_empty()) {
+            self.line(format_args!("       --- {title}"));
+            self.block(text);
+        }
+    }
+
+    fn look_around(&mut self, step: usize) {
+        let file = self.scenario.file.display();
+        self.line(format_args!("       look around: harness shell {file} --until {step}"));
+    }
+
+    fn block(&mut self, text: &str) {
+        for line in text.lines() {
+            self.line(format_args!("         {line}"));
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "{}", line.to_string().trim_end());
+    }
+}

@@ -1,0 +1,82 @@
+//! Replays a scenario: builds its world, does its steps, ends its containers, takes stock.
+//!
+//! Invariant: a scenario passes only if every step did as it should and the nodes are as they were before.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::plugin::Plugins;
+use crate::report::{Outcome, Report, Transcript};
+use crate::scenario::Scenario;
+use crate::world::World;
+
+/// What this machine lacks for the scenario, if anything.
+pub fn lacks(scenario: &Scenario) -> Option<String> {
+    scenario.steps.iter().find_map(|step| step.verb.lacks(&scenario.setting))
+}
+
+/// Runs `scenario` in this process's world; gives the report, and the world as the scenario leaves it if it failed.
+pub fn run(scenario: &Scenario, plugins: Plugins) -> (Report, Option<World>) {
+    let start = Instant::now();
+    let mut transcript = Transcript::new(scenario);
+    if let Some(reason) = lacks(scenario) {
+        // Where everything is installed on purpose, a scenario that cannot run is a finding.
+        let outcome = if std::env::var_os("CI").is_some() { Outcome::Failed } else { Outcome::Skipped };
+        transcript.skipped(&reason);
+        return (transcript.finish(outcome, Some(reason), start.elapsed()), None);
+    }
+    let mut world = match World::build(Arc::clone(&scenario.setting), plugins) {
+        Ok(world) => world,
+        Err(err) => {
+            transcript.broke(&err);
+            return (transcript.finish(Outcome::Failed, None, start.elapsed()), None);
+        }
+    };
+    let passed =
+        replay(scenario, &mut world, &mut transcript, scenario.steps.len()) && take_stock(&mut world, &mut transcript);
+    let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
+    (transcript.finish(outcome, None, start.elapsed()), (!passed).then_some(world))
+}
+
+/// Does the first `count` steps, or those before the first that fails; says whether all went well.
+pub fn replay(scenario: &Scenario, world: &mut World, transcript: &mut Transcript<'_>, count: usize) -> bool {
+    for (number, step) in (1..).zip(scenario.steps.iter().take(count)) {
+        let start = Instant::now();
+        match step.verb.run(world) {
+            Ok(outcome) => transcript.passed(number, step, &outcome, start.elapsed()),
+            Err(failure) => {
+                transcript.failed(number, step, &failure);
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Looks for what is left; where every ADD has had its DEL, already before the containers end, which would hide it.
+fn take_stock(world: &mut World, transcript: &mut Transcript<'_>) -> bool {
+    match leftovers(world) {
+        Ok(left) if left.is_empty() => true,
+        Ok(left) => {
+            transcript.left(&left);
+            false
+        }
+        Err(err) => {
+            transcript.broke(&err);
+            false
+        }
+    }
+}
+
+fn leftovers(world: &mut World) -> Result<Vec<String>> {
+    if !world.has_open_attachments() {
+        let left = world.leftovers()?;
+        if !left.is_empty() {
+            return Ok(left);
+        }
+    }
+    world.lab.crash_all()?;
+    world.leftovers()
+}

@@ -1,0 +1,106 @@
+//! A scenario: one claim about the plugin, as a world, networks and steps.
+//!
+//! Invariant: whatever is loaded can be run: names it uses exist, each step has one verb, and every option belongs to its verb.
+
+mod mistake;
+mod network;
+mod raw;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use ipnetwork::IpNetwork;
+
+pub use crate::lab::{HostSpec, Proxy, Role};
+use crate::verb::Verb;
+
+pub use mistake::Mistake;
+pub use network::{Network, shipped_list};
+
+/// A scenario, ready to run.
+#[derive(Debug)]
+pub struct Scenario {
+    /// The file that it came from.
+    pub file: PathBuf,
+    /// What it claims, in a sentence.
+    pub summary: String,
+    /// What it is about: hosts and networks.
+    pub setting: Arc<Setting>,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+}
+
+/// The hosts and networks that steps refer to.
+#[derive(Debug)]
+pub struct Setting {
+    /// All hosts, by name.
+    pub hosts: BTreeMap<String, HostSpec>,
+    /// What containers are added to unless a step names another.
+    pub network: Network,
+    /// Further networks, by name.
+    pub networks: BTreeMap<String, Network>,
+}
+
+/// A step as it was written, and what it means.
+#[derive(Debug)]
+pub struct Step {
+    /// Where it begins in the file, counted from 1.
+    pub line: usize,
+    /// Its text.
+    pub source: String,
+    /// What it does.
+    pub verb: Box<dyn Verb>,
+}
+
+impl Scenario {
+    /// Reads a file; a mistake in it is an error that says where it is.
+    pub fn load(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+        raw::parse(file, &text).map_err(|mistake| anyhow!("{}", mistake.at(file, &text)))
+    }
+}
+
+impl Setting {
+    /// The hosts of the picture (a LAN client, a Windows gateway, a WSL node) and the shipped network.
+    pub fn usual() -> Result<Self> {
+        let network = Network::shipped()?;
+        Ok(Self { hosts: raw::usual_hosts(), network, networks: BTreeMap::new() })
+    }
+
+    /// The network of that name, or the one that is used where no name is given.
+    pub fn network(&self, name: Option<&str>) -> Option<&Network> {
+        name.map_or(Some(&self.network), |name| self.networks.get(name))
+    }
+
+    /// All networks.
+    pub fn all_networks(&self) -> impl Iterator<Item = &Network> {
+        std::iter::once(&self.network).chain(self.networks.values())
+    }
+
+    /// The ranges that containers get addresses from.
+    pub fn subnets(&self) -> Vec<IpNetwork> {
+        self.all_networks().filter_map(Network::subnet).collect()
+    }
+
+    /// The names of all hosts in that role.
+    pub fn in_role(&self, role: Role) -> impl Iterator<Item = &str> {
+        self.hosts.iter().filter(move |(_, host)| host.role == role).map(|(name, _)| name.as_str())
+    }
+
+    /// `on` if it names a node; without it, the only node there is.
+    pub fn node<'a>(&'a self, on: Option<&'a str>) -> Result<&'a str, String> {
+        let mut nodes = self.in_role(Role::Node);
+        match (on, nodes.next(), nodes.next()) {
+            (Some(name), ..) => match self.hosts.get(name) {
+                Some(host) if host.role == Role::Node => Ok(name),
+                Some(_) => Err(format!("{name} is not a node: containers do not run there")),
+                None => Err(format!("there is no host named {name}")),
+            },
+            (None, Some(node), None) => Ok(node),
+            (None, None, _) => Err("there is no node in [hosts]".to_owned()),
+            (None, Some(_), Some(_)) => Err("there are several nodes: say `on`".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A network configuration, as a runtime hands it to the plugin.
+//!
+//! Invariant: kept as the JSON it is, wrong values included: judging it is the plugin's work.
+
+use anyhow::{Context, Result, anyhow};
+use ipnetwork::IpNetwork;
+use serde_json::{Map, Value};
+
+use crate::plugin::repository;
+
+/// The configuration of one plugin of one network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network(Map<String, Value>);
+
+impl Network {
+    /// Wraps a configuration.
+    pub fn new(config: Map<String, Value>) -> Self {
+        Self(config)
+    }
+
+    /// The first plugin of the shipped list, with the list's version and name put in as libcni does it.
+    pub fn shipped() -> Result<Self> {
+        let list = shipped_list()?;
+        let Some(Value::Object(mut config)) = list["plugins"].get(0).cloned() else {
+            return Err(anyhow!("find a plugin in the shipped flatnet.conflist"));
+        };
+        for key in ["cniVersion", "name"] {
+            config.insert(key.to_owned(), list[key].clone());
+        }
+        Ok(Self(config))
+    }
+
+    /// The plugin's type: the name of its binary.
+    pub fn kind(&self) -> &str {
+        self.text("type")
+    }
+
+    /// The network's name.
+    pub fn name(&self) -> &str {
+        self.text("name")
+    }
+
+    /// The spec version that it is written for.
+    pub fn version(&self) -> &str {
+        self.text("cniVersion")
+    }
+
+    /// The bridge that it asks for.
+    pub fn bridge(&self) -> &str {
+        self.text("bridge")
+    }
+
+    /// The range of addresses, if it says one.
+    pub fn subnet(&self) -> Option<IpNetwork> {
+        self.0.get("ipam")?.get("subnet")?.as_str()?.parse().ok()
+    }
+
+    /// The bridge's address in that range: the one it says, or the first.
+    pub fn gateway(&self) -> Option<IpNetwork> {
+        let subnet = self.subnet()?;
+        let said = self.0.get("ipam")?.get("gateway").and_then(Value::as_str);
+        let address = said.map_or_else(|| subnet.iter().nth(1), |said| said.parse().ok())?;
+        IpNetwork::new(address, subnet.prefix()).ok()
+    }
+
+    /// Sets the value at a path like `ipam.subnet`, making objects on the way.
+    pub fn set(&mut self, path: &str, value: Value) {
+        let (parents, key) = path.rsplit_once('.').map_or((None, path), |(parents, key)| (Some(parents), key));
+        let mut object = &mut self.0;
+        for parent in parents.into_iter().flat_map(|parents| parents.split('.')) {
+            let inner = object.entry(parent).or_insert_with(|| Value::Object(Map::new()));
+            if !inner.is_object() {
+                *inner = Value::Object(Map::new());
+            }
+            let Value::Object(inner) = inner else { return };
+            object = inner;
+        }
+        object.insert(key.to_owned(), value);
+    }
+
+    /// Takes away the value at a path like `ipam.subnet`.
+    pub fn unset(&mut self, path: &str) {
+        let (parents, key) = path.rsplit_once('.').map_or((None, path), |(parents, key)| (Some(parents), key));
+        let mut object = Some(&mut self.0);
+        for parent in parents.into_iter().flat_map(|parents| parents.split('.')) {
+            object = object.and_then(|object| object.get_mut(parent)?.as_object_mut());
+        }
+        if let Some(object) = object {
+            object.shift_remove(key);
+        }
+    }
+
+    /// As the plugin reads it.
+    pub fn to_json(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.0.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+/// The shipped network list, `plugin/dist/flatnet.conflist`.
+pub fn shipped_list() -> Result<Value> {
+    let file = repository().join("plugin/dist/flatnet.conflist");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Network;
+    use serde_json::{Value, json};
+
+    fn network(config: Value) -> Network {
+        Network(serde_json::from_value(config).unwrap())
+    }
+
+    #[test]
+    fn values_are_set_and_unset_by_path() {
+        let mut it = network(json!({"name": "a", "ipam": {"subnet": "10.87.1.0/24"}}));
+        it.set("ipam.subnet", json!("10.87.2.0/24"));
+        it.set("a.b.c", json!(1));
+        it.set("name.odd", json!(true));
+        it.unset("missing.path");
+        assert_eq!(
+            it,
+            network(json!({"name": {"odd": true}, "ipam": {"subnet": "10.87.2.0/24"}, "a": {"b": {"c": 1}}}))
+        );
+        it.unset("ipam.subnet");
+        it.unset("a");
+        assert_eq!(it, network(json!({"name": {"odd": true}, "ipam": {}})));
+    }
+
+    #[test]
+    fn the_shipped_network_is_whole() {
+        let it = Network::shipped().unwrap();
+        assert_eq!((it.kind(), it.version()), ("flatnet", "1.0.0"));
+        assert!(it.subnet().is_some());
+    }
+}

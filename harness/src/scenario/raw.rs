@@ -1,0 +1,183 @@
+//! The text of a scenario, lowered into what it means.
+//!
+//! Invariant: nothing beyond this file sees TOML but the verbs, each of which reads its own options.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer};
+
+use super::mistake::{Mistake, position, suggestion};
+use super::{HostSpec, Network, Proxy, Role, Scenario, Setting, Step};
+use crate::verb::{self, Words};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawScenario {
+    summary: String,
+    hosts: Option<BTreeMap<String, RawHost>>,
+    network: Option<toml::Table>,
+    #[serde(default)]
+    networks: BTreeMap<String, toml::Table>,
+    #[serde(rename = "run")]
+    _run: RawRun,
+}
+
+/// The steps are read one by one, by their verbs.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRun {
+    #[serde(rename = "steps")]
+    _steps: IgnoredAny,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHost {
+    role: Role,
+    address: OneOrMore,
+    mtu: Option<u32>,
+    proxy: Option<Spanned<Proxy>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected an address like \"172.30.0.1/24\", or a list of them")]
+enum OneOrMore {
+    One(IpNetwork),
+    More(Vec<IpNetwork>),
+}
+
+/// Reads the text of `file`.
+pub(super) fn parse(file: &Path, text: &str) -> Result<Scenario, Mistake> {
+    let root = DeTable::parse(text).map_err(|err| Mistake::from_toml(&err, "a scenario"))?;
+    let raw = RawScenario::deserialize(Deserializer::from(root.clone()))
+        .map_err(|err| Mistake::from_toml(&err, "a scenario"))?;
+    let network = match raw.network {
+        Some(table) => configuration(table)?,
+        None => Network::shipped().map_err(|err| Mistake::new(0..0, format!("{err:#}")))?,
+    };
+    let networks =
+        raw.networks.into_iter().map(|(name, table)| Ok((name, configuration(table)?))).collect::<Result<_, _>>()?;
+    let setting = Setting { hosts: hosts(raw.hosts)?, network, networks };
+    let steps = root.get_ref().get("run").and_then(|run| run.get_ref().get("steps"));
+    let steps = match steps.map(|steps| (steps.span(), steps.get_ref())) {
+        Some((_, DeValue::Array(steps))) if !steps.is_empty() => steps,
+        Some((span, DeValue::Array(_))) => return Err(Mistake::new(span, "a scenario without steps shows nothing")),
+        Some((span, _)) => return Err(Mistake::new(span, "`steps` is a list")),
+        None => return Err(Mistake::new(0..0, "a scenario needs `steps` under [run]")),
+    };
+    let steps = steps.iter().map(|value| step(value, text, &setting)).collect::<Result<_, _>>()?;
+    Ok(Scenario { file: file.to_owned(), summary: raw.summary, setting: Arc::new(setting), steps })
+}
+
+fn configuration(table: toml::Table) -> Result<Network, Mistake> {
+    match serde_json::to_value(table) {
+        Ok(serde_json::Value::Object(config)) => Ok(Network::new(config)),
+        _ => Err(Mistake::new(0..0, "a network is a table that JSON can hold")),
+    }
+}
+
+/// The hosts as they are written; without any, those of the picture: a LAN client, a Windows gateway, a WSL node.
+fn hosts(raw: Option<BTreeMap<String, RawHost>>) -> Result<BTreeMap<String, HostSpec>, Mistake> {
+    let Some(raw) = raw else {
+        return Ok(usual_hosts());
+    };
+    raw.into_iter()
+        .map(|(name, host)| {
+            if let Some(proxy) = host.proxy.as_ref().filter(|_| host.role != Role::Gateway) {
+                return Err(Mistake::new(proxy.span(), format!("`proxy` belongs to gateways, and {name} is none")));
+            }
+            let addresses = match host.address {
+                OneOrMore::One(address) => vec![address],
+                OneOrMore::More(addresses) => addresses,
+            };
+            let proxy = host.proxy.map(Spanned::into_inner).unwrap_or_default();
+            Ok((name, HostSpec { role: host.role, addresses, mtu: host.mtu, proxy }))
+        })
+        .collect()
+}
+
+pub(super) fn usual_hosts() -> BTreeMap<String, HostSpec> {
+    let address = |last: [u8; 4]| IpNetwork::V4(ipnetwork::Ipv4Network::new_checked(last.into(), 24).expect("24 < 32"));
+    let host = |role, addresses: Vec<IpNetwork>| HostSpec { role, addresses, mtu: None, proxy: Proxy::Builtin };
+    [
+        ("lan", host(Role::Client, vec![address([192, 168, 50, 9])])),
+        ("windows", host(Role::Gateway, vec![address([192, 168, 50, 1]), address([172, 30, 0, 1])])),
+        ("wsl", host(Role::Node, vec![address([172, 30, 0, 2])])),
+    ]
+    .map(|(name, host)| (name.to_owned(), host))
+    .into()
+}
+
+fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<Step, Mistake> {
+    let DeValue::Table(table) = value.get_ref() else {
+        return Err(Mistake::new(value.span(), "a step is a table like { add = \"web\" }"));
+    };
+    let mut verbs = table.iter().filter(|(key, _)| verb::find(key.get_ref()).is_some());
+    let (key, subject) = verbs.next().ok_or_else(|| no_verb(table, value.span()))?;
+    let name = key.get_ref().as_ref();
+    if let Some((other, _)) = verbs.next() {
+        let text = format!("a step has one verb, and this one has two: `{name}` and `{}`", other.get_ref());
+        return Err(Mistake::new(other.span(), text));
+    }
+    let mut options = table.clone();
+    options.remove(name);
+    let words = Words::new(subject.clone(), Spanned::new(value.span(), options));
+    let read = verb::find(name).ok_or_else(|| no_verb(table, value.span()))?;
+    let verb = read(words).map_err(|err| Mistake::from_toml(&err, &format!("`{name}`")))?;
+    verb.check(setting).map_err(|misfit| {
+        let option = table.iter().find(|(key, _)| *key.get_ref() == misfit.option);
+        Mistake::new(option.map_or(key.span(), |(key, _)| key.span()), misfit.text)
+    })?;
+    let (line, _) = position(text, value.span().start);
+    Ok(Step { line, source: text.get(value.span()).unwrap_or_default().to_owned(), verb })
+}
+
+fn no_verb(table: &DeTable<'_>, step: Range<usize>) -> Mistake {
+    let known = verb::names().collect::<Vec<_>>();
+    let first = table.keys().min_by_key(|key| key.span().start);
+    let hint = first.map(|key| suggestion(key.get_ref(), known.iter().copied())).unwrap_or_default();
+    let span = first.map_or(step, Spanned::span);
+    Mistake::new(span, format!("a step needs a verb, one of {}{hint}", known.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+    use rstest::rstest;
+    use std::path::Path;
+
+    #[rstest]
+    #[case("", "1:1: missing field `summary`")]
+    #[case("summary = 1", "1:11: invalid type")]
+    #[case("sumary = \"x\"", "1:1: `sumary` does not belong to a scenario; did you mean `summary`?")]
+    #[case("summary = \"x\"\n[run]\nsteps = []", "3:9: a scenario without steps")]
+    #[case("summary = \"x\"\n[run]\nsteps = [\n  { add = \"a\", del = \"a\" } ]", "4:16: a step has one verb")]
+    #[case("summary = \"x\"\n[run]\nsteps = [{ ad = \"a\" }]", "3:12: a step needs a verb")]
+    #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", port = 1 }]", "3:23: `port` does not belong to `add`")]
+    #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", on = \"x\" }]", "3:23: there is no host named x")]
+    #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", expect = { adress = \"x\" } }]", "3:34: `adress` does not")]
+    #[case(
+        "summary = \"x\"\n[hosts]\na = { role = \"nod\", address = \"1.2.3.4/8\" }\n[run]\nsteps = [1]",
+        "3:14: unknown variant"
+    )]
+    fn mistakes_have_a_place(#[case] text: &str, #[case] expected: &str) {
+        let mistake = parse(Path::new("x.toml"), text).unwrap_err().at(Path::new("x.toml"), text).to_string();
+        assert!(mistake.starts_with(&format!("x.toml:{expected}")), "{mistake}");
+    }
+
+    #[test]
+    fn a_scenario_may_leave_hosts_and_network_to_be_the_usual_ones() {
+        let text = "summary = \"x\"\n[run]\nsteps = [\n  { add = \"web\" },\n]";
+        let scenario = parse(Path::new("x.toml"), text).unwrap();
+        assert_eq!(scenario.setting.node(None), Ok("wsl"));
+        assert_eq!(scenario.setting.network.kind(), "flatnet");
+        assert_eq!((scenario.steps[0].line, scenario.steps[0].source.as_str()), (4, "{ add = \"web\" }"));
+    }
+}

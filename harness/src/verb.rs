@@ -1,0 +1,144 @@
+//! What a step can do. To add a verb: write a type that is a [`Verb`], and add its line to `VERBS`.
+//!
+//! Invariant: a verb is checked against its scenario before anything runs, and looks at fresh state whenever it runs.
+
+mod cni;
+mod cni_expect;
+mod http;
+mod kernel;
+mod process;
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
+
+use crate::scenario::Setting;
+use crate::world::World;
+
+/// Reads a step of one verb.
+type Read = fn(Words<'_>) -> Result<Box<dyn Verb>, Error>;
+
+/// All verbs.
+const VERBS: &[(&str, Read)] = &[
+    ("add", |words| words.verb(cni::add)),
+    ("del", |words| words.verb(cni::del)),
+    ("check", |words| words.verb(cni::check)),
+    ("version", |words| words.verb(cni::version)),
+    ("cni", |words| words.verb(cni::any)),
+    ("serve", |words| words.verb(http::Serve::new)),
+    ("get", |words| words.verb(http::Get::new)),
+    ("websocket", |words| words.verb(http::Websocket::new)),
+    ("leases", |words| words.verb(kernel::Leases::new)),
+    ("links", |words| words.verb(kernel::Links::new)),
+    ("routes", |words| words.verb(kernel::Routes::new)),
+    ("sysctl", |words| words.verb(kernel::Sysctl::new)),
+    ("run", |words| words.verb(process::Run::new)),
+    ("kill", |words| words.verb(process::Kill::new)),
+    ("stop", |words| words.verb(process::Stop::new)),
+];
+
+/// One step's doing.
+pub trait Verb: fmt::Debug + Send + Sync {
+    /// The step in a few words, for the transcript.
+    fn describe(&self) -> String;
+
+    /// Whether it fits its scenario: the names that it uses exist, its options go together.
+    fn check(&self, setting: &Setting) -> Result<(), Misfit>;
+
+    /// What this machine lacks for it, in words; then the scenario is skipped.
+    fn lacks(&self, _setting: &Setting) -> Option<String> {
+        None
+    }
+
+    /// Does it; gives what came of it in a few words.
+    fn run(&self, world: &mut World) -> Result<String, Failure>;
+}
+
+/// Why a verb does not fit its scenario.
+#[derive(Debug)]
+pub struct Misfit {
+    /// The option at fault.
+    pub option: &'static str,
+    /// What is wrong with it.
+    pub text: String,
+}
+
+/// Turns a complaint into one about an option.
+fn misfit<T>(option: &'static str, checked: Result<T, String>) -> Result<(), Misfit> {
+    checked.map(drop).map_err(|text| Misfit { option, text })
+}
+
+/// Why a step failed.
+#[derive(Debug, Default)]
+pub struct Failure {
+    /// What should have been, if that is the reason.
+    pub expected: Option<String>,
+    /// What was, or what went wrong.
+    pub got: String,
+    /// What may help to see why: a title and a text each.
+    pub evidence: Vec<(String, String)>,
+}
+
+impl Failure {
+    /// Something else was expected.
+    pub fn mismatch(expected: impl fmt::Display, got: impl fmt::Display) -> Self {
+        Self { expected: Some(expected.to_string()), got: got.to_string(), evidence: Vec::new() }
+    }
+
+    /// Something went wrong.
+    pub fn wrong(got: impl fmt::Display) -> Self {
+        Self { got: got.to_string(), ..Self::default() }
+    }
+
+    /// Adds a text that may help.
+    #[must_use]
+    pub fn with(mut self, title: impl Into<String>, text: impl Into<String>) -> Self {
+        self.evidence.push((title.into(), text.into()));
+        self
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(err: anyhow::Error) -> Self {
+        Self::wrong(format!("failed to {err:#}"))
+    }
+}
+
+/// The text of a step: what its verb is said of, and the options beside it.
+#[derive(Debug)]
+pub struct Words<'a> {
+    subject: Spanned<DeValue<'a>>,
+    options: Spanned<DeTable<'a>>,
+}
+
+impl<'a> Words<'a> {
+    /// `{ verb = subject, option = .. }` without the verb.
+    pub fn new(subject: Spanned<DeValue<'a>>, options: Spanned<DeTable<'a>>) -> Self {
+        Self { subject, options }
+    }
+
+    /// Reads both and makes the verb of them.
+    fn verb<S, O, V>(self, make: fn(S, O) -> V) -> Result<Box<dyn Verb>, Error>
+    where
+        S: DeserializeOwned,
+        O: DeserializeOwned,
+        V: Verb + 'static,
+    {
+        let subject = S::deserialize(ValueDeserializer::from(self.subject))?;
+        let span = self.options.span();
+        let options = Spanned::new(span, DeValue::Table(self.options.into_inner()));
+        Ok(Box::new(make(subject, O::deserialize(ValueDeserializer::from(options))?)))
+    }
+}
+
+/// How to read the verb of that name.
+pub fn find(name: &str) -> Option<Read> {
+    VERBS.iter().find(|(known, _)| *known == name).map(|(_, read)| *read)
+}
+
+/// The names of all verbs.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    VERBS.iter().map(|(name, _)| *name)
+}

@@ -1,0 +1,235 @@
+//! A running world, as the steps of a scenario find and change it.
+//!
+//! Invariant: must only be used inside a [`crate::sandbox`]; processes started for a container or gateway run in its namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::deadline;
+use crate::http::{LISTENING, forwarder, nginx};
+use crate::inventory::Inventory;
+use crate::lab::{Lab, Namespace, Proxy};
+use crate::plugin::Plugins;
+use crate::scenario::{Network, Setting};
+
+/// How long a server may take to listen.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the kernel may take to clear away what was deleted.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// One interface of one container, as a runtime remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attachment {
+    /// The container's id.
+    pub container: String,
+    /// The interface's name in it.
+    pub ifname: String,
+    /// The network's name.
+    pub network: String,
+}
+
+/// What came of its ADD.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// The name of the container's namespace.
+    pub namespace: String,
+    /// The plugin's result.
+    pub result: Value,
+    /// Whether it still is: no DEL has followed, and the container has not crashed.
+    pub open: bool,
+}
+
+/// The lab and all that the steps have done in it.
+#[derive(Debug)]
+pub struct World {
+    /// Hosts and containers.
+    pub lab: Lab,
+    /// Where plugins are.
+    pub plugins: Plugins,
+    /// Every interface that ADD has made.
+    pub attached: BTreeMap<Attachment, Attached>,
+    setting: Arc<Setting>,
+    before: BTreeMap<String, Inventory>,
+    servers: Vec<Child>,
+    proxies: BTreeSet<String>,
+}
+
+impl World {
+    /// Builds what `setting` asks for, and notes what each node has before anything is done there.
+    pub fn build(setting: Arc<Setting>, plugins: Plugins) -> Result<Self> {
+        let lab = Lab::build(&setting.hosts, &setting.subnets())?;
+        let mut before = BTreeMap::new();
+        for node in setting.in_role(crate::lab::Role::Node) {
+            before.insert(node.to_owned(), Inventory::take(&lab.host(node)?.namespace)?);
+        }
+        Ok(Self {
+            lab,
+            plugins,
+            attached: BTreeMap::new(),
+            setting,
+            before,
+            servers: Vec::new(),
+            proxies: BTreeSet::new(),
+        })
+    }
+
+    /// What the scenario is about.
+    pub fn setting(&self) -> &Setting {
+        &self.setting
+    }
+
+    /// The network of that name, or the one that is used where no name is given.
+    pub fn network(&self, name: Option<&str>) -> Result<&Network> {
+        self.setting.network(name).with_context(|| format!("find the network {}", name.unwrap_or_default()))
+    }
+
+    /// Whether something is attached that DEL would have to detach.
+    pub fn has_open_attachments(&self) -> bool {
+        self.attached.values().any(|attached| attached.open)
+    }
+
+    /// The host of that name, else the container, which is made when it is first named.
+    pub fn place(&mut self, name: &str) -> Result<&Namespace> {
+        if self.lab.namespace(name).is_ok() { self.lab.namespace(name) } else { self.lab.container(name) }
+    }
+
+    /// Starts the harness's own server in a container, and waits until it listens.
+    pub fn serve(&mut self, container: &str, port: u16, body: Option<&str>) -> Result<()> {
+        let mut command = self.lab.container(container)?.command(own_binary())?;
+        command.args(["__serve", "--name", container, "--port", &port.to_string()]);
+        command.args(body.map(|body| format!("--body={body}")));
+        self.servers.push(start_server(command).with_context(|| format!("serve port {port} of {container}"))?);
+        Ok(())
+    }
+
+    /// Makes sure that the proxy of a gateway runs.
+    pub fn proxy(&mut self, gateway: &str) -> Result<()> {
+        if !self.proxies.insert(gateway.to_owned()) {
+            return Ok(());
+        }
+        let host = self.lab.host(gateway)?;
+        let server = match host.spec.proxy {
+            Proxy::Builtin => {
+                let mut command = host.namespace.command(own_binary())?;
+                command.arg("__gateway");
+                start_server(command)
+            }
+            Proxy::Nginx => start_nginx(&host.namespace),
+        };
+        self.servers.push(server.with_context(|| format!("start the proxy of {gateway}"))?);
+        Ok(())
+    }
+
+    /// What is on a node now.
+    pub fn inventory(&self, node: &str) -> Result<Inventory> {
+        Inventory::take(&self.lab.host(node)?.namespace)
+    }
+
+    /// What has changed on a node `before` was taken from; waits up to three seconds for it to be nothing.
+    pub fn changes_since(&self, node: &str, before: &Inventory) -> Result<Vec<String>> {
+        settle(|| Ok(before.differences(&self.inventory(node)?, &self.setting).collect()))
+    }
+
+    /// Everything that is on a node and was not there before, or was and is gone; waits up to three seconds for it to be nothing.
+    ///
+    /// The lasting furniture of a network (its bridge, with the gateway's address) is not counted.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        settle(|| self.differences())
+    }
+
+    fn differences(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for (node, before) in &self.before {
+            let now = self.inventory(node)?;
+            found.extend(before.differences(&now, &self.setting).map(|line| format!("{node}: {line}")));
+        }
+        for container in self.lab.containers() {
+            let links = crate::lab::View::of(container)?.links;
+            let own = links.iter().filter(|link| link.name != "lo");
+            // Once nothing is attached, a container has nothing but lo.
+            let name = container.name();
+            let open = self.attached.values().any(|it| it.open && it.namespace == name);
+            found.extend(own.filter(|_| !open).map(|link| format!("{name}: + link {}", link.name)));
+        }
+        Ok(found)
+    }
+}
+
+/// A killed world takes its servers along; this is for a world that is torn down by hand.
+impl Drop for World {
+    fn drop(&mut self) {
+        for server in &mut self.servers {
+            // It may have been killed by a step before.
+            drop(server.kill());
+            drop(server.wait());
+        }
+    }
+}
+
+/// Looks until there is nothing to see; the kernel needs a moment to clear away.
+fn settle(look: impl Fn() -> Result<Vec<String>>) -> Result<Vec<String>> {
+    let mut last = Ok(Vec::new());
+    deadline::until(SETTLE_PATIENCE, || {
+        last = look();
+        last.as_ref().map_or(true, Vec::is_empty).then_some(())
+    });
+    last
+}
+
+/// The program that this process runs, also where its name is out of reach.
+pub fn own_binary() -> &'static str {
+    "/proc/self/exe"
+}
+
+/// Starts one of the harness's servers and waits until it says that it listens.
+fn start_server(mut command: Command) -> Result<Child> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start a server")?;
+    let (heard, line) = mpsc::channel();
+    if let Some(out) = child.stdout.take() {
+        thread::spawn(move || {
+            let mut text = String::new();
+            drop(BufReader::new(out).read_line(&mut text));
+            drop(heard.send(text));
+        });
+    }
+    match line.recv_timeout(START_PATIENCE) {
+        Ok(text) if text.trim() == LISTENING => Ok(child),
+        said => {
+            drop(child.kill());
+            let status = child.wait().context("wait for a server")?;
+            match said {
+                Ok(_) => bail!("hear from a server: it ended with {status}"),
+                Err(_) => bail!("hear from a server in time"),
+            }
+        }
+    }
+}
+
+/// nginx does not say when it listens, so somebody has to knock.
+fn start_nginx(gateway: &Namespace) -> Result<Child> {
+    let mut child = nginx::command(gateway)?.spawn().context("start nginx")?;
+    let door = SocketAddr::from((Ipv4Addr::LOCALHOST, forwarder::PORT));
+    let outcome = gateway.enter(|| {
+        let knock = || match child.try_wait() {
+            Ok(None) => TcpStream::connect_timeout(&door, START_PATIENCE).ok().map(|_| true),
+            _ => Some(false),
+        };
+        Ok(deadline::until(START_PATIENCE, knock))
+    });
+    if outcome? == Some(true) {
+        return Ok(child);
+    }
+    drop(child.kill());
+    drop(child.wait());
+    let log = std::fs::read_to_string(format!("/run/harness/nginx-{}/error.log", gateway.name())).unwrap_or_default();
+    bail!("hear from nginx: {}", log.trim())
+}

@@ -1,0 +1,321 @@
+//! The `harness` binary itself, on scenarios that must not pass.
+//!
+//! Invariant: each of these would pass unseen if the harness were broken, so each says in which words it must fail.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use assert_cmd::Command;
+use harness::deadline;
+use harness::plugin::Plugins;
+use rstest::rstest;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with one scenario in it.
+struct Case {
+    folder: TempDir,
+}
+
+impl Case {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("case.toml"), text).unwrap();
+        Self { folder }
+    }
+
+    /// A scenario with these steps, one a line, the first in line 4.
+    fn with_steps(steps: &str) -> Self {
+        Self::new(&format!("summary = \"a case\"\n[run]\nsteps = [\n{steps}\n]\n"))
+    }
+
+    fn harness(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::cargo_bin("harness").unwrap();
+        command.env_remove("CI").env("FLATNET_PLUGIN_DIR", plugin_dir()).current_dir(self.folder.path());
+        command.args(arguments).output().unwrap()
+    }
+
+    /// Runs the case, which must fail; gives what was told.
+    fn run(&self) -> String {
+        self.fail(&["run", "case.toml"])
+    }
+
+    /// The same with a shell script in the plugin's place.
+    fn run_with(&self, script: &str) -> String {
+        let fake = self.folder.path().join("flatnet");
+        fs::write(&fake, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&fake, PermissionsExt::from_mode(0o755)).unwrap();
+        self.fail(&["run", "case.toml", "--plugin-dir", "."])
+    }
+
+    fn fail(&self, arguments: &[&str]) -> String {
+        let output = self.harness(arguments);
+        assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        text(&output.stdout)
+    }
+}
+
+fn plugin_dir() -> &'static PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| Plugins::locate(None).unwrap().folder().to_owned())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[rstest]
+#[case::an_unknown_key(
+    "{ add = \"web\", ifnam = \"eth0\" }",
+    "case.toml:4:16: `ifnam` does not belong to `add`; did you mean `ifname`?"
+)]
+#[case::two_verbs(
+    "{ add = \"web\", del = \"web\" }",
+    "case.toml:4:16: a step has one verb, and this one has two: `add` and `del`"
+)]
+#[case::an_option_of_another_verb("{ add = \"web\", port = 80 }", "case.toml:4:16: `port` does not belong to `add`")]
+#[case::an_expectation_of_another_verb(
+    "{ del = \"web\", expect = { address = \"x\" } }",
+    "case.toml:4:16: address, gateway, mac and mtu are expected of `ADD`"
+)]
+#[case::no_verb("{ on = \"wsl\" }", "case.toml:4:3: a step needs a verb")]
+#[case::no_steps("", "case.toml:3:9: a scenario without steps shows nothing")]
+#[case::a_host_that_is_not_there(
+    "{ get = \"http://10.87.1.2/\", via = \"linux\" }",
+    "case.toml:4:30: there is no host named linux"
+)]
+fn mistakes_are_told_with_their_place(#[case] step: &str, #[case] expected: &str) {
+    let told = Case::with_steps(step).run();
+    assert!(told.contains(expected), "{told}");
+}
+
+#[test]
+fn a_failing_step_is_shown_whole_and_the_others_in_a_line() {
+    let case = Case::with_steps("{ version = true },\n{ add = \"web\", args = \"A=b\", expect = { code = 7 } },");
+    let fake = "case $CNI_COMMAND in VERSION) echo '{}';; *) echo why >&2; echo '{\"code\": 11, \"msg\": \"busy\"}'; exit 1;; esac";
+    let told = case.run_with(fake);
+    let filters = [
+        (r"\d+\.\d ms", "[TIME]"),
+        (r"(plugin under test: |CNI_PATH=).*", "$1[FOLDERS]"),
+        (r"(?m)^( *)/.* ended with", "$1[FOLDER]/flatnet ended with"),
+    ];
+    insta::with_settings!({ filters => filters }, { insta::assert_snapshot!(told) });
+}
+
+#[test]
+fn what_is_left_behind_fails_by_name() {
+    let told = Case::with_steps("{ run = \"touch /run/stray-file\", in = \"wsl\" }").run();
+    assert!(told.contains("the world is not as it was before"), "{told}");
+    assert!(told.contains("wsl: + file /run/stray-file"), "{told}");
+}
+
+/// These need a program that a machine may lack.
+#[rstest]
+#[case::a_link("ip", "ip link add stray type bridge", "wsl: + link stray (bridge) down")]
+#[case::a_name("ip", "ip link property add dev eth0 altname stray", "wsl: + name stray of eth0")]
+#[case::a_neighbour(
+    "ip",
+    "ip neigh add 172.30.0.77 dev eth0 lladdr 02:00:00:00:00:01",
+    "+ permanent neighbour 172.30.0.77"
+)]
+#[case::a_route_that_is_gone("ip", "ip route del default", "wsl: - route default via 172.30.0.1 dev eth0")]
+#[case::a_rule("nft", "nft add table ip t; nft add chain ip t c; nft add rule ip t c drop", "+ nftables rule ip t c #")]
+fn what_has_changed_fails_by_name(#[case] program: &str, #[case] command: &str, #[case] expected: &str) {
+    let case = Case::with_steps(&format!("{{ run = \"{command}\", in = \"wsl\" }}"));
+    let told = text(&case.harness(&["run", "case.toml"]).stdout);
+    let lacks = told.contains(&format!("{program} is not installed"));
+    assert!(told.contains(expected) || (lacks && std::env::var_os("CI").is_none()), "{told}");
+}
+
+/// A plugin that claims success and does nothing, or misbehaves in another way.
+#[rstest]
+#[case::del_that_does_nothing("case $CNI_COMMAND in ADD) exec REAL;; *) exit 0;; esac", "fn-")]
+#[case::two_objects("REAL; [ $CNI_COMMAND = DEL ] || echo '{}'", "not a result alone")]
+#[case::an_address_that_is_not_there(
+    "REAL | sed s=1.2/24=1.9/24=",
+    "gives 10.87.1.9/24 to eth0, and the kernel does not"
+)]
+#[case::a_false_mac("REAL | sed s/0a:57:0a/0a:58:0a/", "as the MAC of flatnet-br0 in the result")]
+#[case::an_interface_that_is_not_there("REAL | sed s/fn-/fx-/", "and the kernel does not")]
+#[case::another_version("REAL | sed s/1.0.0/0.4.0/", "expected  cniVersion 1.0.0")]
+#[case::silence("exit 0", "stdout is not a result alone")]
+#[case::a_crash("kill -9 $$", "ended by a signal")]
+fn a_lying_plugin_is_caught(#[case] script: &str, #[case] expected: &str) {
+    let case = Case::with_steps("{ add = \"web\" },\n{ del = \"web\" },");
+    let real = plugin_dir().join("flatnet");
+    let told = case.run_with(&script.replace("REAL", real.to_str().unwrap()));
+    assert!(told.contains(expected), "{told}");
+}
+
+#[test]
+fn a_scenario_that_needs_a_missing_program_is_skipped_with_the_reason_and_fails_in_ci() {
+    let case = Case::with_steps("{ run = \"no-such-program\", in = \"wsl\" }");
+    let output = case.harness(&["run", "case.toml"]);
+    let told = text(&output.stdout);
+    assert!(output.status.success() && told.contains("skip     no-such-program is not installed"), "{told}");
+    let mut command = Command::cargo_bin("harness").unwrap();
+    command.env("CI", "true").env("FLATNET_PLUGIN_DIR", plugin_dir()).current_dir(case.folder.path());
+    command.args(["run", "case.toml"]).assert().failure();
+}
+
+#[test]
+fn a_list_can_be_read_by_programs() {
+    let case = Case::with_steps("{ add = \"web\" },\n{ del = \"web\" },");
+    let output = case.harness(&["list", "--json", "case.toml"]);
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(list[0]["summary"], "a case");
+    assert_eq!(list[0]["steps"], 2);
+}
+
+#[test]
+fn the_demo_ends_with_a_page_and_an_empty_inventory() {
+    let case = Case::new("");
+    let output = case.harness(&["demo"]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}{}", text(&output.stderr));
+    assert!(told.contains("\"peer\":\"172.30.0.1\""), "{told}");
+    assert!(told.contains("left on wsl: nothing"), "{told}");
+}
+
+#[test]
+fn the_machine_itself_is_not_touched() {
+    let look = || {
+        let links = fs::read_to_string("/proc/net/dev").unwrap();
+        let names: Vec<String> =
+            links.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+        (names, mounts, PathBuf::from("/run/netns").exists())
+    };
+    let before = look();
+    let case = Case::with_steps("{ add = \"web\" },\n{ kill = \"web\" },");
+    assert!(case.harness(&["run", "case.toml"]).status.success());
+    assert_eq!(look(), before);
+}
+
+#[test]
+fn a_container_has_nothing_left_once_it_is_detached() {
+    let case = Case::with_steps("{ run = \"ip link add stray type bridge\", in = \"web\" }");
+    let told = text(&case.harness(&["run", "case.toml"]).stdout);
+    let lacks = told.contains("ip is not installed") && std::env::var_os("CI").is_none();
+    assert!(told.contains("web: + link stray") || lacks, "{told}");
+}
+
+#[test]
+fn a_failed_add_may_not_leave_its_work() {
+    let case = Case::with_steps("{ add = \"web\", expect = { code = 11 } },");
+    let real = plugin_dir().join("flatnet");
+    let script = "REAL >/dev/null; echo '{\"code\": 11, \"msg\": \"no\"}'; exit 1";
+    let told = case.run_with(&script.replace("REAL", real.to_str().unwrap()));
+    assert!(told.contains("the failed ADD left something behind"), "{told}");
+    assert!(told.contains("+ name flatnet-ip-10.87.1.2"), "{told}");
+}
+
+#[test]
+fn a_world_ends_with_its_caller_however_that_ends() {
+    let case = Case::with_steps("{ run = \"exec sleep 1234\", in = \"wsl\", timeout_ms = 60000 }");
+    let mut harness = std::process::Command::new(env!("CARGO_BIN_EXE_harness"));
+    harness.args(["run", "case.toml"]).current_dir(case.folder.path()).env("FLATNET_PLUGIN_DIR", plugin_dir());
+    let mut child = harness.stdout(Stdio::null()).spawn().unwrap();
+    let patience = Duration::from_secs(10);
+    let sleeping = || sleeps_in(case.folder.path());
+    assert!(deadline::until(patience, || sleeping().then_some(())).is_some(), "the step never ran");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(deadline::until(patience, || (!sleeping()).then_some(())).is_some(), "the world outlives its caller");
+}
+
+/// Whether a process of the step above runs in `folder`.
+fn sleeps_in(folder: &Path) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    processes.into_iter().any(|process| {
+        let here = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == folder);
+        here && fs::read(process.join("cmdline")).is_ok_and(|line| line == b"sleep\x001234\0")
+    })
+}
+
+#[test]
+fn a_shell_opens_where_the_scenario_stands() {
+    let case = Case::with_steps("{ add = \"web\" },\n{ del = \"web\" },");
+    let mut command = Command::cargo_bin("harness").unwrap();
+    command.env("SHELL", "/bin/sh").env("FLATNET_PLUGIN_DIR", plugin_dir()).current_dir(case.folder.path());
+    command.args(["shell", "case.toml", "--until", "1"]).write_stdin("cat /proc/net/dev; exit 7\n");
+    let output = command.output().unwrap();
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(7), "{told}");
+    assert!(told.contains("ok    1  add web") && !told.contains("del web"), "{told}");
+    assert!(told.contains("flatnet-br0:"), "{told}");
+}
+
+#[test]
+fn a_kept_world_can_be_entered_until_enter_is_pressed() {
+    let case = Case::with_steps("{ add = \"web\", expect = { address = \"10.87.1.99/24\" } }");
+    let mut harness = std::process::Command::new(env!("CARGO_BIN_EXE_harness"));
+    harness.args(["run", "--keep", "case.toml"]).current_dir(case.folder.path());
+    harness.env("FLATNET_PLUGIN_DIR", plugin_dir()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = harness.spawn().unwrap();
+    // The reader stays: a harness that cannot speak to its caller ends.
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let told = lines.find(|line| line.starts_with("kept")).unwrap();
+    let world = told.rsplit(' ').next().unwrap();
+    let mut shell = Command::cargo_bin("harness").unwrap();
+    shell.env("SHELL", "/bin/sh").args(["shell", world]).write_stdin("cat /proc/net/dev\n");
+    let seen = text(&shell.output().unwrap().stdout);
+    assert!(seen.contains("This is wsl") && seen.contains("flatnet-br0:"), "{seen}");
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(!PathBuf::from(format!("/proc/{world}")).exists(), "the world {world} outlives its keeper");
+}
+
+/// Behind `{ add = "web" }, { serve = "web" }`.
+#[rstest]
+#[case("{ add = \"b\", expect = { address = \"10.87.1.9/24\" } }", "expected  address 10.87.1.9/24")]
+#[case("{ add = \"b\", expect = { gateway = \"10.87.1.9\" } }", "expected  gateway 10.87.1.9")]
+#[case("{ add = \"b\", expect = { mac = \"02:*\" } }", "expected  mac 02:*")]
+#[case("{ add = \"b\", expect = { mtu = 1 } }", "expected  mtu 1")]
+#[case("{ add = \"b\", expect = { result = { dns = { domain = \"x\" } } } }", "the result differs: dns.domain")]
+#[case("{ add = \"b\", expect = { code = 7 } }", "expected  error 7")]
+#[case("{ add = \"b\", together = 2, expect = { addresses = 3 } }", "expected  3 different addresses")]
+#[case("{ add = \"web\", expect = { msg = \"no such words\" } }", "expected  msg with \"no such words\"")]
+#[case("{ add = \"web\" }", "expected  success")]
+#[case("{ check = \"web\", prev = false }", "expected  success")]
+#[case("{ get = \"http://10.87.1.2/\", from = \"wsl\", expect = { status = 404 } }", "expected  status 404")]
+#[case("{ get = \"http://10.87.1.2/\", from = \"wsl\", expect = { name = \"db\" } }", "expected  name db")]
+#[case("{ get = \"http://10.87.1.2/\", from = \"wsl\", expect = { peer = \"1.1.1.1\" } }", "expected  peer 1.1.1.1")]
+#[case("{ get = \"http://10.87.1.2/\", from = \"wsl\", expect = { body = \"x\" } }", "expected  body x")]
+#[case(
+    "{ get = \"http://10.87.1.2/\", from = \"wsl\", expect = { header = { x-none = \"x\" } } }",
+    "expected  x-none x"
+)]
+#[case("{ get = \"http://10.87.1.2/\", from = \"wsl\", expect = { error = \"refused\" } }", "expected  refused")]
+#[case("{ get = \"http://10.87.1.2/\", from = \"lan\", expect = { error = \"timeout\" } }", "got       unreachable")]
+#[case("{ get = \"http://10.87.1.2:81/\", from = \"wsl\" }", "got       none: refused")]
+#[case("{ websocket = \"ws://10.87.1.2:81/\", from = \"wsl\" }", "expected  an echo")]
+#[case("{ leases = \"wsl\", timeout_ms = 50, expect = {} }", "expected  no lease")]
+#[case(
+    "{ leases = \"wsl\", timeout_ms = 50, expect = { \"10.87.1.2\" = \"b/eth0\" } }",
+    "expected  10.87.1.2 = b/eth0"
+)]
+#[case(
+    "{ links = \"web\", timeout_ms = 50, expect = [{ name = \"eth0\", mtu = 1 }] }",
+    "expected  one link like number 1"
+)]
+#[case(
+    "{ links = \"web\", timeout_ms = 50, expect = [{ name = \"eth0\", addresses = [] }] }",
+    "expected  one link like"
+)]
+#[case("{ links = \"web\", timeout_ms = 50, only = \"eth*\", expect = [] }", "expected  0 links like eth*")]
+#[case("{ links = \"web\", timeout_ms = 50, only = \"eth*\", count = 2 }", "expected  2 links like eth*")]
+#[case("{ routes = \"web\", timeout_ms = 50, expect = { default = \"10.87.1.9\" } }", "expected  default = 10.87.1.9")]
+#[case("{ sysctl = \"net.ipv4.ip_forward\", in = \"wsl\", expect = 0 }", "expected  0")]
+#[case("{ run = \"exit 3\", in = \"wsl\" }", "expected  exit status: 0")]
+#[case("{ run = \"echo a\", in = \"wsl\", expect = { stdout = \"b\" } }", "expected  b")]
+#[case("{ run = \"sleep 9\", in = \"wsl\", timeout_ms = 50 }", "killed: it was late")]
+fn what_is_not_as_expected_fails(#[case] step: &str, #[case] expected: &str) {
+    let told = Case::with_steps(&format!("{{ add = \"web\" }},\n{{ serve = \"web\" }},\n{step},")).run();
+    assert!(told.contains("FAIL  3") && told.contains(expected), "{told}");
+}
