@@ -1,21 +1,19 @@
 //! What goes back to the runtime: results and errors of the specification, and the one place that writes standard output.
 
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::spec::{self, SpecVersion};
 
-/// A result (specification 1.0.0, section "Success"). Keys that 1.0.0 does not have are left out of it.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// A result as CNI 1.1.0 has it, the richest shape; [`Success::json`] renders it for every version, and what an older one
+/// lacks is left out. Keys of 1.1.0 that flatnet never sets are not modelled.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct Success {
-    /// The version of the configuration.
-    pub(crate) cni_version: String,
     #[serde(default)]
     pub(crate) interfaces: Vec<Interface>,
     #[serde(default)]
@@ -32,6 +30,9 @@ pub(crate) struct Interface {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) mac: String,
+    /// In bytes; since 1.1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mtu: Option<u32>,
     /// `CNI_NETNS` for the container's; the host's have none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) sandbox: String,
@@ -43,25 +44,65 @@ pub(crate) struct Ip {
     /// Index into `interfaces`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) interface: Option<usize>,
-    pub(crate) address: Ipv4Network,
+    pub(crate) address: IpNetwork,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) gateway: Option<IpAddr>,
 }
 
 /// A route inside the container.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Route {
-    pub(crate) dst: Ipv4Network,
+    pub(crate) dst: IpNetwork,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) gw: Option<Ipv4Addr>,
+    pub(crate) gw: Option<IpAddr>,
+}
+
+impl Success {
+    /// The shape that `version` publishes (section "Success" of each specification).
+    pub(crate) fn json(&self, version: SpecVersion) -> Value {
+        let mut json = match version {
+            SpecVersion::V0_1_0 | SpecVersion::V0_2_0 => self.by_family(),
+            _ => json!({ "interfaces": self.interfaces, "ips": self.ips, "routes": self.routes }),
+        };
+        json["cniVersion"] = json!(version.as_str());
+        json["dns"] = self.dns.clone();
+        if version < SpecVersion::V1_1_0 {
+            for interface in items(&mut json, "interfaces") {
+                interface.as_object_mut().map(|interface| interface.remove("mtu"));
+            }
+        }
+        if version < SpecVersion::V1_0_0 {
+            for (json, ip) in items(&mut json, "ips").zip(&self.ips) {
+                json["version"] = json!(if ip.address.is_ipv4() { "4" } else { "6" });
+            }
+        }
+        json
+    }
+
+    /// Before 0.3.0: the first address of each family, with the routes of that family, and no interfaces.
+    fn by_family(&self) -> Value {
+        let mut json = json!({});
+        for (key, is_family) in [("ip4", IpNetwork::is_ipv4 as fn(&IpNetwork) -> bool), ("ip6", IpNetwork::is_ipv6)] {
+            if let Some(ip) = self.ips.iter().find(|ip| is_family(&ip.address)) {
+                let routes: Vec<_> = self.routes.iter().filter(|route| is_family(&route.dst)).collect();
+                json[key] = json!({ "ip": ip.address, "gateway": ip.gateway, "routes": routes });
+            }
+        }
+        json
+    }
+}
+
+/// The items of the list `key`, none if there is no such list.
+fn items<'a>(json: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
+    json.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten()
 }
 
 /// What a command that succeeded has to say.
 pub(crate) enum Reply {
     /// DEL, CHECK, GC and STATUS: nothing at all.
     Nothing,
-    /// ADD.
-    Added(Success),
+    /// ADD, with the version of the configuration.
+    Added(Success, SpecVersion),
     /// VERSION, with the question's own `cniVersion`.
     Versions(String),
 }
@@ -70,7 +111,7 @@ impl Reply {
     fn json(&self) -> Option<Value> {
         match self {
             Self::Nothing => None,
-            Self::Added(success) => Some(serde_json::to_value(success).unwrap_or_default()),
+            Self::Added(success, version) => Some(success.json(*version)),
             Self::Versions(version) => Some(json!({
                 "cniVersion": version,
                 "supportedVersions": spec::SUPPORTED.iter().map(|version| version.as_str()).collect::<Vec<_>>(),
@@ -103,26 +144,47 @@ pub(crate) fn write(outcome: &Result<Reply, Value>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
-    #[test]
-    fn a_result_has_the_shape_of_1_0_0() {
-        let success = Success {
-            cni_version: "1.0.0".into(),
-            interfaces: vec![
-                Interface { name: "fn-01234567".into(), mac: "02:00:00:00:00:01".into(), sandbox: String::new() },
-                Interface { name: "eth0".into(), mac: "0a:57:0a:57:01:02".into(), sandbox: "/run/netns/web".into() },
-            ],
-            ips: vec![Ip {
-                interface: Some(1),
-                address: "10.87.1.2/24".parse().expect("an address"),
-                gateway: Some(Ipv4Addr::new(10, 87, 1, 1)),
-            }],
+    fn success() -> Success {
+        let host = Interface {
+            name: "fn-01234567".into(),
+            mac: "02:00:00:00:00:01".into(),
+            mtu: None,
+            sandbox: String::new(),
+        };
+        let eth0 = Interface {
+            name: "eth0".into(),
+            mac: "0a:57:0a:57:01:02".into(),
+            mtu: Some(1500),
+            sandbox: "/run/netns/web".into(),
+        };
+        let ip = |address: &str, gateway: &str| Ip {
+            interface: Some(1),
+            address: address.parse().expect("an address"),
+            gateway: Some(gateway.parse().expect("a gateway")),
+        };
+        Success {
+            interfaces: vec![host, eth0],
+            ips: vec![ip("10.87.1.2/24", "10.87.1.1"), ip("fd00::2/64", "fd00::1")],
             routes: vec![Route { dst: "0.0.0.0/0".parse().expect("a destination"), gw: None }],
             dns: json!({}),
-        };
-        let json = Reply::Added(success).json().expect("a result");
-        insta::assert_snapshot!(serde_json::to_string_pretty(&json).expect("text"));
+        }
+    }
+
+    #[rstest]
+    #[case(SpecVersion::V0_1_0)]
+    #[case(SpecVersion::V0_2_0)]
+    #[case(SpecVersion::V0_3_0)]
+    #[case(SpecVersion::V0_3_1)]
+    #[case(SpecVersion::V0_4_0)]
+    #[case(SpecVersion::V1_0_0)]
+    #[case(SpecVersion::V1_1_0)]
+    fn a_result_has_the_shape_of_its_version(#[case] version: SpecVersion) {
+        let json = Reply::Added(success(), version).json().expect("a result");
+        insta::assert_snapshot!(version.as_str(), serde_json::to_string_pretty(&json).expect("text"));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) async fn add(input: &Input, target: &Target, network: &Network) -> Re
     let site = Site { network, target, netns, host, container };
     let made = Made::default();
     let success = or_undo(site.attach(&made), || made.undo(&site.host)).await?;
-    Ok(Reply::Added(Success { cni_version: input.version.to_string(), ..success }))
+    Ok(Reply::Added(success, input.version))
 }
 
 impl Site<'_> {
@@ -97,7 +97,7 @@ impl Site<'_> {
         container.set_up_with_mac(link.index, mac).await.doing(|| format!("set {name} up with MAC {mac}"))?;
         container.add_address(link.index, own).await.doing(|| format!("give {name} the address {own}"))?;
         match container.add_route(link.index, Route::DEFAULT, gateway).await {
-            Ok(()) => Ok(vec![reply::Route { dst: Route::DEFAULT, gw: Some(gateway) }]),
+            Ok(()) => Ok(vec![reply::Route { dst: Route::DEFAULT.into(), gw: Some(gateway.into()) }]),
             // A container on two networks keeps the default route of the first.
             Err(Errno::EEXIST) => Ok(Vec::new()),
             Err(errno) => Err(errno).doing(|| format!("route {name} by {gateway}")),
@@ -126,24 +126,25 @@ impl Site<'_> {
         let host_level = |link: &Link| reply::Interface {
             name: link.name.clone(),
             mac: link.mac.map_or_else(String::new, |mac| mac.to_string()),
+            mtu: Some(link.mtu),
             sandbox: String::new(),
         };
         let pool = &self.network.pool;
         Success {
-            cni_version: String::new(),
             interfaces: vec![
                 host_level(bridge),
                 host_level(&pair.host),
                 reply::Interface {
                     name: pair.container.name.clone(),
                     mac: mac.to_string(),
+                    mtu: Some(pair.container.mtu),
                     sandbox: self.netns.path().display().to_string(),
                 },
             ],
             ips: vec![reply::Ip {
                 interface: Some(2),
-                address: pool.with_prefix(address),
-                gateway: Some(pool.gateway()),
+                address: pool.with_prefix(address).into(),
+                gateway: Some(pool.gateway().into()),
             }],
             routes,
             dns: self.network.dns.clone(),

@@ -3,6 +3,10 @@
 //! The expectations come from `prevResult`. What plugins after flatnet may have changed or added (a MAC, more routes, more
 //! addresses) is not flatnet's to judge.
 
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
 
 use super::within_deadline;
@@ -10,9 +14,9 @@ use crate::config::Network;
 use crate::error::{Doing, Error, Result};
 use crate::ipam::lease::{self, Attachment};
 use crate::link::bridge;
-use crate::netlink::{Link, Netlink};
+use crate::netlink::Netlink;
 use crate::netns::Netns;
-use crate::reply::{Interface, Ip, Reply, Success};
+use crate::reply::{Interface, Reply, Route, Success};
 use crate::request::Target;
 use crate::sysctl;
 
@@ -41,8 +45,13 @@ impl Expected {
         }
     }
 
-    fn ips(&self) -> impl Iterator<Item = &Ip> {
-        self.result.ips.iter().filter(|ip| ip.interface == Some(self.interface))
+    /// The IPv4 addresses of this attachment: flatnet gives no others.
+    fn addresses(&self) -> impl Iterator<Item = Ipv4Network> {
+        let own = self.result.ips.iter().filter(|ip| ip.interface == Some(self.interface));
+        own.filter_map(|ip| match ip.address {
+            IpNetwork::V4(address) => Some(address),
+            IpNetwork::V6(_) => None,
+        })
     }
 }
 
@@ -83,20 +92,16 @@ async fn check_host(host: &Netlink, target: &Target, network: &Network, expected
     if !link.up {
         return Ok(Some(format!("host link {} is down", link.name)));
     }
-    Ok(unleased(&link, expected))
-}
-
-fn unleased(link: &Link, expected: &Expected) -> Option<String> {
     let leases: Vec<_> = link.leases().collect();
-    // An address outside flatnet's subnet is another plugin's: only ours come with our gateway.
-    let ours = expected.ips().filter(|ip| ip.gateway.is_some());
-    let missing = ours.map(|ip| ip.address.ip()).find(|address| !leases.contains(address))?;
-    Some(format!("host link {} holds no lease of {missing}", link.name))
+    // An address of another subnet is another plugin's.
+    let mut own = expected.addresses().map(Ipv4Network::ip).filter(|address| network.pool.contains(*address));
+    let missing = own.find(|address| !leases.contains(address));
+    Ok(missing.map(|address| format!("host link {} holds no lease of {address}", link.name)))
 }
 
 /// What is wrong inside the container.
 async fn check_container(target: &Target, expected: &Expected) -> Result<Option<String>> {
-    let netns = Netns::open(target.netns.as_deref().unwrap_or_else(|| std::path::Path::new("")))?;
+    let netns = Netns::open(target.netns.as_deref().unwrap_or_else(|| Path::new("")))?;
     let container =
         Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
     let name = &target.interface;
@@ -107,14 +112,16 @@ async fn check_container(target: &Target, expected: &Expected) -> Result<Option<
         return Ok(Some(format!("interface {name} is down")));
     }
     let addresses = container.addresses(link.index).await.doing(|| format!("list the addresses of {name}"))?;
-    if let Some(missing) = expected.ips().map(|ip| ip.address).find(|address| !addresses.contains(address)) {
+    if let Some(missing) = expected.addresses().find(|address| !addresses.contains(address)) {
         return Ok(Some(format!("interface {name} lacks the address {missing}")));
     }
     let routes = container.routes().await.doing(|| "list the container's routes".into())?;
-    let is_there = |wanted: &crate::reply::Route| {
-        routes
-            .iter()
-            .any(|route| route.destination == wanted.dst && (wanted.gw.is_none() || route.gateway == wanted.gw))
+    let is_there = |wanted: &Route| match wanted.dst {
+        IpNetwork::V4(destination) => routes.iter().any(|route| {
+            let gateway = route.gateway.map(IpAddr::V4);
+            route.destination == destination && (wanted.gw.is_none() || gateway == wanted.gw)
+        }),
+        IpNetwork::V6(_) => true,
     };
     let missing = expected.result.routes.iter().find(|route| !is_there(route));
     Ok(missing.map(|route| match route.gw {

@@ -78,6 +78,11 @@ impl Pool {
         (self.first, self.last)
     }
 
+    /// Whether `address` is of the subnet.
+    pub(crate) fn contains(&self, address: Ipv4Addr) -> bool {
+        self.subnet.contains(address)
+    }
+
     /// `address` with the subnet's prefix length.
     pub(crate) fn with_prefix(&self, address: Ipv4Addr) -> Ipv4Network {
         Ipv4Network::new(address, self.subnet.prefix()).expect("a prefix length that came out of a network")
