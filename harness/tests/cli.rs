@@ -128,8 +128,13 @@ fn what_is_left_behind_fails_by_name() {
 fn what_has_changed_fails_by_name(#[case] program: &str, #[case] command: &str, #[case] expected: &str) {
     let case = Case::with_steps(&format!("{{ run = \"{command}\", in = \"wsl\" }}"));
     let told = text(&case.harness(&["run", "case.toml"]).stdout);
-    let lacks = told.contains(&format!("{program} is not installed"));
-    assert!(told.contains(expected) || (lacks && std::env::var_os("CI").is_none()), "{told}");
+    let lacks = format!("{program} is not installed");
+    if told.contains(&lacks) && std::env::var_os("CI").is_none() {
+        // Past the test runner's capture: a check that is not made is told.
+        writeln!(std::io::stderr(), "skipped: {expected:?} is not looked for, as {lacks}").unwrap();
+        return;
+    }
+    assert!(told.contains(expected), "{told}");
 }
 
 /// A plugin that claims success and does nothing, or misbehaves in another way.
