@@ -40,7 +40,7 @@ pub(crate) fn run(command: Command, environment: &Environment, config: Map<Strin
         }
         Command::Check => {
             let network = Network::parse(&input.config)?;
-            let expected = check::Expected::parse(&input.config, &target)?;
+            let expected = check::Expected::parse(&input.config, &target, &network)?;
             block_on(check::check(&target, &network, &expected))
         }
         Command::Gc | Command::Status | Command::Version => {
@@ -85,7 +85,7 @@ where
     };
     match within_deadline(undo()).await {
         Ok(()) => Err(cause),
-        Err(undo) => Err(Error::Undo { cause: Box::new(cause), undo: Box::new(undo) }),
+        Err(undo) => Err(cause.and_then(undo)),
     }
 }
 

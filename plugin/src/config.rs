@@ -69,6 +69,7 @@ impl Network {
             });
         }
         section.end()?;
+        refuse_requests(config)?;
         Ok(Self { name, bridge, mtu, pool, dns })
     }
 }
@@ -81,6 +82,31 @@ pub(crate) fn name_of(config: &Map<String, Value>) -> Result<String> {
     }
     let problem = format!("is {name:?}, but must start with a letter or digit and hold only letters, digits, _ . -");
     Err(Error::Config { key: "name".into(), problem })
+}
+
+/// Requests of an address or a MAC that come by another road than `CNI_ARGS` (CNI conventions) must not be ignored in silence.
+fn refuse_requests(config: &Map<String, Value>) -> Result<()> {
+    for pointer in ["/runtimeConfig/ips", "/runtimeConfig/mac", "/args/cni/ips", "/args/cni/mac"] {
+        let (first, rest) = pointer[1..].split_once('/').unwrap_or((&pointer[1..], ""));
+        let asked = config.get(first).and_then(|value| value.pointer(&format!("/{rest}")));
+        if let Some(asked) = asked.filter(|asked| !is_empty(asked)) {
+            return Err(Error::Unsupported {
+                key: pointer[1..].replace('/', "."),
+                value: asked.to_string(),
+                remedy: "ask by IP and MAC in CNI_ARGS, as Podman does, and declare no capability for it".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
 }
 
 fn bridge(section: &mut Section) -> Result<String> {
@@ -182,10 +208,12 @@ mod tests {
     #[case::mtu_large(json!({"mtu": 65536}), 7, "mtu is 65536")]
     #[case::mtu_negative(json!({"mtu": -1}), 7, "mtu is -1")]
     #[case::mtu_fraction(json!({"mtu": 1.5}), 7, "mtu is 1.5")]
-    #[case::name_missing(json!({"name": null}), 7, "name")]
+    #[case::name_missing(json!({"name": null}), 7, "name is missing")]
     #[case::name_bad(json!({"name": "../x"}), 7, "../x")]
-    #[case::no_ipam(json!({"ipam": null}), 7, "ipam")]
-    #[case::no_subnet(json!({"ipam": {}}), 7, "ipam.subnet")]
+    #[case::no_ipam(json!({"ipam": null}), 7, "ipam is missing")]
+    #[case::no_subnet(json!({"ipam": {}}), 7, "ipam.subnet is missing")]
+    #[case::requested_ips(json!({"runtimeConfig": {"ips": ["10.87.1.9"]}}), 2, "runtimeConfig.ips")]
+    #[case::requested_mac(json!({"args": {"cni": {"mac": "02:00:00:00:00:01"}}}), 2, "args.cni.mac")]
     #[case::subnet_v6(json!({"ipam": {"subnet": "fd00::/64"}}), 7, "ipam.subnet")]
     #[case::subnet_no_prefix(json!({"ipam": {"subnet": "10.87.1.0"}}), 7, "prefix length")]
     #[case::delegated(json!({"ipam": {"type": "host-local", "subnet": "10.87.1.0/24"}}), 2, "host-local")]
@@ -201,6 +229,7 @@ mod tests {
     #[case::masquerade_off(json!({"ipMasq": false}))]
     #[case::runtime_keys(json!({"args": {}, "runtimeConfig": {}, "capabilities": {}, "cni.dev/attachments": []}))]
     #[case::mtu_zero(json!({"mtu": 0}))]
+    #[case::no_requests(json!({"runtimeConfig": {"ips": [], "mac": ""}, "args": {"cni": {}}}))]
     fn accepted(#[case] change: Value) {
         assert_eq!(parse(&change).expect("a network").mtu, None);
     }

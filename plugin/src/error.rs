@@ -12,6 +12,9 @@ use nix::errno::Errno;
 use crate::request::Command;
 use crate::spec::{self, SpecVersion};
 
+/// The key of a configuration that a runtime fills in.
+pub(crate) const PREV_RESULT: &str = "prevResult";
+
 /// A result whose error is flatnet's.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -52,11 +55,16 @@ pub(crate) enum Error {
     Changed { what: String },
     /// 107: a bug in flatnet.
     Internal { message: String },
-    /// The code of `cause`: it happened, and then undoing it failed as well.
-    Undo { cause: Box<Error>, undo: Box<Error> },
+    /// The code of `first`: it happened, and what had to be done all the same failed as well.
+    AndThen { first: Box<Error>, second: Box<Error> },
 }
 
 impl Error {
+    /// Both errors: `self`, and then `second`.
+    pub(crate) fn and_then(self, second: Self) -> Self {
+        Self::AndThen { first: Box::new(self), second: Box::new(second) }
+    }
+
     /// The CNI error code: shape of `code` in the error object.
     pub(crate) fn code(&self) -> u32 {
         match self {
@@ -76,7 +84,7 @@ impl Error {
             Self::BridgeConflict { .. } => 105,
             Self::Changed { .. } => 106,
             Self::Internal { .. } => 107,
-            Self::Undo { cause, .. } => cause.code(),
+            Self::AndThen { first, .. } => first.code(),
         }
     }
 
@@ -86,19 +94,26 @@ impl Error {
             Self::Version { .. } => {
                 format!("set cniVersion to one of {}", spec::supported_list())
             }
-            Self::CommandVersion { since, .. } => {
-                format!("set cniVersion to {since} or newer, or do not send this command")
-            }
+            Self::CommandVersion { since, .. } => match spec::SUPPORTED.iter().find(|version| *version >= since) {
+                Some(version) => format!("set cniVersion to {version}"),
+                None => "flatnet does not have this command: do not send it".into(),
+            },
             Self::Unsupported { remedy, .. } | Self::BridgeConflict { remedy, .. } => remedy.clone(),
+            Self::Environment { problems } if problems.iter().all(|(variable, _)| *variable == "CNI_ARGS") => {
+                "ask for another address or MAC, or for none (`podman run --ip`, `--mac-address`)".into()
+            }
             Self::Environment { .. } => {
                 "a CNI runtime such as Podman sets these variables; to run flatnet by hand, see `flatnet --help`".into()
             }
             Self::Stdin { .. } | Self::Json { .. } => {
                 "flatnet expects one plugin's network configuration, as JSON, on standard input".into()
             }
+            Self::Config { key, .. } if key == PREV_RESULT => {
+                "the runtime should send what ADD answered, unchanged".into()
+            }
             Self::Config { .. } => "correct the network's .conflist, by default /etc/cni/net.d/flatnet.conflist".into(),
             Self::OwnNamespace { .. } => "give the container a network namespace of its own".into(),
-            Self::Deadline { .. } => "nothing was left behind: try again later, and see `dmesg` if it repeats".into(),
+            Self::Deadline { .. } => "try again later, and see `dmesg` if it repeats".into(),
             Self::Kernel { errno, .. } => kernel_remedy(*errno).into(),
             Self::PoolFull { bridge, .. } => {
                 format!(
@@ -116,8 +131,8 @@ impl Error {
             Self::Internal { .. } => {
                 "this is a bug in flatnet: please report it with this message and the network configuration".into()
             }
-            Self::Undo { cause, undo } => {
-                format!("{}; undoing it failed as well: {undo} ({})", cause.remedy(), undo.remedy())
+            Self::AndThen { first, second } => {
+                format!("{}; after that flatnet failed to {second} ({})", first.remedy(), second.remedy())
             }
         }
     }
@@ -130,6 +145,7 @@ fn kernel_remedy(errno: Errno) -> &'static str {
         Errno::EOPNOTSUPP => {
             "the kernel lacks this: flatnet needs Linux 5.5 or newer with the bridge and veth modules (`uname -r`; on WSL: `wsl --update`)"
         }
+        Errno::EXFULL => "a bridge has 1023 ports at most: remove containers, or make a second network",
         Errno::ENOTCONN => "the kernel closed the netlink socket: try again, and see `dmesg` if it repeats",
         _ => "see `dmesg` for what the kernel says about it",
     }
@@ -138,6 +154,9 @@ fn kernel_remedy(errno: Errno) -> &'static str {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Version { asked } if asked.is_empty() => {
+                f.write_str("use a configuration without a cniVersion, which means 0.1.0")
+            }
             Self::Version { asked } => write!(f, "speak CNI version {asked:?}"),
             Self::CommandVersion { command, version, since } => {
                 write!(f, "run {command} at CNI version {version}: it exists since {since}")
@@ -166,7 +185,7 @@ impl fmt::Display for Error {
             Self::BridgeConflict { bridge, found, .. } => write!(f, "use bridge {bridge}: {found}"),
             Self::Changed { what } => write!(f, "find the attachment as ADD left it: {what}"),
             Self::Internal { message } => write!(f, "keep a promise of its own: {message}"),
-            Self::Undo { cause, .. } => cause.fmt(f),
+            Self::AndThen { first, .. } => first.fmt(f),
         }
     }
 }

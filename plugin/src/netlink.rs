@@ -1,7 +1,8 @@
 //! The kernel's route netlink: one socket per network namespace. No other module names rtnetlink.
 //!
 //! An exchange succeeds only on the kernel's own acknowledgement (or end of dump): a socket that dies midway is an error,
-//! `ENOTCONN`. Deadlines are the caller's: dropping the future abandons the exchange.
+//! `ENOTCONN`. Deadlines are the caller's: dropping the future abandons the exchange. (What no deadline can end is the kernel's own
+//! waiting: it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
 
 mod l3;
 mod link;
@@ -46,7 +47,10 @@ impl Netlink {
             netns.enter()?;
             connect().map_err(|e| errno_of(&e))
         };
-        thread::scope(|scope| scope.spawn(visit).join()).unwrap_or(Err(Errno::EIO))
+        thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, visit) {
+            Ok(thread) => thread.join().unwrap_or(Err(Errno::EIO)),
+            Err(e) => Err(errno_of(&e)),
+        })
     }
 
     /// Sends a request that changes something.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -12,48 +12,43 @@ use crate::spec::{self, SpecVersion};
 
 /// A result as CNI 1.1.0 has it, the richest shape; [`Success::json`] renders it for every version, and what an older one
 /// lacks is left out. Keys of 1.1.0 that flatnet never sets are not modelled.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Success {
-    #[serde(default)]
     pub(crate) interfaces: Vec<Interface>,
-    #[serde(default)]
     pub(crate) ips: Vec<Ip>,
-    #[serde(default)]
     pub(crate) routes: Vec<Route>,
-    #[serde(default)]
     pub(crate) dns: Value,
 }
 
 /// An interface that ADD made or used.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Interface {
     pub(crate) name: String,
-    #[serde(default)]
     pub(crate) mac: String,
     /// In bytes; since 1.1.0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mtu: Option<u32>,
     /// `CNI_NETNS` for the container's; the host's have none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) sandbox: String,
 }
 
 /// An address of an interface.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Ip {
     /// Index into `interfaces`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) interface: Option<usize>,
     pub(crate) address: IpNetwork,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gateway: Option<IpAddr>,
 }
 
 /// A route inside the container.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Route {
     pub(crate) dst: IpNetwork,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gw: Option<IpAddr>,
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here has a side effect beyond reading standard input, so every refusal leaves the machine as it was.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
@@ -88,27 +89,27 @@ pub(crate) struct Target {
     pub(crate) container: String,
     /// `CNI_IFNAME`, a valid interface name.
     pub(crate) interface: String,
-    /// `CNI_NETNS`: DEL may come without it.
-    pub(crate) netns: Option<PathBuf>,
-    /// `CNI_ARGS`.
+    /// `CNI_NETNS`; DEL may come without it, and has no use for it.
+    pub(crate) netns: PathBuf,
+    /// `CNI_ARGS`, which only ADD has a use for: what it refused must not keep DEL from cleaning up.
     pub(crate) args: Args,
 }
 
-/// The variables whose names start with `CNI_`.
-pub(crate) struct Environment(HashMap<&'static str, String>);
+/// The variables of the specification that are set and not empty; the reference takes an empty one for one that is not set.
+pub(crate) struct Environment(HashMap<&'static str, OsString>);
 
 impl Environment {
-    /// Takes what is set, and set to UTF-8, from the process's environment.
+    /// Takes them from the process's environment.
     pub(crate) fn read() -> Self {
         const KNOWN: [&str; 5] = ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS"];
-        let value = |key: &str| std::env::var_os(key).map(|value| value.to_string_lossy().into_owned());
+        let value = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty());
         Self(KNOWN.into_iter().filter_map(|key| Some((key, value(key)?))).collect())
     }
 
     /// Errors: 4 where it is not a CNI command.
     pub(crate) fn command(&self) -> Result<Command> {
-        let text = self.get("CNI_COMMAND").unwrap_or_default();
-        Command::parse(text).ok_or_else(|| {
+        let text = self.0.get("CNI_COMMAND").map(|text| text.to_string_lossy()).unwrap_or_default();
+        Command::parse(&text).ok_or_else(|| {
             let problem = format!("is {text:?}, not one of ADD, DEL, CHECK, GC, STATUS, VERSION");
             Error::Environment { problems: vec![("CNI_COMMAND", problem)] }
         })
@@ -119,24 +120,28 @@ impl Environment {
         let mut problems = Vec::new();
         let container = self.required("CNI_CONTAINERID", container_problem, &mut problems);
         let interface = self.required("CNI_IFNAME", interface_name_problem, &mut problems);
-        let netns = match command {
-            Command::Add | Command::Check => Some(self.required("CNI_NETNS", netns_problem, &mut problems)),
-            _ => self.get("CNI_NETNS").map(str::to_owned),
-        };
-        let args = Args::parse(self.get("CNI_ARGS").unwrap_or_default()).unwrap_or_else(|problem| {
-            problems.push(("CNI_ARGS", problem));
-            Args::default()
-        });
+        let mut netns = String::new();
+        if matches!(command, Command::Add | Command::Check) {
+            netns = self.required("CNI_NETNS", |_| None, &mut problems);
+        }
+        let mut args = Args::default();
+        if command == Command::Add {
+            let parsed = self.text("CNI_ARGS").and_then(|text| Args::parse(text.unwrap_or_default()));
+            args = parsed.unwrap_or_else(|problem| {
+                problems.push(("CNI_ARGS", problem));
+                Args::default()
+            });
+        }
         if problems.is_empty() {
-            Ok(Target { container, interface, netns: netns.map(PathBuf::from), args })
+            Ok(Target { container, interface, netns: netns.into(), args })
         } else {
             Err(Error::Environment { problems })
         }
     }
 
-    /// An empty variable counts as one that is not set, as in the reference.
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    /// The variable's text; the error follows its name.
+    fn text(&self, key: &str) -> Result<Option<&str>, String> {
+        self.0.get(key).map(|value| value.to_str().ok_or("is not UTF-8".to_owned())).transpose()
     }
 
     fn required(
@@ -145,10 +150,14 @@ impl Environment {
         problem_of: fn(&str) -> Option<String>,
         problems: &mut Vec<(&'static str, String)>,
     ) -> String {
-        let value = self.get(key).unwrap_or_default();
-        let problem = if value.is_empty() { Some("is not set".to_owned()) } else { problem_of(value) };
-        problems.extend(problem.map(|problem| (key, problem)));
-        value.to_owned()
+        let checked = self.text(key).and_then(|value| {
+            let value = value.ok_or("is not set")?;
+            problem_of(value).map_or(Ok(value.to_owned()), Err)
+        });
+        checked.unwrap_or_else(|problem| {
+            problems.push((key, problem));
+            String::new()
+        })
     }
 }
 
@@ -161,6 +170,8 @@ impl Args {
         for pair in text.split(';').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').ok_or_else(|| format!("has {pair:?}, which is not KEY=VALUE"))?;
             match key {
+                // An empty request is none.
+                "IP" | "MAC" | "K8S_POD_NAME" if value.is_empty() => {}
                 "IgnoreUnknown" => ignore_unknown = matches!(value, "1" | "true"),
                 "IP" => args.ip = Some(parse_ip(value)?),
                 "MAC" => {
@@ -198,18 +209,19 @@ fn container_problem(text: &str) -> Option<String> {
 pub(crate) fn interface_name_problem(text: &str) -> Option<String> {
     let problem = if text.len() > INTERFACE_NAME_MAX_BYTES {
         format!("has {} bytes, but an interface name has {INTERFACE_NAME_MAX_BYTES} at most", text.len())
-    } else if text == "." || text == ".." {
+    } else if matches!(text, "." | ".." | "all" | "default") {
         format!("is {text:?}, which the kernel refuses as an interface name")
-    } else if text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
-        "holds a slash, a colon or white space, which the kernel refuses in an interface name".to_owned()
+    } else if text.bytes().any(is_refused_in_names) {
+        format!("is {text:?}, but an interface name holds no slash, colon, percent sign or white space")
     } else {
         return None;
     };
     Some(problem)
 }
 
-fn netns_problem(text: &str) -> Option<String> {
-    text.contains('\0').then(|| "holds a NUL byte".to_owned())
+/// To the kernel `%` is a format to be filled in, and 0xA0 white space, also inside a character of UTF-8.
+fn is_refused_in_names(byte: u8) -> bool {
+    matches!(byte, b'/' | b':' | b'%' | 0xa0) || byte.is_ascii_whitespace() || byte.is_ascii_control()
 }
 
 /// The configuration as it came, with its version read.
@@ -236,7 +248,9 @@ impl Input {
         }
         match serde_json::from_str(text).map_err(|e| Error::Json { problem: e.to_string() })? {
             Value::Object(config) => Ok(config),
-            other => Err(Error::Config { key: "the whole".into(), problem: format!("is {other}, not an object") }),
+            other => {
+                Err(Error::Config { key: "the JSON".into(), problem: format!("is {}, not an object", kind(&other)) })
+            }
         }
     }
 
@@ -247,9 +261,22 @@ impl Input {
             return Err(Error::CommandVersion { command, version, since: command.since() });
         }
         if !version.is_supported() {
-            return Err(Error::Version { asked: version.to_string() });
+            let asked = config.get("cniVersion").and_then(Value::as_str).unwrap_or_default();
+            return Err(Error::Version { asked: asked.to_owned() });
         }
         Ok(Self { version, config })
+    }
+}
+
+/// What kind of JSON it is.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
     }
 }
 
@@ -330,6 +357,11 @@ mod tests {
     #[case::colon("eth0:1", false)]
     #[case::space("eth 0", false)]
     #[case::tab("eth\t0", false)]
+    #[case::format("eth%d", false)]
+    #[case::all("all", false)]
+    #[case::default("default", false)]
+    #[case::kernel_white_space("\u{e0}", false)]
+    #[case::not_ascii("\u{e9}0", true)]
     fn interface_names(#[case] text: &str, #[case] valid: bool) {
         assert_eq!(interface_name_problem(text).is_none(), valid);
     }
@@ -342,6 +374,7 @@ mod tests {
     )]
     #[case::address("IP=10.87.1.9", Ok(Args { ip: Some(Ipv4Addr::new(10, 87, 1, 9)), ..Args::default() }))]
     #[case::address_with_prefix("IP=10.87.1.9/24", Ok(Args { ip: Some(Ipv4Addr::new(10, 87, 1, 9)), ..Args::default() }))]
+    #[case::empty_request("IP=;MAC=;K8S_POD_NAME=", Ok(Args::default()))]
     #[case::unknown_ignored("FOO=1;IgnoreUnknown=true", Ok(Args::default()))]
     #[case::unknown("FOO=1", Err("FOO"))]
     #[case::unknown_not_ignored("FOO=1;IgnoreUnknown=0", Err("FOO"))]
@@ -358,14 +391,21 @@ mod tests {
 
     #[rstest]
     #[case::add_1_0(r#"{"cniVersion": "1.0.0"}"#, Command::Add, None)]
-    #[case::unknown_version(r#"{"cniVersion": "9.9.9"}"#, Command::Add, Some(1))]
-    #[case::no_version("{}", Command::Add, Some(1))]
-    #[case::version_not_a_string(r#"{"cniVersion": 1}"#, Command::Add, Some(7))]
-    #[case::gc_before_1_1(r#"{"cniVersion": "1.0.0"}"#, Command::Gc, Some(1))]
-    #[case::check_before_0_4(r#"{"cniVersion": "0.3.1"}"#, Command::Check, Some(1))]
-    fn versions(#[case] config: &str, #[case] command: Command, #[case] code: Option<u32>) {
+    #[case::unknown_version(r#"{"cniVersion": "9.9.9"}"#, Command::Add, Some((1, "9.9.9")))]
+    #[case::no_version("{}", Command::Add, Some((1, "without a cniVersion")))]
+    #[case::version_not_a_string(r#"{"cniVersion": 1}"#, Command::Add, Some((7, "cniVersion is 1")))]
+    #[case::gc_before_1_1(r#"{"cniVersion": "1.0.0"}"#, Command::Gc, Some((1, "since 1.1.0")))]
+    #[case::check_before_0_4(r#"{"cniVersion": "0.3.1"}"#, Command::Check, Some((1, "since 0.4.0")))]
+    fn versions(#[case] config: &str, #[case] command: Command, #[case] refusal: Option<(u32, &str)>) {
         let outcome = Input::object(config).and_then(|config| Input::negotiate(config, command));
-        assert_eq!(outcome.err().map(|e| e.code()), code);
+        match (outcome, refusal) {
+            (Ok(_), None) => {}
+            (Err(error), Some((code, words))) => {
+                assert_eq!(error.code(), code, "{error}");
+                assert!(error.to_string().contains(words), "{error}");
+            }
+            (outcome, refusal) => panic!("{outcome:?} instead of {refusal:?}"),
+        }
     }
 
     #[rstest]

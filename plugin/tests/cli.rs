@@ -40,7 +40,7 @@ fn a_runtime_gets_one_error_object() {
 }
 
 #[test]
-fn a_closed_standard_output_is_an_error() {
+fn a_full_standard_output_is_an_error() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("flatnet"));
     let child = command.env_clear().env("CNI_COMMAND", "VERSION").stdin(std::process::Stdio::null()).stdout(full);

@@ -1,7 +1,6 @@
 //! ADD: ties a container to the network.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -9,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::or_undo;
 use crate::config::Network;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, PREV_RESULT, Result};
 use crate::ipam::lease::{self, Attachment};
 use crate::link::veth::{Made, Pair};
 use crate::link::{bridge, veth};
@@ -36,10 +35,10 @@ struct Site<'a> {
 
 /// flatnet makes the interface, so it must come first in its list. Errors: 2.
 pub(super) fn refuse_chained(config: &Map<String, Value>) -> Result<()> {
-    match config.get("prevResult") {
+    match config.get(PREV_RESULT) {
         None | Some(Value::Null) => Ok(()),
         Some(_) => Err(Error::Unsupported {
-            key: "prevResult".into(),
+            key: PREV_RESULT.into(),
             value: "a result of an earlier plugin".into(),
             remedy: "put flatnet first in the list of plugins".into(),
         }),
@@ -51,7 +50,7 @@ pub(super) async fn add(input: &Input, target: &Target, network: &Network) -> Re
     if let Some(problem) = target.args.ip.and_then(|address| network.pool.refusal(address)) {
         return Err(Error::Environment { problems: vec![("CNI_ARGS", problem)] });
     }
-    let netns = Netns::open(target.netns.as_deref().unwrap_or_else(|| Path::new("")))?;
+    let netns = Netns::open(&target.netns)?;
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let container =
         Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
@@ -62,16 +61,17 @@ pub(super) async fn add(input: &Input, target: &Target, network: &Network) -> Re
 }
 
 impl Site<'_> {
-    /// The order matters twice: the address is claimed before anything can use it, and the host end is up before the
-    /// container's, whose rising carrier then opens the bridge port.
+    /// The order matters: the pair gets the attachment's name before anything else happens to it, so that DEL finds whatever a
+    /// crash leaves; the address is claimed before anything can use it; and the host end is up before the container's, whose
+    /// rising carrier then opens the bridge port.
     async fn attach(&self, made: &Made) -> Result<Success> {
         let Self { network, target, netns, host, container } = self;
         let attachment = Attachment { network: &network.name, target };
         let bridge = bridge::ensure(host, network).await?;
         sysctl::enable_forwarding()?;
         let pair = veth::create((host, container), netns, &attachment, &bridge, made).await?;
-        self.raise_host_end(&pair.host, &attachment).await?;
         lease::claim_attachment(host, &pair.host, &attachment).await?;
+        self.raise_host_end(&pair.host, &attachment).await?;
         let asked = target.args.ip;
         let address =
             lease::claim_address(host, &pair.host, &network.pool, asked, (&bridge.name, bridge.index)).await?;
@@ -98,7 +98,7 @@ impl Site<'_> {
         container.add_address(link.index, own).await.doing(|| format!("give {name} the address {own}"))?;
         match container.add_route(link.index, Route::DEFAULT, gateway).await {
             Ok(()) => Ok(vec![reply::Route { dst: Route::DEFAULT.into(), gw: Some(gateway.into()) }]),
-            // A container on two networks keeps the default route of the first.
+            // A container on two networks keeps the first's default route (of this metric, 0).
             Err(Errno::EEXIST) => Ok(Vec::new()),
             Err(errno) => Err(errno).doing(|| format!("route {name} by {gateway}")),
         }

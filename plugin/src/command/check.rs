@@ -3,55 +3,100 @@
 //! The expectations come from `prevResult`. What plugins after flatnet may have changed or added (a MAC, more routes, more
 //! addresses) is not flatnet's to judge.
 
-use std::net::IpAddr;
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::within_deadline;
 use crate::config::Network;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, PREV_RESULT, Result};
 use crate::ipam::lease::{self, Attachment};
 use crate::link::bridge;
 use crate::netlink::Netlink;
 use crate::netns::Netns;
-use crate::reply::{Interface, Reply, Route, Success};
+use crate::reply::Reply;
 use crate::request::Target;
 use crate::sysctl;
 
-/// The part of `prevResult` that is about this attachment.
+/// `prevResult`, as far as CHECK reads it. Plugins after flatnet may have added anything, so nothing is required of it here.
+#[derive(Debug, Deserialize)]
+struct PrevResult {
+    interfaces: Option<Vec<PrevInterface>>,
+    ips: Option<Vec<PrevIp>>,
+    routes: Option<Vec<PrevRoute>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PrevInterface {
+    name: String,
+    sandbox: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PrevIp {
+    interface: Option<usize>,
+    address: IpNetwork,
+    gateway: Option<IpAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PrevRoute {
+    dst: IpNetwork,
+    gw: Option<IpAddr>,
+}
+
+/// The part of `prevResult` that is flatnet's to judge: what is of IPv4, on this attachment's interface.
 #[derive(Debug)]
 pub(super) struct Expected {
-    result: Success,
-    /// Index of the container's interface.
-    interface: usize,
+    /// All addresses of the interface.
+    addresses: Vec<Ipv4Network>,
+    /// Those that flatnet leased; at least one.
+    leases: Vec<Ipv4Addr>,
+    /// Destination, and the next hop if there is one.
+    routes: Vec<(Ipv4Network, Option<IpAddr>)>,
 }
 
 impl Expected {
     /// Errors: 7 where there is no `prevResult`, or none that ADD for this attachment can have given.
-    pub(super) fn parse(config: &Map<String, Value>, target: &Target) -> Result<Self> {
-        let problem = |problem: String| Error::Config { key: "prevResult".into(), problem };
-        let json = match config.get("prevResult") {
+    pub(super) fn parse(config: &Map<String, Value>, target: &Target, network: &Network) -> Result<Self> {
+        let problem = |problem: String| Error::Config { key: PREV_RESULT.into(), problem };
+        let json = match config.get(PREV_RESULT) {
             None | Some(Value::Null) => return Err(problem("is missing: CHECK needs the result of ADD".into())),
             Some(json) => json.clone(),
         };
-        let result: Success =
-            serde_json::from_value(json).map_err(|e| problem(format!("is not a result of CNI 1.0.0: {e}")))?;
-        let is_this = |found: &Interface| found.name == target.interface && !found.sandbox.is_empty();
-        match result.interfaces.iter().position(is_this) {
-            Some(interface) => Ok(Self { result, interface }),
-            None => Err(problem(format!("has no interface {} with a sandbox", target.interface))),
+        let result: PrevResult =
+            serde_json::from_value(json).map_err(|e| problem(format!("is not a result of CNI: {e}")))?;
+        let is_this = |found: &PrevInterface| {
+            found.name == target.interface && found.sandbox.as_ref().is_some_and(|sandbox| !sandbox.is_empty())
+        };
+        let interfaces = result.interfaces.unwrap_or_default();
+        let Some(own) = interfaces.iter().position(is_this) else {
+            return Err(problem(format!("has no interface {} with a sandbox", target.interface)));
+        };
+        let ips: Vec<_> = result.ips.unwrap_or_default();
+        // The index is optional; an address without one can only be meant for this interface.
+        let own = ips.iter().filter(|ip| ip.interface.is_none_or(|index| index == own));
+        let own: Vec<_> = own.filter_map(|ip| Some((v4(ip.address)?, ip.gateway))).collect();
+        let gateway = IpAddr::V4(network.pool.gateway());
+        let is_lease = |(address, by): &&(Ipv4Network, Option<IpAddr>)| {
+            network.pool.contains(address.ip()) && by.is_none_or(|by| by == gateway)
+        };
+        let leases: Vec<_> = own.iter().filter(is_lease).map(|(address, _)| address.ip()).collect();
+        if leases.is_empty() {
+            return Err(problem(format!("has no address of {} for {}", network.name, target.interface)));
         }
+        let routes = result.routes.unwrap_or_default();
+        let routes = routes.iter().filter_map(|route| Some((v4(route.dst)?, route.gw))).collect();
+        Ok(Self { addresses: own.into_iter().map(|(address, _)| address).collect(), leases, routes })
     }
+}
 
-    /// The IPv4 addresses of this attachment: flatnet gives no others.
-    fn addresses(&self) -> impl Iterator<Item = Ipv4Network> {
-        let own = self.result.ips.iter().filter(|ip| ip.interface == Some(self.interface));
-        own.filter_map(|ip| match ip.address {
-            IpNetwork::V4(address) => Some(address),
-            IpNetwork::V6(_) => None,
-        })
+fn v4(network: IpNetwork) -> Option<Ipv4Network> {
+    match network {
+        IpNetwork::V4(network) => Some(network),
+        IpNetwork::V6(_) => None,
     }
 }
 
@@ -92,16 +137,14 @@ async fn check_host(host: &Netlink, target: &Target, network: &Network, expected
     if !link.up {
         return Ok(Some(format!("host link {} is down", link.name)));
     }
-    let leases: Vec<_> = link.leases().collect();
-    // An address of another subnet is another plugin's.
-    let mut own = expected.addresses().map(Ipv4Network::ip).filter(|address| network.pool.contains(*address));
-    let missing = own.find(|address| !leases.contains(address));
+    let held: Vec<_> = lease::leases(&link).collect();
+    let missing = expected.leases.iter().find(|address| !held.contains(address));
     Ok(missing.map(|address| format!("host link {} holds no lease of {address}", link.name)))
 }
 
 /// What is wrong inside the container.
 async fn check_container(target: &Target, expected: &Expected) -> Result<Option<String>> {
-    let netns = Netns::open(target.netns.as_deref().unwrap_or_else(|| Path::new("")))?;
+    let netns = Netns::open(&target.netns)?;
     let container =
         Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
     let name = &target.interface;
@@ -112,20 +155,17 @@ async fn check_container(target: &Target, expected: &Expected) -> Result<Option<
         return Ok(Some(format!("interface {name} is down")));
     }
     let addresses = container.addresses(link.index).await.doing(|| format!("list the addresses of {name}"))?;
-    if let Some(missing) = expected.addresses().find(|address| !addresses.contains(address)) {
+    if let Some(missing) = expected.addresses.iter().find(|address| !addresses.contains(address)) {
         return Ok(Some(format!("interface {name} lacks the address {missing}")));
     }
     let routes = container.routes().await.doing(|| "list the container's routes".into())?;
-    let is_there = |wanted: &Route| match wanted.dst {
-        IpNetwork::V4(destination) => routes.iter().any(|route| {
-            let gateway = route.gateway.map(IpAddr::V4);
-            route.destination == destination && (wanted.gw.is_none() || gateway == wanted.gw)
-        }),
-        IpNetwork::V6(_) => true,
+    let is_there = |(destination, by): &&(Ipv4Network, Option<IpAddr>)| {
+        let fits = |gateway: Option<Ipv4Addr>| by.is_none() || gateway.map(IpAddr::V4) == *by;
+        routes.iter().any(|route| route.destination == *destination && fits(route.gateway))
     };
-    let missing = expected.result.routes.iter().find(|route| !is_there(route));
-    Ok(missing.map(|route| match route.gw {
-        Some(gateway) => format!("the container lacks the route to {} by {gateway}", route.dst),
-        None => format!("the container lacks the route to {}", route.dst),
+    let missing = expected.routes.iter().find(|route| !is_there(route));
+    Ok(missing.map(|(destination, by)| match by {
+        Some(gateway) => format!("the container lacks the route to {destination} by {gateway}"),
+        None => format!("the container lacks the route to {destination}"),
     }))
 }

@@ -21,14 +21,17 @@ async fn detach(host: &Netlink, attachment: &Attachment<'_>) -> Result<()> {
     let Some(link) = lease::find(host, attachment).await? else { return Ok(()) };
     let deleted = host.delete_link(link.index).await.doing(|| format!("delete link {}", link.name));
     let forgotten = forget_neighbours(host, &link).await;
-    deleted.and(forgotten)
+    match (deleted, forgotten) {
+        (Err(first), Err(second)) => Err(first.and_then(second)),
+        (deleted, forgotten) => deleted.and(forgotten),
+    }
 }
 
 /// While the bridge remembers the dead container's MAC, the host sends to nobody for up to a minute, and the gateway waits
 /// as long; without, it learns within three seconds that nobody is there.
 async fn forget_neighbours(host: &Netlink, link: &Link) -> Result<()> {
     let Some(bridge) = link.bridge else { return Ok(()) };
-    for address in link.leases() {
+    for address in lease::leases(link) {
         host.delete_neighbour(bridge, address).await.doing(|| format!("forget the neighbour {address}"))?;
     }
     Ok(())

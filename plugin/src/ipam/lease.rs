@@ -34,7 +34,8 @@ pub(crate) struct Attachment<'a> {
 impl Attachment<'_> {
     /// The alternative name that says "this attachment exists".
     pub(crate) fn name(&self) -> String {
-        let name = format!("{ATTACHMENT_PREFIX}{}-{}", self.target.container, self.target.interface);
+        // A container id cannot hold the separator: no two attachments have one name.
+        let name = format!("{ATTACHMENT_PREFIX}{}@{}", self.target.container, self.target.interface);
         match name.len() {
             0..=ALTERNATIVE_NAME_MAX_BYTES => name,
             _ => format!("{ATTACHMENT_PREFIX}{}", hex16(&[&self.target.container, &self.target.interface])),
@@ -88,8 +89,13 @@ fn address_name(address: Ipv4Addr) -> String {
 }
 
 /// The address that an alternative name leases.
-pub(crate) fn address_in(name: &str) -> Option<Ipv4Addr> {
+fn address_in(name: &str) -> Option<Ipv4Addr> {
     name.strip_prefix(ADDRESS_PREFIX)?.parse().ok()
+}
+
+/// The addresses that the link's names lease.
+pub(crate) fn leases(link: &Link) -> impl Iterator<Item = Ipv4Addr> + '_ {
+    link.names.iter().filter_map(|name| address_in(name))
 }
 
 /// Marks `link` as the attachment's. Errors: 104 where another link is.
@@ -124,7 +130,7 @@ pub(crate) async fn claim_address(
     }
     // What the list misses, the claim itself finds out: only the claim decides.
     let ports = host.ports(bridge.1).await.doing(|| format!("list the ports of {}", bridge.0))?;
-    let taken: BTreeSet<_> = ports.iter().flat_map(Link::leases).collect();
+    let taken: BTreeSet<_> = ports.iter().flat_map(leases).collect();
     for address in pool.free(&taken) {
         if claim(host, link, address).await? {
             return Ok(address);
@@ -171,7 +177,7 @@ pub(crate) async fn find(host: &Netlink, attachment: &Attachment<'_>) -> Result<
 }
 
 /// A host end as `add_veth` makes it, before anything else has happened to it.
-fn is_unfinished(link: &Link) -> bool {
+pub(crate) fn is_unfinished(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth") && link.bridge.is_some() && link.names.is_empty() && link.alias.is_none()
 }
 
@@ -184,12 +190,12 @@ mod tests {
 
     fn target(container: &str, name: Option<&str>) -> Target {
         let args = Args { name: name.map(str::to_owned), ..Args::default() };
-        Target { container: container.into(), interface: "eth0".into(), netns: None, args }
+        Target { container: container.into(), interface: "eth0".into(), netns: "".into(), args }
     }
 
     #[rstest]
-    #[case::short("web", "flatnet-att-web-eth0")]
-    #[case::longest(&"a".repeat(110), &format!("flatnet-att-{}-eth0", "a".repeat(110)))]
+    #[case::short("web", "flatnet-att-web@eth0")]
+    #[case::longest(&"a".repeat(110), &format!("flatnet-att-{}@eth0", "a".repeat(110)))]
     fn attachment_names(#[case] container: &str, #[case] expected: &str) {
         assert_eq!(Attachment { network: "flatnet", target: &target(container, None) }.name(), expected);
     }
@@ -228,7 +234,7 @@ mod tests {
 
     #[rstest]
     #[case::lease("flatnet-ip-10.87.1.2", Some(Ipv4Addr::new(10, 87, 1, 2)))]
-    #[case::attachment("flatnet-att-web-eth0", None)]
+    #[case::attachment("flatnet-att-web@eth0", None)]
     #[case::foreign("enp1s0", None)]
     #[case::nonsense("flatnet-ip-10.87.1", None)]
     fn addresses_in_names(#[case] name: &str, #[case] expected: Option<Ipv4Addr>) {

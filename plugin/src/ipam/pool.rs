@@ -10,6 +10,12 @@ use ipnetwork::Ipv4Network;
 /// Beyond this a subnet has no room for a gateway and a container (/31 and /32 are host routes, not networks).
 const LONGEST_PREFIX: u8 = 30;
 
+/// 10.87.0.0/24, which the address plan keeps for gateways: no container gets one of these.
+const RESERVED: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 0, 0), 24) {
+    Some(network) => network,
+    None => unreachable!(),
+};
+
 /// One subnet, its gateway, and the range of it that is given out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pool {
@@ -41,6 +47,12 @@ impl Pool {
         if subnet.prefix() == 0 {
             return Err(("subnet", format!("is {subnet}: the whole of IPv4 cannot be one network")));
         }
+        if subnet.is_subnet_of(RESERVED) {
+            return Err((
+                "subnet",
+                format!("is {subnet}, but {RESERVED} is reserved for gateways: take 10.87.N.0/24 for host N"),
+            ));
+        }
         let lowest = Ipv4Addr::from_bits(subnet.network().to_bits() + 1);
         let highest = Ipv4Addr::from_bits(subnet.broadcast().to_bits() - 1);
         let usable = |key: &'static str, address: Option<Ipv4Addr>, default: Ipv4Addr| match address.unwrap_or(default)
@@ -57,8 +69,9 @@ impl Pool {
         if pool.first > pool.last {
             return Err(("rangeStart", format!("is {}, which is after rangeEnd {}", pool.first, pool.last)));
         }
-        if pool.first == pool.last && pool.first == pool.gateway {
-            return Err(("rangeStart", format!("leaves only {}, which is the gateway's own address", pool.gateway)));
+        if pool.free(&BTreeSet::new()).next().is_none() {
+            let (first, last) = pool.range();
+            return Err(("rangeStart", format!("leaves {first} - {last}, of which no container can have any")));
         }
         Ok(pool)
     }
@@ -92,14 +105,18 @@ impl Pool {
     pub(crate) fn free<'a>(&'a self, taken: &'a BTreeSet<Ipv4Addr>) -> impl Iterator<Item = Ipv4Addr> + 'a {
         (self.first.to_bits()..=self.last.to_bits())
             .map(Ipv4Addr::from_bits)
-            .filter(move |address| *address != self.gateway && !taken.contains(address))
+            .filter(move |address| self.may_give(*address) && !taken.contains(address))
+    }
+
+    fn may_give(&self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address) && address != self.gateway && !RESERVED.contains(address)
     }
 
     /// Why a container may not ask for `address`, if so.
     pub(crate) fn refusal(&self, address: Ipv4Addr) -> Option<String> {
         if address == self.gateway {
             Some(format!("has IP={address}, which is the gateway's own"))
-        } else if (self.first..=self.last).contains(&address) {
+        } else if self.may_give(address) {
             None
         } else {
             Some(format!("has IP={address}, which is not one of {} - {} of this network", self.first, self.last))
@@ -124,7 +141,8 @@ mod tests {
     #[case::range("10.87.1.0/24", "", "10.87.1.10", "10.87.1.12", "10.87.1.10", 3)]
     #[case::gateway_inside_range("10.87.1.0/24", "10.87.1.11", "10.87.1.10", "10.87.1.12", "10.87.1.10", 2)]
     #[case::smallest("10.87.1.0/30", "", "", "", "10.87.1.2", 1)]
-    #[case::large("10.87.0.0/16", "", "", "", "10.87.0.2", 65_533)]
+    #[case::without_reserved("10.87.0.0/16", "", "", "", "10.87.1.0", 65_279)]
+    #[case::large("10.88.0.0/16", "", "", "", "10.88.0.2", 65_533)]
     fn gives(
         #[case] subnet: &str,
         #[case] gateway: &str,
@@ -157,7 +175,9 @@ mod tests {
     #[case::start_outside("10.87.1.0/24", "", "10.87.0.9", "", "rangeStart", "10.87.0.9")]
     #[case::end_outside("10.87.1.0/24", "", "", "10.87.2.9", "rangeEnd", "10.87.2.9")]
     #[case::backwards("10.87.1.0/24", "", "10.87.1.9", "10.87.1.8", "rangeStart", "after")]
-    #[case::only_the_gateway("10.87.1.0/24", "", "10.87.1.1", "10.87.1.1", "rangeStart", "gateway")]
+    #[case::only_the_gateway("10.87.1.0/24", "", "10.87.1.1", "10.87.1.1", "rangeStart", "no container")]
+    #[case::reserved("10.87.0.0/24", "", "", "", "subnet", "reserved")]
+    #[case::only_reserved("10.87.0.0/16", "", "10.87.0.8", "10.87.0.9", "rangeStart", "no container")]
     fn refuses(
         #[case] subnet: &str,
         #[case] gateway: &str,

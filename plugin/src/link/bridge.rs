@@ -11,22 +11,29 @@ use crate::netlink::{Link, Netlink, Route};
 
 /// Ethernet's own, where the host has no uplink to take another from.
 const ETHERNET_MTU_BYTES: u32 = 1500;
+/// The most that a bridge or a veth takes; the uplink may be a link that takes more.
+const MTU_MAX_BYTES: u32 = 65_535;
 
-/// The network's bridge, made if need be: up, with the gateway's address. Errors: 105 where the name is something else's.
+/// The network's bridge, made if need be: up, with the gateway's address and the network's MTU, which is its containers'.
+/// Errors: 105 where the name is something else's.
 pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     let name = &network.bridge;
     let mut bridge = match find(host, name).await? {
-        Some(bridge) => bridge,
-        None => create(host, network).await?,
+        Some(bridge) if has_gateway(host, network, &bridge).await? => bridge,
+        found => take_into_use(host, network, found).await?,
     };
-    give_gateway(host, network, &bridge).await?;
     let mac = Mac::of(network.pool.gateway());
     if bridge.mac != Some(mac) {
         // New, or made by hand: its MAC would change with its ports, and the containers' ARP caches go stale.
         host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
         bridge.mac = Some(mac);
     }
-    if let Some(mtu) = network.mtu.filter(|mtu| *mtu != bridge.mtu) {
+    // Not at creation: only a change of its MTU keeps the kernel from adjusting it to the bridge's ports later.
+    let mtu = match network.mtu {
+        Some(mtu) => mtu,
+        None => uplink_mtu(host).await?,
+    };
+    if bridge.mtu != mtu {
         host.set_mtu(bridge.index, mtu).await.doing(|| format!("set the MTU of {name} to {mtu}"))?;
         bridge.mtu = mtu;
     }
@@ -46,24 +53,73 @@ pub(crate) async fn find(host: &Netlink, name: &str) -> Result<Option<Link>> {
             found: format!("link {} is of kind {}, not a bridge", link.name, link.kind.as_deref().unwrap_or("device")),
             remedy: "set another name as `bridge` in the network's .conflist, or rename that link".into(),
         }),
+        Some(link) if link.stp => Err(Error::BridgeConflict {
+            bridge: name.to_owned(),
+            found: "it runs STP, which keeps a new port shut for 30 s".into(),
+            remedy: format!("turn it off: `ip link set {name} type bridge stp_state 0`"),
+        }),
         found => Ok(found),
     }
 }
 
-/// Makes the bridge; another process may be faster, which is as good.
-async fn create(host: &Netlink, network: &Network) -> Result<Link> {
-    let name = &network.bridge;
-    let mtu = match network.mtu {
-        Some(mtu) => mtu,
-        None => uplink_mtu(host).await?,
+/// Makes the bridge if there is none, and gives it the gateway's address. Refuses before it makes anything.
+async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -> Result<Link> {
+    refuse_overlap(host, network).await?;
+    let (name, gateway) = (&network.bridge, network.pool.gateway_network());
+    let bridge = match found {
+        Some(bridge) => bridge,
+        None => create(host, name).await?,
     };
-    match host.add_bridge(name, mtu).await {
+    match host.add_address(bridge.index, gateway).await {
+        // Another first ADD was faster.
+        Ok(()) | Err(Errno::EEXIST) => Ok(bridge),
+        Err(errno) => Err(errno).doing(|| format!("give {name} the address {gateway}")),
+    }
+}
+
+/// Makes the bridge; another process may be faster, which is as good.
+async fn create(host: &Netlink, name: &str) -> Result<Link> {
+    match host.add_bridge(name).await {
         Err(Errno::EEXIST) => {}
         done => done.doing(|| format!("create bridge {name}"))?,
     }
     let bridge = find(host, name).await?.ok_or(Errno::ENODEV).doing(|| format!("find bridge {name} just created"))?;
     host.no_ipv6_by_itself(bridge.index).await.doing(|| format!("keep {name} from IPv6"))?;
     Ok(bridge)
+}
+
+/// Whether the bridge has the gateway's address. Errors: 105 where it has another: it is then not taken over.
+async fn has_gateway(host: &Netlink, network: &Network, bridge: &Link) -> Result<bool> {
+    let (name, gateway) = (&network.bridge, network.pool.gateway_network());
+    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
+    match addresses.first() {
+        _ if addresses.contains(&gateway) => Ok(true),
+        None => Ok(false),
+        Some(other) => Err(Error::BridgeConflict {
+            bridge: name.clone(),
+            found: format!("it has address {other}, but network {} needs {gateway} there", network.name),
+            remedy: format!(
+                "set another name as `bridge` in the network's .conflist, or free this one: `ip address del {other} dev {name}`"
+            ),
+        }),
+    }
+}
+
+/// Errors: 105 where the host has an address of this subnet elsewhere: one of the two places could not be reached.
+async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<()> {
+    let gateway = network.pool.gateway_network();
+    let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
+    for (index, other) in addresses.iter().filter(|(_, address)| address.overlaps(gateway)) {
+        // On the bridge itself it is the gateway's own: another first ADD was faster.
+        let link = host.link_by_index(*index).await.doing(|| format!("look up who has {other}"))?;
+        let Some(link) = link.filter(|link| link.name != network.bridge) else { continue };
+        return Err(Error::BridgeConflict {
+            bridge: network.bridge.clone(),
+            found: format!("{} already has {other}, which overlaps network {}'s {gateway}", link.name, network.name),
+            remedy: "set another ipam.subnet in the network's .conflist".into(),
+        });
+    }
+    Ok(())
 }
 
 /// The MTU, in bytes, of the link that the host's default route leaves by.
@@ -74,29 +130,7 @@ async fn uplink_mtu(host: &Netlink) -> Result<u32> {
         return Ok(ETHERNET_MTU_BYTES);
     };
     let link = host.link_by_index(uplink).await.doing(|| "look up the uplink".into())?;
-    Ok(link.map_or(ETHERNET_MTU_BYTES, |link| link.mtu))
-}
-
-/// A bridge with an address of other people's is not taken over.
-async fn give_gateway(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
-    let (name, gateway) = (&network.bridge, network.pool.gateway_network());
-    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
-    if addresses.contains(&gateway) {
-        return Ok(());
-    }
-    if let Some(other) = addresses.first() {
-        return Err(Error::BridgeConflict {
-            bridge: name.clone(),
-            found: format!("it has address {other}, but network {} needs {gateway} there", network.name),
-            remedy: format!(
-                "set another name as `bridge` in the network's .conflist, or free this one: `ip address del {other} dev {name}`"
-            ),
-        });
-    }
-    match host.add_address(bridge.index, gateway).await {
-        Err(Errno::EEXIST) => Ok(()),
-        done => done.doing(|| format!("give {name} the address {gateway}")),
-    }
+    Ok(link.map_or(ETHERNET_MTU_BYTES, |link| link.mtu.min(MTU_MAX_BYTES)))
 }
 
 /// What is wrong with the bridge, for CHECK, to follow "failed to ...: ".

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use nix::errno::Errno;
 
 use crate::error::{Doing, Error, Result};
-use crate::ipam::lease::Attachment;
+use crate::ipam::lease::{self, Attachment};
 use crate::netlink::{Link, Netlink, NewVeth};
 use crate::netns::Netns;
 
@@ -17,19 +17,36 @@ pub(crate) struct Pair {
     pub(crate) container: Link,
 }
 
-/// The name of the host end that a running ADD may have made; what undoing goes by, whatever cut the ADD short.
+/// How far a running ADD has come with its pair: what undoing goes by, whatever cut the ADD short.
 #[derive(Default)]
-pub(crate) struct Made(RefCell<Option<String>>);
+pub(crate) struct Made(RefCell<Progress>);
+
+#[derive(Clone, Default)]
+enum Progress {
+    #[default]
+    Nothing,
+    /// The kernel was asked for a host end of this name; its answer is not there yet.
+    Asked(String),
+    /// It said yes, and the host end has this index.
+    Done(u32),
+}
 
 impl Made {
-    /// Deletes the pair, if there is one.
+    /// Deletes the pair, if there is one; never one that another ADD made.
     pub(crate) async fn undo(&self, host: &Netlink) -> Result<()> {
-        let Some(name) = self.0.borrow().clone() else { return Ok(()) };
-        let link = host.link(&name).await.doing(|| format!("look up {name}"))?;
-        match link {
-            Some(link) => host.delete_link(link.index).await.doing(|| format!("delete link {name}")),
-            None => Ok(()),
-        }
+        let progress = self.0.borrow().clone();
+        let index = match progress {
+            Progress::Nothing => return Ok(()),
+            Progress::Done(index) => index,
+            Progress::Asked(name) => {
+                let link = host.link(&name).await.doing(|| format!("look up {name}"))?;
+                match link.filter(lease::is_unfinished) {
+                    Some(link) => link.index,
+                    None => return Ok(()),
+                }
+            }
+        };
+        host.delete_link(index).await.doing(|| format!("delete link {index}"))
     }
 }
 
@@ -44,16 +61,20 @@ pub(crate) async fn create(
     let interface = &attachment.target.interface;
     for name in attachment.host_names() {
         let new = NewVeth { host: &name, container: interface, netns, bridge: bridge.index, mtu: bridge.mtu };
-        made.0.replace(Some(name.clone()));
+        made.0.replace(Progress::Asked(name.clone()));
         match host.add_veth(&new).await {
-            Ok(()) => return read(host, container, &name, interface).await,
+            Ok(()) => {
+                let pair = read(host, container, &name, interface).await?;
+                made.0.replace(Progress::Done(pair.host.index));
+                return Ok(pair);
+            }
             Err(Errno::EEXIST) => {
                 // Not ours. Either name may be the one that is taken: the container's is an error, the host's is not.
-                made.0.replace(None);
+                made.0.replace(Progress::Nothing);
                 refuse_existing(container, netns, interface).await?;
             }
             Err(errno) => {
-                made.0.replace(None);
+                made.0.replace(Progress::Nothing);
                 return Err(errno).doing(|| format!("create the veth pair {name} - {interface}"));
             }
         }

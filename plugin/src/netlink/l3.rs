@@ -48,6 +48,14 @@ impl Netlink {
         Ok(messages.into_iter().filter_map(read_address).filter(|(index, _)| *index == link).map(|(_, a)| a).collect())
     }
 
+    /// The IPv4 addresses of all links, each with its link's index.
+    pub(crate) async fn all_addresses(&self) -> Result<Vec<(u32, Ipv4Network)>, Errno> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let messages = self.dump_whole(RouteNetlinkMessage::GetAddress(message)).await?;
+        Ok(messages.into_iter().filter_map(read_address).collect())
+    }
+
     /// Adds a route by `gateway`. Errors: `EEXIST`.
     pub(crate) async fn add_route(&self, link: u32, destination: Ipv4Network, gateway: Ipv4Addr) -> Result<(), Errno> {
         let message = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -78,7 +86,8 @@ impl Netlink {
         message.header.ifindex = link;
         message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
         match self.change(RouteNetlinkMessage::DelNeighbour(message), 0).await {
-            Err(Errno::ENOENT) => Ok(()),
+            // Neither is a link that has gone meanwhile, with all that it knew.
+            Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
             done => done,
         }
     }
@@ -104,6 +113,8 @@ fn read_route(message: RouteNetlinkMessage) -> Option<Route> {
             }
             RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateway = Some(address),
             RouteAttribute::Oif(index) => route.link = Some(index),
+            // Of several ways, the first.
+            RouteAttribute::MultiPath(hops) => route.link = hops.first().map(|hop| hop.interface_index),
             _ => {}
         }
     }

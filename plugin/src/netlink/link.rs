@@ -1,13 +1,11 @@
 //! Links: bridges, veth pairs, and the names they carry.
 
-use std::net::Ipv4Addr;
-
 use nix::errno::Errno;
 use rtnetlink::packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
+    AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
+    InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
 };
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -39,6 +37,8 @@ pub(crate) struct Link {
     pub(crate) bridge: Option<u32>,
     /// Whether its bridge passes frames to and from it.
     pub(crate) forwarding: bool,
+    /// Whether it is a bridge that runs the spanning tree protocol.
+    pub(crate) stp: bool,
     /// `bridge`, `veth`, ...; physical devices have none.
     pub(crate) kind: Option<String>,
 }
@@ -84,8 +84,8 @@ impl Netlink {
     }
 
     /// Makes a bridge, down, with a MAC that follows its ports'. Errors: `EEXIST`.
-    pub(crate) async fn add_bridge(&self, name: &str, mtu: u32) -> Result<(), Errno> {
-        self.add(LinkMessageBuilder::<LinkBridge>::new(name).mtu(mtu).build()).await
+    pub(crate) async fn add_bridge(&self, name: &str) -> Result<(), Errno> {
+        self.add(LinkMessageBuilder::<LinkBridge>::new(name).build()).await
     }
 
     /// Makes a veth pair, both ends down. Errors: `EEXIST` for either name.
@@ -197,6 +197,11 @@ fn read_infos(infos: Vec<LinkInfo>, link: &mut Link) {
     for info in infos {
         match info {
             LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+            LinkInfo::Data(InfoData::Bridge(settings)) => {
+                link.stp = settings.iter().any(
+                    |setting| matches!(setting, InfoBridge::StpState(state) if *state != BridgeStpState::Disabled),
+                );
+            }
             LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
                 link.forwarding = port.contains(&InfoBridgePort::State(BridgePortState::Forwarding));
             }
@@ -209,12 +214,5 @@ fn alternative_name(property: Prop) -> Option<String> {
     match property {
         Prop::AltIfName(name) => Some(name),
         _ => None,
-    }
-}
-
-impl Link {
-    /// The addresses that its names lease.
-    pub(crate) fn leases(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        self.names.iter().filter_map(|name| crate::ipam::lease::address_in(name))
     }
 }
