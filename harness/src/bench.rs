@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::lab::Namespace;
 use crate::plugin;
+use crate::shipped;
 
 /// Rounds before those that count: the first ADD makes the bridge, and caches fill.
 const WARM_UP_ROUNDS: u32 = 3;
@@ -110,12 +111,7 @@ impl Bench {
     }
 
     fn flatnet(&self) -> Result<Contender> {
-        let list = plugin::repository().join("plugin/dist/flatnet.conflist");
-        let text = fs::read_to_string(&list);
-        // Outside of a checkout the shipped file is not at hand: the same network, then.
-        let list = text
-            .map_or_else(|_| Ok(shipped()), |text| serde_json::from_str(&text))
-            .context("read the shipped conflist")?;
+        let list = shipped::list()?;
         let mut config: Value = list["plugins"][0].clone();
         config["name"] = list["name"].clone();
         config["cniVersion"] = list["cniVersion"].clone();
@@ -133,11 +129,6 @@ impl Bench {
         });
         Contender::new(&self.against, "bridge", config)
     }
-}
-
-fn shipped() -> Value {
-    let plugin = json!({ "type": "flatnet", "bridge": "flatnet-br0", "ipam": { "subnet": "10.87.1.0/24" } });
-    json!({ "cniVersion": "1.0.0", "name": "flatnet", "plugins": [plugin] })
 }
 
 impl Contender {

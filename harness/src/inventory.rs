@@ -1,4 +1,6 @@
-//! What is on a node: links, addresses, routes, permanent neighbours, netfilter rules, files. Two of them show what was left.
+//! What is on a node: links, addresses, routes, rules, permanent neighbours, netfilter rules, files. Two of them show what was left.
+//!
+//! Not looked at: the forwarding database of bridges, sysctls, `/tmp`. Processes are looked at by [`crate::world`].
 //!
 //! Invariant: read afresh from the kernel each time; what cannot be read is said, not taken for empty.
 
@@ -10,9 +12,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::lab::{FOLDER, Link, Namespace, View};
+use crate::lab::{FOLDER, Link, Namespace, Route, View};
 use crate::sandbox::STATE_FOLDERS;
-use crate::scenario::Setting;
+use crate::scenario::Network;
 
 /// What the harness itself keeps under them.
 const OWN_FOLDERS: [&str; 2] = [FOLDER, "/run/harness"];
@@ -35,8 +37,10 @@ impl Inventory {
         }
         for route in &view.routes {
             let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
-            lines.insert(format!("route {}{via} dev {} table {}", route.destination, route.device, route.table));
+            let Route { destination, device, table, origin, .. } = route;
+            lines.insert(format!("route {destination}{via} dev {device} table {table} {origin}"));
         }
+        lines.extend(view.rules.iter().map(|rule| format!("rule {rule}")));
         lines.extend(view.neighbours.iter().map(|neighbour| format!("permanent neighbour {neighbour}")));
         lines.extend(node.enter(nftables::list)?);
         lines.extend(node.enter(|| Ok(legacy_tables()))?);
@@ -46,10 +50,10 @@ impl Inventory {
         Ok(Self { lines })
     }
 
-    /// What `now` has more (`+`) and less (`-`), but for the furniture of `setting`'s networks.
-    pub fn differences<'a>(&'a self, now: &'a Self, setting: &'a Setting) -> impl Iterator<Item = String> {
+    /// What `now` has more (`+`) and less (`-`), but for the furniture of `networks`.
+    pub fn differences<'a>(&'a self, now: &'a Self, networks: &'a [&Network]) -> impl Iterator<Item = String> {
         let gone = self.lines.difference(&now.lines).map(|line| format!("- {line}"));
-        let new = now.lines.difference(&self.lines).filter(move |line| !is_furniture(line, setting));
+        let new = now.lines.difference(&self.lines).filter(move |line| !is_furniture(line, networks));
         gone.chain(new.map(|line| format!("+ {line}")))
     }
 
@@ -60,12 +64,13 @@ impl Inventory {
 }
 
 /// A network's bridge stays, up, with exactly the gateway's address and the route to the subnet.
-fn is_furniture(line: &str, setting: &Setting) -> bool {
-    setting.all_networks().any(|network| {
+fn is_furniture(line: &str, networks: &[&Network]) -> bool {
+    networks.iter().any(|network| {
         let bridge = network.bridge();
         let own = line.strip_prefix("link ").is_some_and(|rest| rest.starts_with(&format!("{bridge} (bridge) up ")));
         let gateway = network.gateway().is_some_and(|gateway| line == format!("address {gateway} on {bridge}"));
-        let range = network.subnet().is_some_and(|subnet| line == format!("route {subnet} dev {bridge} table 254"));
+        let route = |subnet| format!("route {subnet} dev {bridge} table 254 proto kernel type unicast");
+        let range = network.subnet().is_some_and(|subnet| line == route(subnet));
         own || gateway || range
     })
 }

@@ -18,6 +18,7 @@ pub mod runner;
 pub mod sandbox;
 pub mod scenario;
 pub mod shell;
+pub mod shipped;
 pub mod suite;
 pub mod verb;
 pub mod world;

@@ -139,8 +139,10 @@ impl<'a> Transcript<'a> {
     }
 
     fn look_around(&mut self, step: usize) {
-        let file = self.scenario.file.display();
-        self.line(format_args!("       look around: harness shell {file} --until {step}"));
+        let file = self.scenario.file.display().to_string();
+        // To be pasted into a shell.
+        let file = if file.contains(' ') { format!("'{file}'") } else { file };
+        self.line(format_args!("       look around: cargo run -p harness -- shell {file} --until {step}"));
     }
 
     fn block(&mut self, text: &str) {

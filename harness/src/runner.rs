@@ -55,7 +55,8 @@ pub fn replay(scenario: &Scenario, world: &mut World, transcript: &mut Transcrip
     true
 }
 
-/// Looks for what is left; where every ADD has had its DEL, already before the containers end, which would hide it.
+/// Looks for what is left, twice: first only the containers that still wait for a DEL are ended, as the end of one hides what
+/// its DEL has failed to clear away; then all are.
 fn take_stock(world: &mut World, transcript: &mut Transcript<'_>) -> bool {
     match leftovers(world) {
         Ok(left) if left.is_empty() => true,
@@ -71,11 +72,10 @@ fn take_stock(world: &mut World, transcript: &mut Transcript<'_>) -> bool {
 }
 
 fn leftovers(world: &mut World) -> Result<Vec<String>> {
-    if !world.has_open_attachments() {
-        let left = world.leftovers()?;
-        if !left.is_empty() {
-            return Ok(left);
-        }
+    world.crash_attached()?;
+    let left = world.leftovers()?;
+    if !left.is_empty() {
+        return Ok(left);
     }
     world.lab.crash_all()?;
     world.leftovers()

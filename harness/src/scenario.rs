@@ -17,7 +17,7 @@ pub use crate::lab::{HostSpec, Proxy, Role};
 use crate::verb::Verb;
 
 pub use mistake::Mistake;
-pub use network::{Network, shipped_list};
+pub use network::Network;
 
 /// A scenario, ready to run.
 #[derive(Debug)]

@@ -27,6 +27,7 @@ const VERBS: &[(&str, Read)] = &[
     ("check", |words| words.verb(cni::check)),
     ("version", |words| words.verb(cni::version)),
     ("cni", |words| words.verb(cni::any)),
+    ("container", |words| words.verb(process::Container::new)),
     ("serve", |words| words.verb(http::Serve::new)),
     ("get", |words| words.verb(http::Get::new)),
     ("websocket", |words| words.verb(http::Websocket::new)),
@@ -46,6 +47,16 @@ pub trait Verb: fmt::Debug + Send + Sync {
 
     /// Whether it fits its scenario: the names that it uses exist, its options go together.
     fn check(&self, setting: &Setting) -> Result<(), Misfit>;
+
+    /// The containers that there are by it: other steps may name these, and no others.
+    fn introduces(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The host or container that it needs to be there, and the option that names it.
+    fn place(&self) -> Option<(&'static str, &str)> {
+        None
+    }
 
     /// What this machine lacks for it, in words; then the scenario is skipped.
     fn lacks(&self, _setting: &Setting) -> Option<String> {

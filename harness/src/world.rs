@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::deadline;
@@ -57,6 +58,8 @@ pub struct World {
     pub plugins: Plugins,
     /// Every interface that ADD has made.
     pub attached: BTreeMap<Attachment, Attached>,
+    /// Every configuration that ADD was called with, changes of the step included.
+    pub called_with: Vec<Network>,
     setting: Arc<Setting>,
     before: BTreeMap<String, Inventory>,
     servers: Vec<Child>,
@@ -75,6 +78,7 @@ impl World {
             lab,
             plugins,
             attached: BTreeMap::new(),
+            called_with: Vec::new(),
             setting,
             before,
             servers: Vec::new(),
@@ -92,9 +96,21 @@ impl World {
         self.setting.network(name).with_context(|| format!("find the network {}", name.unwrap_or_default()))
     }
 
-    /// Whether something is attached that DEL would have to detach.
-    pub fn has_open_attachments(&self) -> bool {
-        self.attached.values().any(|attached| attached.open)
+    /// Ends a container as a crash does; nothing of it is attached any more.
+    pub fn crash(&mut self, container: &str) -> Result<()> {
+        self.lab.crash(container)?;
+        for attached in self.attached.values_mut().filter(|attached| attached.namespace == container) {
+            attached.open = false;
+        }
+        Ok(())
+    }
+
+    /// Ends every container with something attached that DEL would have to detach.
+    pub fn crash_attached(&mut self) -> Result<()> {
+        let open = |name: &str| self.attached.values().any(|it| it.open && it.namespace == name);
+        let names: Vec<String> =
+            self.lab.containers().map(Namespace::name).filter(|name| open(name)).map(str::to_owned).collect();
+        names.iter().try_for_each(|name| self.crash(name))
     }
 
     /// The host of that name, else the container, which is made when it is first named.
@@ -136,21 +152,32 @@ impl World {
 
     /// What has changed on a node `before` was taken from; waits up to three seconds for it to be nothing.
     pub fn changes_since(&self, node: &str, before: &Inventory) -> Result<Vec<String>> {
-        settle(|| Ok(before.differences(&self.inventory(node)?, &self.setting).collect()))
+        settle(|| Ok(before.differences(&self.inventory(node)?, &self.networks()).collect()))
     }
 
     /// Everything that is on a node and was not there before, or was and is gone; waits up to three seconds for it to be nothing.
     ///
-    /// The lasting furniture of a network (its bridge, with the gateway's address) is not counted.
+    /// The lasting furniture of a network (its bridge, with the gateway's address) is not counted; processes that the
+    /// harness did not start are.
     pub fn leftovers(&self) -> Result<Vec<String>> {
         settle(|| self.differences())
+    }
+
+    /// All networks whose furniture may stand.
+    fn networks(&self) -> Vec<&Network> {
+        self.setting.all_networks().chain(&self.called_with).collect()
     }
 
     fn differences(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
         for (node, before) in &self.before {
             let now = self.inventory(node)?;
-            found.extend(before.differences(&now, &self.setting).map(|line| format!("{node}: {line}")));
+            found.extend(before.differences(&now, &self.networks()).map(|line| format!("{node}: {line}")));
+        }
+        let servers: BTreeSet<u32> = self.servers.iter().map(Child::id).collect();
+        for place in self.lab.hosts().map(|(_, host)| &host.namespace).chain(self.lab.containers()) {
+            let strange = place.processes()?.into_iter().filter(|pid| !servers.contains(&pid.as_raw().unsigned_abs()));
+            found.extend(strange.map(|pid| format!("{}: + process {}", place.name(), command_line(pid))));
         }
         for container in self.lab.containers() {
             let links = crate::lab::View::of(container)?.links;
@@ -183,6 +210,13 @@ fn settle(look: impl Fn() -> Result<Vec<String>>) -> Result<Vec<String>> {
         last.as_ref().map_or(true, Vec::is_empty).then_some(())
     });
     last
+}
+
+/// What a process was called with; the words are apart by NUL.
+fn command_line(pid: Pid) -> String {
+    // One that has ended in the meantime has no words any more.
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ").trim_end().to_owned()
 }
 
 /// The program that this process runs, also where its name is out of reach.

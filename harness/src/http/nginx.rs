@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 use crate::lab::Namespace;
-use crate::plugin::repository;
+use crate::shipped;
 
 /// Its executable, if it is installed.
 pub fn find() -> Option<PathBuf> {
@@ -28,21 +28,31 @@ pub fn command(gateway: &Namespace) -> Result<Command> {
     let folder = format!("/run/harness/nginx-{}", gateway.name());
     fs::create_dir_all(&folder).context("make a folder for nginx")?;
     let config = format!("{folder}/nginx.conf");
-    let shipped = repository().join("plugin/dist/openresty/flatnet.conf");
-    fs::write(&config, main_config(&folder, &shipped.display().to_string()))
-        .context("write the configuration of nginx")?;
+    fs::write(format!("{folder}/flatnet.conf"), shipped::NGINX_CONF).context("write the shipped flatnet.conf")?;
+    fs::write(&config, main_config(&folder)).context("write the configuration of nginx")?;
     let mut command = gateway.command(binary)?;
     command.args(["-c", &config, "-p", &folder, "-e", &format!("{folder}/error.log")]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(command)
 }
 
-fn main_config(folder: &str, shipped: &str) -> String {
+fn main_config(folder: &str) -> String {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("    {kind}_temp_path {folder}/{kind};\n"))
         .concat();
     format!(
         "daemon off;\nmaster_process off;\nuser root;\npid {folder}/pid;\nevents {{ }}\nhttp {{\n    \
-         access_log off;\n{temporary}    include {shipped};\n}}\n"
+         access_log off;\n{temporary}    include \"{folder}/flatnet.conf\";\n}}\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::main_config;
+
+    #[test]
+    fn the_shipped_file_is_included_from_the_worlds_own_folder() {
+        let config = main_config("/run/harness/nginx-my gateway");
+        assert!(config.contains("include \"/run/harness/nginx-my gateway/flatnet.conf\";"), "{config}");
+    }
 }

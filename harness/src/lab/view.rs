@@ -13,7 +13,8 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::packet_route::rule::RuleMessage;
+use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 
 use super::Namespace;
 
@@ -27,6 +28,8 @@ pub struct View {
     pub links: Vec<Link>,
     /// All routes but those of the table `local`, which follow from the addresses.
     pub routes: Vec<Route>,
+    /// All rules of which table to ask, like `ip rule` has them.
+    pub rules: BTreeSet<String>,
     /// Permanent neighbours, as `<address> dev <link>`.
     pub neighbours: BTreeSet<String>,
 }
@@ -67,6 +70,8 @@ pub struct Route {
     pub device: String,
     /// 254 is the main one.
     pub table: u32,
+    /// Who made it, its type, and its metric if it has one.
+    pub origin: String,
 }
 
 impl View {
@@ -93,18 +98,21 @@ async fn read(handle: Handle) -> Result<View> {
             link.addresses.insert(format!("{address}/{}", message.header.prefix_len));
         }
     }
-    let mut routes = Vec::new();
+    let (mut routes, mut rules) = (Vec::new(), BTreeSet::new());
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = RouteMessageBuilder::<IpAddr>::new().build();
         request.header.address_family = family;
         let found: Vec<RouteMessage> =
             handle.route().get(request).execute().try_collect().await.context("list routes")?;
         routes.extend(found.iter().filter_map(|message| route(message, &names)));
+        let version = if family == AddressFamily::Inet { IpVersion::V4 } else { IpVersion::V6 };
+        let found: Vec<RuleMessage> = handle.rule().get(version).execute().try_collect().await.context("list rules")?;
+        rules.extend(found.iter().map(rule));
     }
     let neighbours: Vec<NeighbourMessage> =
         handle.neighbours().get().execute().try_collect().await.context("list neighbours")?;
     let neighbours = neighbours.iter().filter_map(|message| permanent_neighbour(message, &names)).collect();
-    Ok(View { links, routes, neighbours })
+    Ok(View { links, routes, rules, neighbours })
 }
 
 fn name_of(message: &LinkMessage) -> String {
@@ -167,12 +175,15 @@ fn is_link_local_v6(address: &IpAddr) -> bool {
 fn route(message: &RouteMessage, names: &BTreeMap<u32, String>) -> Option<Route> {
     let (mut destination, mut gateway, mut device) = (None, None, String::new());
     let mut table = u32::from(message.header.table);
+    let (protocol, kind) = (message.header.protocol, message.header.kind);
+    let mut origin = format!("proto {protocol:?} type {kind:?}").to_lowercase();
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(to) => destination = ip(to),
             RouteAttribute::Gateway(via) => gateway = ip(via),
             RouteAttribute::Oif(index) => device = names.get(index).cloned().unwrap_or_default(),
             RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Priority(metric) => origin = format!("{origin} metric {metric}"),
             _ => {}
         }
     }
@@ -183,7 +194,13 @@ fn route(message: &RouteMessage, names: &BTreeMap<u32, String>) -> Option<Route>
         Some(address) => format!("{address}/{}", message.header.destination_prefix_length),
         None => "default".to_owned(),
     };
-    Some(Route { destination, gateway, device, table })
+    Some(Route { destination, gateway, device, table, origin })
+}
+
+/// Its parts as the kernel sent them: a rule may ask for anything, and none is known to be the plugin's.
+fn rule(message: &RuleMessage) -> String {
+    let header = &message.header;
+    format!("{:?} {:?} table {} {:?}", header.family, header.action, header.table, message.attributes).to_lowercase()
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

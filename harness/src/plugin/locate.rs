@@ -12,6 +12,9 @@ use serde_json::Value;
 /// The variable that names the folder of the binary under test.
 pub const ENV_PLUGIN_DIR: &str = "FLATNET_PLUGIN_DIR";
 
+/// The type of the plugin under test.
+const UNDER_TEST: &str = "flatnet";
+
 /// Where distributions put the reference plugins.
 const REFERENCE_FOLDERS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
 
@@ -40,8 +43,14 @@ impl Plugins {
         &self.folders[0]
     }
 
-    /// The executable of a plugin type.
+    /// The executable of a plugin type; the one under test is never one that happens to be installed.
     pub fn find(&self, kind: &str) -> Result<PathBuf> {
+        if kind == UNDER_TEST {
+            let file = self.folder().join(kind);
+            return file.is_file().then_some(file).with_context(|| {
+                format!("find {UNDER_TEST} in the plugin folder {}: there is no such file", self.folder().display())
+            });
+        }
         let found = self.folders.iter().map(|folder| folder.join(kind)).find(|file| file.is_file());
         found.with_context(|| format!("find a plugin named {kind} in {}", self.path()))
     }
@@ -83,4 +92,22 @@ fn build() -> Result<PathBuf> {
     });
     let folder = executable.as_deref().and_then(Path::parent).map(Path::to_owned);
     folder.context("find the plugin that cargo built")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Plugins, UNDER_TEST};
+    use std::fs;
+
+    #[test]
+    fn the_plugin_under_test_comes_from_its_folder_and_others_from_anywhere() {
+        let (given, installed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for name in [UNDER_TEST, "bridge"] {
+            fs::write(installed.path().join(name), "").unwrap();
+        }
+        let plugins = Plugins { folders: vec![given.path().to_owned(), installed.path().to_owned()] };
+        assert_eq!(plugins.find("bridge").unwrap(), installed.path().join("bridge"));
+        let told = plugins.find(UNDER_TEST).unwrap_err().to_string();
+        assert!(told.contains(given.path().to_str().unwrap()), "{told}");
+    }
 }

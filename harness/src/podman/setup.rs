@@ -12,8 +12,9 @@ use nix::mount::{MsFlags, mount};
 use nix::unistd::geteuid;
 
 use super::{NETWORK, image};
-use crate::plugin::{Plugins, repository};
+use crate::plugin::Plugins;
 use crate::sandbox::empty_folder;
+use crate::shipped;
 
 const CONTAINERS_CONF: &str = "/run/containers.conf";
 const STORAGE_CONF: &str = "/run/storage.conf";
@@ -65,9 +66,7 @@ pub(super) fn write_config(plugins: &Plugins) -> Result<()> {
     write(CONTAINERS_CONF, &containers_conf(&folders.join(", ")))?;
     write(STORAGE_CONF, STORAGE)?;
     fs::create_dir_all(NETWORKS_FOLDER).with_context(|| format!("make {NETWORKS_FOLDER}"))?;
-    let shipped = repository().join("plugin/dist/flatnet.conflist");
-    let installed = format!("{NETWORKS_FOLDER}/{NETWORK}.conflist");
-    fs::copy(&shipped, installed).with_context(|| format!("install {}", shipped.display())).map(drop)
+    write(&format!("{NETWORKS_FOLDER}/{NETWORK}.conflist"), shipped::CONFLIST)
 }
 
 fn write(file: &str, text: &str) -> Result<()> {

@@ -2,11 +2,14 @@
 //!
 //! Invariant: kept as the JSON it is, wrong values included: judging it is the plugin's work.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
-use crate::plugin::repository;
+use crate::shipped;
+
+/// What the plugin calls its bridge unless it is told.
+const USUAL_BRIDGE: &str = "flatnet-br0";
 
 /// The configuration of one plugin of one network.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +23,7 @@ impl Network {
 
     /// The first plugin of the shipped list, with the list's version and name put in as libcni does it.
     pub fn shipped() -> Result<Self> {
-        let list = shipped_list()?;
+        let list = shipped::list()?;
         let Some(Value::Object(mut config)) = list["plugins"].get(0).cloned() else {
             return Err(anyhow!("find a plugin in the shipped flatnet.conflist"));
         };
@@ -45,9 +48,9 @@ impl Network {
         self.text("cniVersion")
     }
 
-    /// The bridge that it asks for.
+    /// The bridge that it asks for, or the one that the plugin makes where the key is absent.
     pub fn bridge(&self) -> &str {
-        self.text("bridge")
+        if self.0.contains_key("bridge") { self.text("bridge") } else { USUAL_BRIDGE }
     }
 
     /// The range of addresses, if it says one.
@@ -65,7 +68,7 @@ impl Network {
 
     /// Sets the value at a path like `ipam.subnet`, making objects on the way.
     pub fn set(&mut self, path: &str, value: Value) {
-        let (parents, key) = path.rsplit_once('.').map_or((None, path), |(parents, key)| (Some(parents), key));
+        let (parents, key) = steps(path);
         let mut object = &mut self.0;
         for parent in parents.into_iter().flat_map(|parents| parents.split('.')) {
             let inner = object.entry(parent).or_insert_with(|| Value::Object(Map::new()));
@@ -80,7 +83,7 @@ impl Network {
 
     /// Takes away the value at a path like `ipam.subnet`.
     pub fn unset(&mut self, path: &str) {
-        let (parents, key) = path.rsplit_once('.').map_or((None, path), |(parents, key)| (Some(parents), key));
+        let (parents, key) = steps(path);
         let mut object = Some(&mut self.0);
         for parent in parents.into_iter().flat_map(|parents| parents.split('.')) {
             object = object.and_then(|object| object.get_mut(parent)?.as_object_mut());
@@ -100,11 +103,13 @@ impl Network {
     }
 }
 
-/// The shipped network list, `plugin/dist/flatnet.conflist`.
-pub fn shipped_list() -> Result<Value> {
-    let file = repository().join("plugin/dist/flatnet.conflist");
-    let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))
+/// The objects that a path leads through, if any, and the key in the last. A key of the specification's own, such as
+/// `cni.dev/valid-attachments`, has a dot and is one key.
+fn steps(path: &str) -> (Option<&str>, &str) {
+    match path.rsplit_once('.') {
+        Some((parents, key)) if !path.contains('/') => (Some(parents), key),
+        _ => (None, path),
+    }
 }
 
 #[cfg(test)]
@@ -137,5 +142,11 @@ mod tests {
         let it = Network::shipped().unwrap();
         assert_eq!((it.kind(), it.version()), ("flatnet", "1.0.0"));
         assert!(it.subnet().is_some());
+    }
+
+    #[test]
+    fn a_network_without_a_bridge_gets_the_usual_one() {
+        assert_eq!(network(json!({})).bridge(), "flatnet-br0");
+        assert_eq!(network(json!({"bridge": "other"})).bridge(), "other");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing beyond this file sees TOML but the verbs, each of which reads its own options.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,7 +72,9 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Scenario, Mistake> {
         Some((span, _)) => return Err(Mistake::new(span, "`steps` is a list")),
         None => return Err(Mistake::new(0..0, "a scenario needs `steps` under [run]")),
     };
-    let steps = steps.iter().map(|value| step(value, text, &setting)).collect::<Result<_, _>>()?;
+    let values = steps;
+    let steps = values.iter().map(|value| step(value, text, &setting)).collect::<Result<Vec<_>, _>>()?;
+    places_exist(values, &steps, &setting)?;
     Ok(Scenario { file: file.to_owned(), summary: raw.summary, setting: Arc::new(setting), steps })
 }
 
@@ -119,7 +121,10 @@ fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<S
     let DeValue::Table(table) = value.get_ref() else {
         return Err(Mistake::new(value.span(), "a step is a table like { add = \"web\" }"));
     };
-    let mut verbs = table.iter().filter(|(key, _)| verb::find(key.get_ref()).is_some());
+    let found = || table.iter().filter(|(key, _)| verb::find(key.get_ref()).is_some());
+    // Beside a verb, `container` is an option.
+    let alone = found().count() == 1;
+    let mut verbs = found().filter(|(key, _)| alone || key.get_ref() != "container");
     let (key, subject) = verbs.next().ok_or_else(|| no_verb(table, value.span()))?;
     let name = key.get_ref().as_ref();
     if let Some((other, _)) = verbs.next() {
@@ -131,12 +136,28 @@ fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<S
     let words = Words::new(subject.clone(), Spanned::new(value.span(), options));
     let read = verb::find(name).ok_or_else(|| no_verb(table, value.span()))?;
     let verb = read(words).map_err(|err| Mistake::from_toml(&err, &format!("`{name}`")))?;
-    verb.check(setting).map_err(|misfit| {
-        let option = table.iter().find(|(key, _)| *key.get_ref() == misfit.option);
-        Mistake::new(option.map_or(key.span(), |(key, _)| key.span()), misfit.text)
-    })?;
+    verb.check(setting)
+        .map_err(|misfit| Mistake::new(option_span(table, misfit.option).unwrap_or_else(|| key.span()), misfit.text))?;
     let (line, _) = position(text, value.span().start);
     Ok(Step { line, source: text.get(value.span()).unwrap_or_default().to_owned(), verb })
+}
+
+fn option_span(table: &DeTable<'_>, option: &str) -> Option<Range<usize>> {
+    table.keys().find(|key| *key.get_ref() == option).map(Spanned::span)
+}
+
+/// A name that no step introduces is misspelt: taken as it is, an empty container would pass for what was meant.
+fn places_exist(values: &[Spanned<DeValue<'_>>], steps: &[Step], setting: &Setting) -> Result<(), Mistake> {
+    let containers = steps.iter().flat_map(|step| step.verb.introduces());
+    let known: BTreeSet<String> = containers.chain(setting.hosts.keys().cloned()).collect();
+    for (value, step) in values.iter().zip(steps) {
+        let Some((option, name)) = step.verb.place().filter(|(_, name)| !known.contains(*name)) else { continue };
+        let span = value.get_ref().as_table().and_then(|table| option_span(table, option));
+        let hint = suggestion(name, known.iter().map(String::as_str));
+        let text = format!("there is no host or container named {name}{hint}");
+        return Err(Mistake::new(span.unwrap_or_else(|| value.span()), text));
+    }
+    Ok(())
 }
 
 fn no_verb(table: &DeTable<'_>, step: Range<usize>) -> Mistake {

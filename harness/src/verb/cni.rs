@@ -100,7 +100,7 @@ pub(super) struct Prepared {
     pub(super) call: Call,
     pub(super) container: String,
     pub(super) attachment: Attachment,
-    pub(super) version: String,
+    pub(super) network: Network,
 }
 
 impl Verb for Cni {
@@ -133,12 +133,19 @@ impl Verb for Cni {
         misfit("expect", expect.fits(&self.command, *together))
     }
 
+    fn introduces(&self) -> Vec<String> {
+        self.containers().filter(|name| !name.is_empty()).collect()
+    }
+
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         let node = self.node(world)?;
         let prepared: Vec<Prepared> =
             self.containers().map(|name| self.prepare(world, name)).collect::<Result<_, _>>()?;
         // A failed ADD must leave nothing: that is looked at wherever a step expects one.
         let before = if self.expects_failed_add() { Some(world.inventory(&node)?) } else { None };
+        if self.command == "ADD" {
+            world.called_with.extend(prepared.iter().map(|prepared| prepared.network.clone()));
+        }
         let finished = Self::make_calls(world, &node, &prepared)?;
         let mut answers = Vec::new();
         for (prepared, finished) in prepared.iter().zip(&finished) {
@@ -167,7 +174,7 @@ impl Cni {
     }
 
     fn expects_failed_add(&self) -> bool {
-        self.command == "ADD" && self.options.together.is_none() && self.options.expect.fails()
+        self.command == "ADD" && self.options.expect.fails()
     }
 
     fn node(&self, world: &World) -> Result<String, Failure> {
@@ -204,7 +211,7 @@ impl Cni {
         let binary = world.plugins.find(network.kind())?;
         let patience = options.timeout_ms.map_or(PATIENCE, Duration::from_millis);
         let call = Call { binary, command: self.command.clone(), env, stdin, patience };
-        Ok(Prepared { call, container, attachment, version: network.version().to_owned() })
+        Ok(Prepared { call, container, attachment, network })
     }
 
     /// The configuration with the changes of this step, and with the result of ADD where a runtime would send it.

@@ -130,7 +130,7 @@ impl Expect {
             return Ok(());
         }
         let claims = Claims::read(world, node, call, result)?;
-        claims.hold(&call.version)?;
+        claims.hold(call.network.version())?;
         let link = claims.own_link()?;
         let gateway = first_ip(result).and_then(|ip| ip.get("gateway")).and_then(Value::as_str).unwrap_or_default();
         let got = [

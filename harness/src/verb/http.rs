@@ -54,6 +54,10 @@ impl Verb for Serve {
         Ok(())
     }
 
+    fn place(&self) -> Option<(&'static str, &str)> {
+        Some(("serve", &self.container))
+    }
+
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         world.serve(&self.container, self.port(), self.options.body.as_deref())?;
         Ok(String::new())
@@ -126,11 +130,16 @@ impl Verb for Get {
     fn check(&self, setting: &Setting) -> Result<(), Misfit> {
         misfit("get", Address::read(&self.url))?;
         misfit("via", gateway(setting, self.options.via.as_deref()))?;
-        misfit("from", sender(setting, self.options.via.as_deref(), self.options.from.as_deref()))
+        misfit("from", sender(setting, self.options.via.as_deref(), self.options.from.as_deref()))?;
+        misfit("expect", self.options.expect.fits())
     }
 
     fn lacks(&self, setting: &Setting) -> Option<String> {
         lacks_nginx(setting, self.options.via.as_deref())
+    }
+
+    fn place(&self) -> Option<(&'static str, &str)> {
+        Some(("from", self.options.from.as_deref()?))
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
@@ -150,6 +159,16 @@ impl Verb for Get {
 }
 
 impl GetExpect {
+    fn fits(&self) -> Result<(), String> {
+        let Self { status, body, name, peer, header, error } = self;
+        let of_answer = [("status", status), ("body", body), ("name", name), ("peer", peer)];
+        let said = of_answer.into_iter().find_map(|(what, wanted)| wanted.as_ref().map(|_| what));
+        match said.or_else(|| (!header.is_empty()).then_some("header")) {
+            Some(what) if error.is_some() => Err(format!("what gives an `error` has no `{what}`")),
+            _ => Ok(()),
+        }
+    }
+
     fn judge(&self, answer: Result<Answer, NoAnswer>) -> Result<String, Failure> {
         match (answer, self.error) {
             (Ok(answer), None) => self.judge_answer(&answer),
@@ -224,6 +243,10 @@ impl Verb for Websocket {
 
     fn lacks(&self, setting: &Setting) -> Option<String> {
         lacks_nginx(setting, self.options.via.as_deref())
+    }
+
+    fn place(&self) -> Option<(&'static str, &str)> {
+        Some(("from", self.options.from.as_deref()?))
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every look is a fresh one; a look waits for what it expects, as links go a moment after their namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -133,16 +133,16 @@ struct ExpectedLink {
     mtu: Option<u32>,
     mac: Option<Pattern>,
     alias: Option<Pattern>,
-    #[serde(default)]
-    names: Vec<Pattern>,
+    names: Option<Vec<Pattern>>,
     addresses: Option<Vec<Pattern>>,
 }
 
 impl ExpectedLink {
     fn matches(&self, link: &Link) -> bool {
         let text = |wanted: &Option<Pattern>, got: &str| wanted.as_ref().is_none_or(|wanted| wanted.matches(got));
-        let each = |wanted: &[Pattern], got: &std::collections::BTreeSet<String>| {
-            wanted.iter().all(|wanted| got.iter().any(|got| wanted.matches(got)))
+        let exactly = |wanted: &Option<Vec<Pattern>>, got: &BTreeSet<String>| {
+            let each = |wanted: &Pattern| got.iter().any(|got| wanted.matches(got));
+            wanted.as_ref().is_none_or(|wanted| wanted.len() == got.len() && wanted.iter().all(each))
         };
         self.name.matches(&link.name)
             && self.up.is_none_or(|up| up == link.up)
@@ -151,11 +151,8 @@ impl ExpectedLink {
             && text(&self.master, link.master.as_deref().unwrap_or_default())
             && text(&self.mac, &link.mac)
             && text(&self.alias, link.alias.as_deref().unwrap_or_default())
-            && each(&self.names, &link.names)
-            && self
-                .addresses
-                .as_ref()
-                .is_none_or(|wanted| wanted.len() == link.addresses.len() && each(wanted, &link.addresses))
+            && exactly(&self.names, &link.names)
+            && exactly(&self.addresses, &link.addresses)
     }
 }
 
@@ -202,6 +199,10 @@ impl Verb for Links {
         misfit("count", if lone { Err("`count` counts the links that `only` names".to_owned()) } else { Ok(()) })
     }
 
+    fn place(&self) -> Option<(&'static str, &str)> {
+        Some(("links", &self.place))
+    }
+
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         look(world, &self.place, self.options.timeout_ms, |view| self.judge(view))
     }
@@ -234,6 +235,10 @@ impl Verb for Routes {
 
     fn check(&self, _: &Setting) -> Result<(), Misfit> {
         Ok(())
+    }
+
+    fn place(&self) -> Option<(&'static str, &str)> {
+        Some(("routes", &self.place))
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
@@ -281,6 +286,10 @@ impl Verb for Sysctl {
     fn check(&self, _: &Setting) -> Result<(), Misfit> {
         let idle = self.options.value.is_none() && self.options.expect.is_none();
         misfit("sysctl", if idle { Err("say `value` to set it, `expect` to look at it".to_owned()) } else { Ok(()) })
+    }
+
+    fn place(&self) -> Option<(&'static str, &str)> {
+        Some(("in", &self.options.r#in))
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {

@@ -1,4 +1,4 @@
-//! `run`, `kill` and `stop`: commands in a namespace, and the ways in which a container ends without a DEL.
+//! `container`, `run`, `kill` and `stop`: commands in a namespace, and the ways in which a container comes and ends without CNI.
 //!
 //! Invariant: what is killed is only what runs in the named container of this world.
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Failure, Misfit, Verb};
+use super::{Failure, Misfit, Verb, misfit};
 use crate::pattern::Pattern;
 use crate::process;
 use crate::scenario::Setting;
@@ -23,6 +23,8 @@ pub(super) struct Run {
 #[serde(deny_unknown_fields)]
 pub(super) struct RunOptions {
     r#in: String,
+    #[serde(default)]
+    needs: Vec<String>,
     timeout_ms: Option<u64>,
     #[serde(default)]
     expect: RunExpect,
@@ -51,10 +53,15 @@ impl Verb for Run {
     }
 
     fn lacks(&self, _: &Setting) -> Option<String> {
-        let program = self.command.split_whitespace().next()?;
-        let shell = ["-c", "command -v \"$0\" >/dev/null", program];
-        let found = std::process::Command::new("sh").args(shell).status().is_ok_and(|status| status.success());
-        (!found).then(|| format!("{program} is not installed"))
+        // A first word that is not plainly a program (an assignment, a bracket) needs the shell alone.
+        let first = self.command.split_whitespace().next().filter(|word| is_plain(word));
+        let missing =
+            first.into_iter().chain(self.options.needs.iter().map(String::as_str)).find(|it| !is_known(it))?;
+        Some(format!("{missing} is not installed"))
+    }
+
+    fn place(&self) -> Option<(&'static str, &str)> {
+        Some(("in", &self.options.r#in))
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
@@ -75,10 +82,50 @@ impl Verb for Run {
     }
 }
 
+fn is_plain(word: &str) -> bool {
+    word.chars().all(|letter| letter.is_ascii_alphanumeric() || "._/-".contains(letter))
+}
+
+/// Whether the shell knows a program, or a word of its own, by that name.
+fn is_known(program: &str) -> bool {
+    let shell = ["-c", "command -v \"$0\" >/dev/null", program];
+    std::process::Command::new("sh").args(shell).status().is_ok_and(|status| status.success())
+}
+
 /// No options.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NoOptions {}
+
+/// `{ container = "web" }`: an empty container, for what has to be there before the first ADD.
+#[derive(Debug)]
+pub(super) struct Container(String);
+
+impl Container {
+    pub(super) fn new(name: String, _: NoOptions) -> Self {
+        Self(name)
+    }
+}
+
+impl Verb for Container {
+    fn describe(&self) -> String {
+        format!("container {}", self.0)
+    }
+
+    fn check(&self, setting: &Setting) -> Result<(), Misfit> {
+        let taken = setting.hosts.contains_key(&self.0);
+        misfit("container", if taken { Err(format!("{} is a host", self.0)) } else { Ok(()) })
+    }
+
+    fn introduces(&self) -> Vec<String> {
+        vec![self.0.clone()]
+    }
+
+    fn run(&self, world: &mut World) -> Result<String, Failure> {
+        world.lab.container(&self.0)?;
+        Ok(String::new())
+    }
+}
 
 /// `{ kill = "web" }`: a crash; processes and namespace go at once and nobody is told.
 #[derive(Debug)]
@@ -99,11 +146,12 @@ impl Verb for Kill {
         Ok(())
     }
 
+    fn place(&self) -> Option<(&'static str, &str)> {
+        Some(("kill", &self.0))
+    }
+
     fn run(&self, world: &mut World) -> Result<String, Failure> {
-        world.lab.crash(&self.0)?;
-        for attached in world.attached.values_mut().filter(|attached| attached.namespace == self.0) {
-            attached.open = false;
-        }
+        world.crash(&self.0)?;
         Ok(String::new())
     }
 }
@@ -125,6 +173,10 @@ impl Verb for Stop {
 
     fn check(&self, _: &Setting) -> Result<(), Misfit> {
         Ok(())
+    }
+
+    fn place(&self) -> Option<(&'static str, &str)> {
+        Some(("stop", &self.0))
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
