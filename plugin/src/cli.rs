@@ -30,7 +30,8 @@ fn help() -> String {
         "{version}: a CNI plugin that gives every container a flat address of its own, without NAT
 
 It is not run by hand: a CNI runtime such as Podman starts it, with CNI_COMMAND in the environment and the network's
-configuration on standard input. It speaks CNI {versions}: ADD, DEL, CHECK and VERSION.
+configuration on standard input. It speaks CNI {versions}:
+ADD, DEL, CHECK, GC, STATUS and VERSION.
 
   binary          /opt/cni/bin/flatnet
   configuration   /etc/cni/net.d/flatnet.conflist

@@ -3,6 +3,8 @@
 mod add;
 mod check;
 mod del;
+mod gc;
+mod status;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -12,7 +14,7 @@ use futures_util::FutureExt;
 use nix::errno::Errno;
 use serde_json::{Map, Value};
 
-use crate::config::Network;
+use crate::config::{self, Network};
 use crate::error::{Doing, Error, Result};
 use crate::reply::Reply;
 use crate::request::{Command, Environment, Input};
@@ -23,29 +25,40 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Carries out `command`. Everything is validated before anything is touched.
 pub(crate) fn run(command: Command, environment: &Environment, config: Map<String, Value>) -> Result<Reply> {
+    // Whatever version is asked about: it need not be one that exists.
     if command == Command::Version {
         return Ok(version(&config));
     }
     let input = Input::negotiate(config, command)?;
-    let target = environment.target(command)?;
     match command {
         Command::Add => {
+            let target = environment.target(command)?;
             let network = Network::parse(&input.config)?;
             add::refuse_chained(&input.config)?;
             block_on(add::add(&input, &target, &network))
         }
         Command::Del => {
-            let network = crate::config::name_of(&input.config)?;
+            let target = environment.target(command)?;
+            let network = config::name_of(&input.config)?;
             block_on(del::del(&target, &network))
         }
         Command::Check => {
+            let target = environment.target(command)?;
             let network = Network::parse(&input.config)?;
             let expected = check::Expected::parse(&input.config, &target, &network)?;
             block_on(check::check(&target, &network, &expected))
         }
-        Command::Gc | Command::Status | Command::Version => {
-            Err(Error::Internal { message: format!("{command} passed the version check") })
+        Command::Gc => {
+            environment.require_path()?;
+            let network = config::name_of(&input.config)?;
+            let valid = gc::Valid::parse(&input.config)?;
+            block_on(gc::gc(&network, &valid))
         }
+        Command::Status => {
+            let network = Network::parse(&input.config)?;
+            block_on(status::status(&network))
+        }
+        Command::Version => unreachable!("answered above"),
     }
 }
 

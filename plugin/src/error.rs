@@ -39,6 +39,8 @@ pub(crate) enum Error {
     OwnNamespace { path: String },
     /// 11: the work did not end in time, and was undone.
     Deadline { deadline: Duration },
+    /// 50, or 51 where containers that exist suffer as well: an ADD cannot succeed now.
+    NotReady { what: String, suffering: bool, remedy: String },
     /// 100: the kernel refused an operation.
     Kernel { doing: String, errno: Errno },
     /// 101: no address of the pool is free.
@@ -76,6 +78,8 @@ impl Error {
             Self::Config { .. } => 7,
             Self::OwnNamespace { .. } => 8,
             Self::Deadline { .. } => 11,
+            Self::NotReady { suffering: false, .. } => 50,
+            Self::NotReady { suffering: true, .. } => 51,
             Self::Kernel { .. } => 100,
             Self::PoolFull { .. } => 101,
             Self::AddressTaken { .. } => 102,
@@ -94,11 +98,12 @@ impl Error {
             Self::Version { .. } => {
                 format!("set cniVersion to one of {}", spec::supported_list())
             }
-            Self::CommandVersion { since, .. } => match spec::SUPPORTED.iter().find(|version| *version >= since) {
-                Some(version) => format!("set cniVersion to {version}"),
-                None => "flatnet does not have this command: do not send it".into(),
-            },
-            Self::Unsupported { remedy, .. } | Self::BridgeConflict { remedy, .. } => remedy.clone(),
+            Self::CommandVersion { since, .. } => {
+                format!("set cniVersion to {since} or newer, or do not send this command")
+            }
+            Self::Unsupported { remedy, .. } | Self::BridgeConflict { remedy, .. } | Self::NotReady { remedy, .. } => {
+                remedy.clone()
+            }
             Self::Environment { problems } if problems.iter().all(|(variable, _)| *variable == "CNI_ARGS") => {
                 "ask for another address or MAC, or for none (`podman run --ip`, `--mac-address`)".into()
             }
@@ -154,9 +159,6 @@ fn kernel_remedy(errno: Errno) -> &'static str {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version { asked } if asked.is_empty() => {
-                f.write_str("use a configuration without a cniVersion, which means 0.1.0")
-            }
             Self::Version { asked } => write!(f, "speak CNI version {asked:?}"),
             Self::CommandVersion { command, version, since } => {
                 write!(f, "run {command} at CNI version {version}: it exists since {since}")
@@ -173,6 +175,7 @@ impl fmt::Display for Error {
                 write!(f, "attach CNI_NETNS {path}: it is the network namespace that flatnet runs in")
             }
             Self::Deadline { deadline } => write!(f, "finish within {} s", deadline.as_secs()),
+            Self::NotReady { what, .. } => write!(f, "be ready: {what}"),
             Self::Kernel { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
             Self::PoolFull { first, last, .. } => write!(f, "find a free address: all of {first} - {last} are in use"),
             Self::AddressTaken { address, holder } => write!(f, "lease {address}: it is held by {holder}"),

@@ -9,7 +9,8 @@ use std::str::FromStr;
 pub(crate) struct Mac(pub(crate) [u8; 6]);
 
 impl Mac {
-    /// The address that flatnet gives the holder of `address`: a re-used address then never meets a stale ARP entry.
+    /// The address that flatnet gives the holder of `address`: a re-used address then never meets a stale ARP entry. (It can
+    /// where one of its holders asked for a MAC of its own: other containers then send to the old one until their entry ages.)
     /// The first byte has the "locally administered" bit (IEEE 802, section 8.4) and not the group bit.
     pub(crate) fn of(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();

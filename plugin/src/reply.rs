@@ -109,7 +109,7 @@ impl Reply {
             Self::Added(success, version) => Some(success.json(*version)),
             Self::Versions(version) => Some(json!({
                 "cniVersion": version,
-                "supportedVersions": spec::SUPPORTED.iter().map(|version| version.as_str()).collect::<Vec<_>>(),
+                "supportedVersions": spec::SUPPORTED.map(SpecVersion::as_str),
             })),
         }
     }
@@ -185,12 +185,12 @@ mod tests {
     #[test]
     fn versions_echo_the_question() {
         let json = Reply::Versions("0.4.0".into()).json().expect("a reply");
-        insta::assert_snapshot!(json, @r#"{"cniVersion":"0.4.0","supportedVersions":["1.0.0"]}"#);
+        insta::assert_snapshot!(json, @r#"{"cniVersion":"0.4.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}"#);
     }
 
     #[test]
     fn an_error_is_one_object() {
         let error = error(SpecVersion::V1_0_0, &Error::Version { asked: "9.9.9".into() });
-        insta::assert_snapshot!(error, @r#"{"cniVersion":"1.0.0","code":1,"msg":"failed to speak CNI version \"9.9.9\"","details":"set cniVersion to one of 1.0.0"}"#);
+        insta::assert_snapshot!(error, @r#"{"cniVersion":"1.0.0","code":1,"msg":"failed to speak CNI version \"9.9.9\"","details":"set cniVersion to one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"}"#);
     }
 }

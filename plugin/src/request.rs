@@ -101,7 +101,7 @@ pub(crate) struct Environment(HashMap<&'static str, OsString>);
 impl Environment {
     /// Takes them from the process's environment.
     pub(crate) fn read() -> Self {
-        const KNOWN: [&str; 5] = ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS"];
+        const KNOWN: [&str; 6] = ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH"];
         let value = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty());
         Self(KNOWN.into_iter().filter_map(|key| Some((key, value(key)?))).collect())
     }
@@ -137,6 +137,13 @@ impl Environment {
         } else {
             Err(Error::Environment { problems })
         }
+    }
+
+    /// GC must be told where the plugins are, as it passes the command on to those it delegates to. Errors: 4.
+    pub(crate) fn require_path(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        self.required("CNI_PATH", |_| None, &mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(Error::Environment { problems }) }
     }
 
     /// The variable's text; the error follows its name.
@@ -254,15 +261,11 @@ impl Input {
         }
     }
 
-    /// Errors: 1 where flatnet or the version does not have the command.
+    /// Errors: 1 where there is no such version, or it does not have the command.
     pub(crate) fn negotiate(config: Map<String, Value>, command: Command) -> Result<Self> {
         let version = version_of(&config)?;
         if version < command.since() {
             return Err(Error::CommandVersion { command, version, since: command.since() });
-        }
-        if !version.is_supported() {
-            let asked = config.get("cniVersion").and_then(Value::as_str).unwrap_or_default();
-            return Err(Error::Version { asked: asked.to_owned() });
         }
         Ok(Self { version, config })
     }
@@ -280,7 +283,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The version that a configuration names, whether or not flatnet speaks it.
+/// The version that a configuration names. Errors: 1, and 7 where it is not even a string.
 pub(crate) fn version_of(config: &Map<String, Value>) -> Result<SpecVersion> {
     let text = match config.get("cniVersion") {
         None => "",
@@ -292,9 +295,9 @@ pub(crate) fn version_of(config: &Map<String, Value>) -> Result<SpecVersion> {
     SpecVersion::parse(text).ok_or_else(|| Error::Version { asked: text.to_owned() })
 }
 
-/// The version that an error object should carry: the configuration's own if it can be told.
+/// The version that an error object should carry: the configuration's own, once it is read and names one.
 pub(crate) fn version_to_answer(config: &Map<String, Value>) -> SpecVersion {
-    version_of(config).ok().filter(|version| version.is_supported()).unwrap_or(spec::NEWEST)
+    if config.is_empty() { spec::NEWEST } else { version_of(config).unwrap_or(spec::NEWEST) }
 }
 
 /// Reads standard input to its end, or until `deadline` has passed. Errors: 5.
@@ -392,7 +395,9 @@ mod tests {
     #[rstest]
     #[case::add_1_0(r#"{"cniVersion": "1.0.0"}"#, Command::Add, None)]
     #[case::unknown_version(r#"{"cniVersion": "9.9.9"}"#, Command::Add, Some((1, "9.9.9")))]
-    #[case::no_version("{}", Command::Add, Some((1, "without a cniVersion")))]
+    #[case::no_version("{}", Command::Add, None)]
+    #[case::check_since_0_4(r#"{"cniVersion": "0.4.0"}"#, Command::Check, None)]
+    #[case::gc_since_1_1(r#"{"cniVersion": "1.1.0"}"#, Command::Gc, None)]
     #[case::version_not_a_string(r#"{"cniVersion": 1}"#, Command::Add, Some((7, "cniVersion is 1")))]
     #[case::gc_before_1_1(r#"{"cniVersion": "1.0.0"}"#, Command::Gc, Some((1, "since 1.1.0")))]
     #[case::check_before_0_4(r#"{"cniVersion": "0.3.1"}"#, Command::Check, Some((1, "since 0.4.0")))]

@@ -1,4 +1,4 @@
-//! The versions of the CNI specification, and which of them flatnet speaks.
+//! The versions of the CNI specification: flatnet speaks all of them.
 
 use std::fmt;
 
@@ -14,13 +14,8 @@ pub(crate) enum SpecVersion {
     V1_1_0,
 }
 
-/// What VERSION reports, and what every other command accepts.
-pub(crate) const SUPPORTED: &[SpecVersion] = &[SpecVersion::V1_0_0];
-
-/// The version in which flatnet reports an error that came before the configuration's own version was known.
-pub(crate) const NEWEST: SpecVersion = SUPPORTED[SUPPORTED.len() - 1];
-
-const ALL: [SpecVersion; 7] = [
+/// What VERSION reports, and what every other command accepts: all that were published.
+pub(crate) const SUPPORTED: [SpecVersion; 7] = [
     SpecVersion::V0_1_0,
     SpecVersion::V0_2_0,
     SpecVersion::V0_3_0,
@@ -30,12 +25,15 @@ const ALL: [SpecVersion; 7] = [
     SpecVersion::V1_1_0,
 ];
 
+/// The version in which flatnet reports an error that came before the configuration's own version was known.
+pub(crate) const NEWEST: SpecVersion = SpecVersion::V1_1_0;
+
 impl SpecVersion {
-    /// The version called `text`, whether or not flatnet speaks it. No version at all means 0.1.0 (as libcni reads it).
+    /// The version called `text`. No version at all means 0.1.0 (as libcni reads it).
     pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {
             "" => Some(Self::V0_1_0),
-            _ => ALL.into_iter().find(|version| version.as_str() == text),
+            _ => SUPPORTED.into_iter().find(|version| version.as_str() == text),
         }
     }
 
@@ -51,11 +49,6 @@ impl SpecVersion {
             Self::V1_1_0 => "1.1.0",
         }
     }
-
-    /// Whether flatnet speaks it.
-    pub(crate) fn is_supported(self) -> bool {
-        SUPPORTED.contains(&self)
-    }
 }
 
 impl fmt::Display for SpecVersion {
@@ -64,7 +57,7 @@ impl fmt::Display for SpecVersion {
     }
 }
 
-/// The supported versions as a person reads them: `1.0.0, 1.1.0`.
+/// The versions as a person reads them: `0.1.0, 0.2.0, ...`.
 pub(crate) fn supported_list() -> String {
-    SUPPORTED.iter().map(|version| version.as_str()).collect::<Vec<_>>().join(", ")
+    SUPPORTED.map(SpecVersion::as_str).join(", ")
 }

@@ -18,9 +18,16 @@ pub(super) async fn del(target: &Target, network: &str) -> Result<Reply> {
 }
 
 async fn detach(host: &Netlink, attachment: &Attachment<'_>) -> Result<()> {
-    let Some(link) = lease::find(host, attachment).await? else { return Ok(()) };
+    match lease::find(host, attachment).await? {
+        Some(link) => delete(host, &link).await,
+        None => Ok(()),
+    }
+}
+
+/// Deletes an attachment's host end, and with it everything else; goes on past an error, and tells both if there are two.
+pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
     let deleted = host.delete_link(link.index).await.doing(|| format!("delete link {}", link.name));
-    let forgotten = forget_neighbours(host, &link).await;
+    let forgotten = forget_neighbours(host, link).await;
     match (deleted, forgotten) {
         (Err(first), Err(second)) => Err(first.and_then(second)),
         (deleted, forgotten) => deleted.and(forgotten),

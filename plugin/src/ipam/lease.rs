@@ -34,12 +34,7 @@ pub(crate) struct Attachment<'a> {
 impl Attachment<'_> {
     /// The alternative name that says "this attachment exists".
     pub(crate) fn name(&self) -> String {
-        // A container id cannot hold the separator: no two attachments have one name.
-        let name = format!("{ATTACHMENT_PREFIX}{}@{}", self.target.container, self.target.interface);
-        match name.len() {
-            0..=ALTERNATIVE_NAME_MAX_BYTES => name,
-            _ => format!("{ATTACHMENT_PREFIX}{}", hex16(&[&self.target.container, &self.target.interface])),
-        }
+        attachment_name(&self.target.container, &self.target.interface)
     }
 
     /// The host end's names in the order of trying: `fn-` and eight hex digits. Nothing is ever looked up by them but what
@@ -65,12 +60,32 @@ impl Attachment<'_> {
         }
         record
     }
+}
 
-    /// Whether `link` is this attachment's in this network, and not the same container's in another.
-    pub(crate) fn is_of_network(&self, link: &Link) -> bool {
-        let prefix = format!("network={} ", part(self.network));
-        link.alias.as_ref().is_none_or(|alias| alias.starts_with(&prefix))
+/// The alternative name that says "this attachment exists".
+pub(crate) fn attachment_name(container: &str, interface: &str) -> String {
+    // A container id cannot hold the separator: no two attachments have one name.
+    let name = format!("{ATTACHMENT_PREFIX}{container}@{interface}");
+    match name.len() {
+        0..=ALTERNATIVE_NAME_MAX_BYTES => name,
+        _ => format!("{ATTACHMENT_PREFIX}{}", hex16(&[container, interface])),
     }
+}
+
+/// The network in a link's record; an ADD that was cut short has left none.
+fn is_of_network(link: &Link, network: &str) -> bool {
+    let prefix = format!("network={} ", part(network));
+    link.alias.as_ref().is_none_or(|alias| alias.starts_with(&prefix))
+}
+
+/// The host ends of all attachments to a network, each with the attachment's name.
+pub(crate) async fn of_network(host: &Netlink, network: &str) -> Result<Vec<(String, Link)>> {
+    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let named = links.into_iter().filter_map(|link| {
+        let name = link.names.iter().find(|name| name.starts_with(ATTACHMENT_PREFIX))?.clone();
+        Some((name, link))
+    });
+    Ok(named.filter(|(_, link)| is_of_network(link, network)).collect())
 }
 
 /// Cuts what would not fit; white space would look like the next part.
@@ -165,7 +180,7 @@ async fn holder(host: &Netlink, address: Ipv4Addr) -> Result<String> {
 pub(crate) async fn find(host: &Netlink, attachment: &Attachment<'_>) -> Result<Option<Link>> {
     let name = attachment.name();
     if let Some(link) = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))? {
-        return Ok(attachment.is_of_network(&link).then_some(link));
+        return Ok(is_of_network(&link, attachment.network).then_some(link));
     }
     for name in attachment.host_names() {
         let link = host.link(&name).await.doing(|| format!("look up {name}"))?;

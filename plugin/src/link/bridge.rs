@@ -89,7 +89,7 @@ async fn create(host: &Netlink, name: &str) -> Result<Link> {
 }
 
 /// Whether the bridge has the gateway's address. Errors: 105 where it has another: it is then not taken over.
-async fn has_gateway(host: &Netlink, network: &Network, bridge: &Link) -> Result<bool> {
+pub(crate) async fn has_gateway(host: &Netlink, network: &Network, bridge: &Link) -> Result<bool> {
     let (name, gateway) = (&network.bridge, network.pool.gateway_network());
     let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
     match addresses.first() {
@@ -106,7 +106,7 @@ async fn has_gateway(host: &Netlink, network: &Network, bridge: &Link) -> Result
 }
 
 /// Errors: 105 where the host has an address of this subnet elsewhere: one of the two places could not be reached.
-async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<()> {
+pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<()> {
     let gateway = network.pool.gateway_network();
     let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
     for (index, other) in addresses.iter().filter(|(_, address)| address.overlaps(gateway)) {

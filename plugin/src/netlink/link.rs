@@ -43,7 +43,8 @@ pub(crate) struct Link {
     pub(crate) kind: Option<String>,
 }
 
-/// A veth pair to be made in one message.
+/// A veth pair to be made in one message. The container's MAC is not in it: it follows the address, and an address can only be
+/// claimed by a link that exists; both are set before the container's end is up.
 pub(crate) struct NewVeth<'a> {
     /// The host end's name.
     pub(crate) host: &'a str,
@@ -77,10 +78,17 @@ impl Netlink {
 
     /// The ports of a bridge. While others come and go, one may be missing or stand twice.
     pub(crate) async fn ports(&self, bridge: u32) -> Result<Vec<Link>, Errno> {
-        let mut message = LinkMessageBuilder::<LinkUnspec>::new().controller(bridge).build();
-        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let dump = self.dump(RouteNetlinkMessage::GetLink(message)).await?;
+        let message =
+            LinkMessageBuilder::<LinkUnspec>::new().controller(bridge).append_extra_attribute(without_stats());
+        let dump = self.dump(RouteNetlinkMessage::GetLink(message.build())).await?;
         Ok(dump.messages.into_iter().filter_map(read).filter(|link| link.bridge == Some(bridge)).collect())
+    }
+
+    /// All links of the namespace.
+    pub(crate) async fn links(&self) -> Result<Vec<Link>, Errno> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().append_extra_attribute(without_stats());
+        let messages = self.dump_whole(RouteNetlinkMessage::GetLink(message.build())).await?;
+        Ok(messages.into_iter().filter_map(read).collect())
     }
 
     /// Makes a bridge, down, with a MAC that follows its ports'. Errors: `EEXIST`.
@@ -172,6 +180,11 @@ impl Netlink {
     async fn set(&self, message: LinkMessageBuilder<LinkUnspec>) -> Result<(), Errno> {
         self.change(RouteNetlinkMessage::SetLink(message.build()), 0).await
     }
+}
+
+/// Counters are most of a link's message, and nobody here reads them.
+fn without_stats() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
 fn read(message: RouteNetlinkMessage) -> Option<Link> {
