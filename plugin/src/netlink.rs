@@ -4,6 +4,7 @@
 //! `ENOTCONN`. Deadlines are the caller's: dropping the future abandons the exchange. (What no deadline can end is the kernel's own
 //! waiting: it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
 
+mod farewell;
 mod l3;
 mod link;
 

@@ -26,7 +26,7 @@ async fn detach(host: &Netlink, attachment: &Attachment<'_>) -> Result<()> {
 
 /// Deletes an attachment's host end, and with it everything else; goes on past an error, and tells both if there are two.
 pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
-    let deleted = host.delete_link(link.index).await.doing(|| format!("delete link {}", link.name));
+    let deleted = host.delete_link_soon(link.index).await.doing(|| format!("delete link {}", link.name));
     let forgotten = forget_neighbours(host, link).await;
     match (deleted, forgotten) {
         (Err(first), Err(second)) => Err(first.and_then(second)),

@@ -13,7 +13,7 @@ use crate::netns::Netns;
 pub(crate) struct Pair {
     /// In the host's namespace, a port of the bridge.
     pub(crate) host: Link,
-    /// In the container's namespace.
+    /// In the container's namespace: index, name and MTU.
     pub(crate) container: Link,
 }
 
@@ -64,7 +64,7 @@ pub(crate) async fn create(
         made.0.replace(Progress::Asked(name.clone()));
         match host.add_veth(&new).await {
             Ok(()) => {
-                let pair = read(host, container, &name, interface).await?;
+                let pair = read(host, &name, interface).await?;
                 made.0.replace(Progress::Done(pair.host.index));
                 return Ok(pair);
             }
@@ -91,13 +91,11 @@ async fn refuse_existing(container: &Netlink, netns: &Netns, interface: &str) ->
     }
 }
 
-async fn read(host: &Netlink, container: &Netlink, name: &str, interface: &str) -> Result<Pair> {
-    let find = async |netlink: &Netlink, name: &str| {
-        netlink
-            .link(name)
-            .await
-            .and_then(|link| link.ok_or(Errno::ENODEV))
-            .doing(|| format!("find {name} just created"))
-    };
-    Ok(Pair { host: find(host, name).await?, container: find(container, interface).await? })
+/// The host end tells all that is not known of the container's.
+async fn read(host: &Netlink, name: &str, interface: &str) -> Result<Pair> {
+    let found = host.link(name).await.and_then(|link| link.ok_or(Errno::ENODEV));
+    let host = found.doing(|| format!("find {name} just created"))?;
+    let index = host.peer.ok_or(Errno::ENODEV).doing(|| format!("find the other end of {name}"))?;
+    let container = Link { index, name: interface.to_owned(), mtu: host.mtu, ..Link::default() };
+    Ok(Pair { host, container })
 }

@@ -33,6 +33,8 @@ pub(crate) struct Link {
     pub(crate) mtu: u32,
     /// Whether it is set up (`IFF_UP`), which says nothing about a carrier.
     pub(crate) up: bool,
+    /// Index of its other end, in the namespace where that is; of what it stands on, if it is no veth.
+    pub(crate) peer: Option<u32>,
     /// Index of the bridge that it is a port of.
     pub(crate) bridge: Option<u32>,
     /// Whether its bridge passes frames to and from it.
@@ -198,6 +200,7 @@ fn read(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Link(index) => link.peer = Some(index),
             LinkAttribute::Controller(index) => link.bridge = Some(index),
             LinkAttribute::LinkInfo(infos) => read_infos(infos, &mut link),
             _ => {}

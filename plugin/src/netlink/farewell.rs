@@ -1,0 +1,125 @@
+//! Deleting a link without waiting for the kernel to bury it.
+//!
+//! The kernel announces a deleted link within a millisecond or two: by then its names, addresses and peer are gone. The answer to
+//! the request comes only after an RCU barrier, 10 - 20 ms later, and cannot be had earlier: whoever asked sleeps inside
+//! `sendto`. So a child process asks, and is left to wait alone once the announcement is here.
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
+use futures_util::{Stream, StreamExt};
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, MulticastGroup};
+
+use super::{Netlink, errno, errno_of};
+
+/// To the kernel.
+const KERNEL: (u32, u32) = (0, 0);
+
+impl Netlink {
+    /// Deletes the link as [`Netlink::delete_link`] does, but returns as soon as the kernel announces that it is gone. May leave
+    /// a child process behind, for as long as the kernel needs. The process must have one thread.
+    pub(crate) async fn delete_link_soon(&self, index: u32) -> Result<(), Errno> {
+        // Listening comes first, or the announcement might be missed.
+        let (connection, _handle, announcements) =
+            rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(|e| errno_of(&e))?;
+        tokio::spawn(connection);
+        let answer = ask_by_child(index).map_err(|e| errno_of(&e))?;
+        let announced = pin!(announcement(announcements.map(|(message, _)| message), index));
+        let answered = pin!(read_answer(answer));
+        match select(announced, answered).await {
+            Either::Left(((), _)) => Ok(()),
+            Either::Right((outcome, _)) => match outcome {
+                Err(Errno::ENODEV) => Ok(()),
+                outcome => outcome,
+            },
+        }
+    }
+}
+
+/// Ends when the link's deletion is announced; never, if nothing is heard any more.
+async fn announcement(mut messages: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin, index: u32) {
+    while let Some(message) = messages.next().await {
+        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) = message.payload {
+            // A bridge says in nearly the same words that a port has left it.
+            if link.header.index == index && link.header.interface_family == AddressFamily::Unspec {
+                return;
+            }
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Starts the child; what it hears from the kernel comes out of the stream.
+fn ask_by_child(index: u32) -> io::Result<UnixStream> {
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    let request = request(LinkMessageBuilder::<LinkUnspec>::new().index(index).build());
+    let (here, there) = UnixStream::pair()?;
+    here.set_nonblocking(true)?;
+    // SAFETY: the process has one thread, so that the child has everything that it had, in a usable state; and the child never
+    // returns from here.
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => Ok(here),
+        ForkResult::Child => {
+            let outcome = detach().and_then(|()| ask(&socket, &request));
+            let code = outcome.err().map_or(0, |errno| errno as i32);
+            // Nobody is left to hear it if the parent has seen the announcement.
+            drop((&there).write_all(&code.to_ne_bytes()));
+            // SAFETY: ends the process at once; nothing of the parent's copied state is flushed or dropped a second time.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+/// Lets go of the parent's standard streams: a runtime reads them until nobody holds them.
+fn detach() -> Result<(), Errno> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map_err(|e| errno_of(&e))?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)
+}
+
+fn ask(socket: &Socket, request: &[u8]) -> Result<(), Errno> {
+    let (port, groups) = KERNEL;
+    socket.send_to(request, &SocketAddr::new(port, groups), 0).map_err(|e| errno_of(&e))?;
+    let (bytes, _) = socket.recv_from_full().map_err(|e| errno_of(&e))?;
+    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).map_err(|_| Errno::EPROTO)?;
+    match answer.payload {
+        NetlinkPayload::Error(error) => errno(error.raw_code()),
+        _ => Err(Errno::EPROTO),
+    }
+}
+
+fn request(link: LinkMessage) -> Vec<u8> {
+    let mut message = NetlinkMessage::from(RouteNetlinkMessage::DelLink(link));
+    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+/// The child's four bytes. A child that dies without them is `EIO`.
+async fn read_answer(stream: UnixStream) -> Result<(), Errno> {
+    let stream = tokio::net::UnixStream::from_std(stream).map_err(|e| errno_of(&e))?;
+    let mut code = [0; size_of::<i32>()];
+    loop {
+        stream.readable().await.map_err(|e| errno_of(&e))?;
+        match stream.try_read(&mut code) {
+            // A socket pair delivers what was written at once as a whole.
+            Ok(n) if n == code.len() => return errno(i32::from_ne_bytes(code)),
+            Ok(_) => return Err(Errno::EIO),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(errno_of(&e)),
+        }
+    }
+}
