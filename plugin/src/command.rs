@@ -11,11 +11,10 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use nix::errno::Errno;
 use serde_json::{Map, Value};
 
 use crate::config::{self, Network};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, errno_of};
 use crate::reply::Reply;
 use crate::request::{Command, Environment, Input};
 use crate::spec::SpecVersion;
@@ -71,9 +70,7 @@ fn version(config: &Map<String, Value>) -> Reply {
 /// Runs `work` to its end on this thread, which never leaves its network namespace.
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime
-        .map_err(|e| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
-        .doing(|| "start the event loop".into())?;
+    let runtime = runtime.map_err(|e| errno_of(&e)).doing(|| "start the event loop".into())?;
     runtime.block_on(work)
 }
 

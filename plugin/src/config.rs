@@ -86,12 +86,13 @@ pub(crate) fn name_of(config: &Map<String, Value>) -> Result<String> {
 
 /// Requests of an address or a MAC that come by another road than `CNI_ARGS` (CNI conventions) must not be ignored in silence.
 fn refuse_requests(config: &Map<String, Value>) -> Result<()> {
-    for pointer in ["/runtimeConfig/ips", "/runtimeConfig/mac", "/args/cni/ips", "/args/cni/mac"] {
-        let (first, rest) = pointer[1..].split_once('/').unwrap_or((&pointer[1..], ""));
-        let asked = config.get(first).and_then(|value| value.pointer(&format!("/{rest}")));
+    for (key, rest) in
+        [("runtimeConfig", "/ips"), ("runtimeConfig", "/mac"), ("args", "/cni/ips"), ("args", "/cni/mac")]
+    {
+        let asked = config.get(key).and_then(|value| value.pointer(rest));
         if let Some(asked) = asked.filter(|asked| !is_empty(asked)) {
             return Err(Error::Unsupported {
-                key: pointer[1..].replace('/', "."),
+                key: format!("{key}{}", rest.replace('/', ".")),
                 value: asked.to_string(),
                 remedy: "ask by IP and MAC in CNI_ARGS, as Podman does, and declare no capability for it".into(),
             });

@@ -4,6 +4,7 @@
 //! `Display` gives a lowercase fragment that fits after "failed to ..."; it becomes the `msg` of the CNI error object.
 
 use std::fmt;
+use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -197,6 +198,11 @@ impl std::error::Error for Error {}
 
 fn list(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = String>) -> fmt::Result {
     f.write_str(&items.collect::<Vec<_>>().join(", "))
+}
+
+/// The errno of an error of the standard library's; `EIO` for the few that have none.
+pub(crate) fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// Says what was being done when the kernel refused.

@@ -19,6 +19,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 
 pub(crate) use self::l3::Route;
 pub(crate) use self::link::{Link, NewVeth};
+use crate::error::errno_of;
 use crate::netns::Netns;
 
 /// A netlink socket in one network namespace. Needs a tokio runtime, for as long as it is used.
@@ -128,8 +129,4 @@ fn errno(code: i32) -> Result<(), Errno> {
         0 => Ok(()),
         code => Err(Errno::from_raw(code.saturating_abs())),
     }
-}
-
-fn errno_of(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

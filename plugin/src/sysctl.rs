@@ -1,9 +1,8 @@
 //! The one kernel setting that flatnet needs, in the network namespace of the caller.
 
 use std::fs;
-use std::io;
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Result, errno_of};
 
 /// Whether the host passes packets on between its links (ip-sysctl.rst, `ip_forward`).
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -13,15 +12,11 @@ pub(crate) fn enable_forwarding() -> Result<()> {
     if is_forwarding()? {
         return Ok(());
     }
-    errno(fs::write(IP_FORWARD, "1")).doing(|| format!("write {IP_FORWARD}"))
+    fs::write(IP_FORWARD, "1").map_err(|e| errno_of(&e)).doing(|| format!("write {IP_FORWARD}"))
 }
 
 /// Whether forwarding is on.
 pub(crate) fn is_forwarding() -> Result<bool> {
-    let text = errno(fs::read_to_string(IP_FORWARD)).doing(|| format!("read {IP_FORWARD}"))?;
+    let text = fs::read_to_string(IP_FORWARD).map_err(|e| errno_of(&e)).doing(|| format!("read {IP_FORWARD}"))?;
     Ok(text.trim() == "1")
-}
-
-fn errno<T>(result: io::Result<T>) -> Result<T, nix::errno::Errno> {
-    result.map_err(|e| e.raw_os_error().map_or(nix::errno::Errno::EIO, nix::errno::Errno::from_raw))
 }

@@ -109,6 +109,19 @@ impl From<NoAnswer> for ExpectedError {
     }
 }
 
+/// Whether a request can go to `url` that way.
+fn check_way(
+    verb: &'static str,
+    url: &str,
+    setting: &Setting,
+    via: Option<&str>,
+    from: Option<&str>,
+) -> Result<(), Misfit> {
+    misfit(verb, Address::read(url))?;
+    misfit("via", gateway(setting, via))?;
+    misfit("from", sender(setting, via, from))
+}
+
 /// `{ get = "http://10.87.1.2/", via = "windows", expect = { status = 200 } }`
 #[derive(Debug)]
 pub(super) struct Get {
@@ -128,9 +141,7 @@ impl Verb for Get {
     }
 
     fn check(&self, setting: &Setting) -> Result<(), Misfit> {
-        misfit("get", Address::read(&self.url))?;
-        misfit("via", gateway(setting, self.options.via.as_deref()))?;
-        misfit("from", sender(setting, self.options.via.as_deref(), self.options.from.as_deref()))?;
+        check_way("get", &self.url, setting, self.options.via.as_deref(), self.options.from.as_deref())?;
         misfit("expect", self.options.expect.fits())
     }
 
@@ -236,9 +247,7 @@ impl Verb for Websocket {
     }
 
     fn check(&self, setting: &Setting) -> Result<(), Misfit> {
-        misfit("websocket", Address::read(&self.url))?;
-        misfit("via", gateway(setting, self.options.via.as_deref()))?;
-        misfit("from", sender(setting, self.options.via.as_deref(), self.options.from.as_deref()))
+        check_way("websocket", &self.url, setting, self.options.via.as_deref(), self.options.from.as_deref())
     }
 
     fn lacks(&self, setting: &Setting) -> Option<String> {

@@ -20,7 +20,8 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, MulticastGroup};
 
-use super::{Netlink, errno, errno_of};
+use super::{Netlink, errno};
+use crate::error::errno_of;
 
 /// To the kernel.
 const KERNEL: (u32, u32) = (0, 0);

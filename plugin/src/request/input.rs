@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::spec::{self, SpecVersion};
 
 /// A configuration is a few hundred bytes; anything near this is not one.
-const STDIN_LIMIT_BYTES: u64 = 1 << 20;
+const STDIN_LIMIT_BYTES: usize = 1 << 20;
 
 /// The configuration as it came, with its version read.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ pub(crate) fn read_stdin(deadline: Duration) -> Result<String> {
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(errno) => return Err(failed(errno.desc().to_owned())),
         }
-        if bytes.len() as u64 > STDIN_LIMIT_BYTES {
+        if bytes.len() > STDIN_LIMIT_BYTES {
             return Err(failed(format!("it is larger than {STDIN_LIMIT_BYTES} bytes")));
         }
     }
