@@ -68,14 +68,14 @@ fn version(config: &Map<String, Value>) -> Reply {
 }
 
 /// Runs `work` to its end on this thread, which never leaves its network namespace.
-fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| errno_of(&e)).doing(|| "start the event loop".into())?;
     runtime.block_on(work)
 }
 
 /// `work`, ended by the deadline with error 11, and by a panic with error 107.
-async fn within_deadline<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) async fn within_deadline<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let guarded = AssertUnwindSafe(work).catch_unwind();
     match tokio::time::timeout(DEADLINE, guarded).await {
         Ok(Ok(outcome)) => outcome,

@@ -27,6 +27,7 @@ fn version_is_one_line() {
 #[rstest]
 #[case::unknown(&["--nonsense"])]
 #[case::too_many(&["--help", "--nonsense"])]
+#[case::too_many_of_a_command(&["ls", "--json", "--nonsense"])]
 fn unknown_arguments_are_an_error(#[case] arguments: &[&str]) {
     let output = flatnet().args(arguments).assert().code(2).stdout("").get_output().stderr.clone();
     let text = String::from_utf8(output).expect("text");

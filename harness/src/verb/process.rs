@@ -13,6 +13,7 @@ use crate::scenario::Setting;
 use crate::world::World;
 
 /// `{ run = "ip link set eth0 down", in = "web" }`: a shell command, which must exit 0 unless `expect` says otherwise.
+/// `$FLATNET` is the binary under test, for what a person does with it.
 #[derive(Debug)]
 pub(super) struct Run {
     command: String,
@@ -66,7 +67,7 @@ impl Verb for Run {
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         let mut command = world.place(&self.options.r#in)?.command("sh")?;
-        command.args(["-c", &self.command]);
+        command.args(["-c", &self.command]).env("FLATNET", world.plugins.find("flatnet")?);
         let patience = Duration::from_millis(self.options.timeout_ms.unwrap_or(10_000));
         let finished = process::run(command, b"", patience)?;
         let evidence = |failure: Failure| failure.with("stdout", &*finished.stdout).with("stderr", &*finished.stderr);

@@ -99,6 +99,11 @@ fn part(text: &str) -> String {
     format!("{}~{hash}", &text[..end])
 }
 
+/// A part of a link's record, such as `container`; long ones are cut as they were written.
+pub(crate) fn record_part<'a>(record: &'a str, key: &str) -> Option<&'a str> {
+    record.split(' ').find_map(|part| part.strip_prefix(key)?.strip_prefix('='))
+}
+
 fn address_name(address: Ipv4Addr) -> String {
     format!("{ADDRESS_PREFIX}{address}")
 }
@@ -245,6 +250,14 @@ mod tests {
         let mut target = target(&long, Some(&long));
         target.interface = "a23456789012345".into();
         assert!(Attachment { network: &long, target: &target }.record().len() <= 255);
+    }
+
+    #[rstest]
+    #[case::first("network", Some("flatnet"))]
+    #[case::last("name", Some("web=1"))]
+    #[case::not_there("nam", None)]
+    fn record_parts(#[case] key: &str, #[case] expected: Option<&str>) {
+        assert_eq!(record_part("network=flatnet container=0123 interface=eth0 name=web=1", key), expected);
     }
 
     #[rstest]

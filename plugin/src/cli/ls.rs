@@ -1,0 +1,139 @@
+//! `flatnet ls`: every lease of this host, for a person or a script.
+//!
+//! Nothing is remembered: each line is what the kernel says now, so the list cannot be out of date.
+
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+use crate::command;
+use crate::error::{Doing, Result};
+use crate::ipam::lease;
+use crate::netlink::{Link, Netlink};
+
+/// One leased address. A name that the link's record does not have is absent.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct Line {
+    address: Ipv4Addr,
+    network: Option<String>,
+    /// The container's name, where the runtime told it.
+    name: Option<String>,
+    /// The container's id.
+    container: Option<String>,
+    /// The container's end of the pair.
+    interface: Option<String>,
+    /// The host's end of the pair.
+    link: String,
+    state: State,
+}
+
+/// Whether frames reach the container, as far as the host's end tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Forwarding,
+    /// Up, but its bridge passes nothing: the container's end is down, or the port has just been made.
+    Blocked,
+    Down,
+}
+
+impl State {
+    fn of(link: &Link) -> Self {
+        match (link.up, link.forwarding) {
+            (true, true) => Self::Forwarding,
+            (true, false) => Self::Blocked,
+            (false, _) => Self::Down,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarding => "forwarding",
+            Self::Blocked => "blocked",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// All leases of the caller's network namespace, by address.
+pub(super) fn read() -> Result<Vec<Line>> {
+    command::block_on(command::within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let found = host.links().await.doing(|| "list the host's links".into())?;
+        let mut lines: Vec<_> = found.iter().flat_map(lines_of).collect();
+        lines.sort();
+        Ok(lines)
+    }))
+}
+
+fn lines_of(link: &Link) -> impl Iterator<Item = Line> + '_ {
+    let part = |key| lease::record_part(link.alias.as_deref().unwrap_or_default(), key).map(str::to_owned);
+    lease::leases(link).map(move |address| Line {
+        address,
+        network: part("network"),
+        name: part("name"),
+        container: part("container"),
+        interface: part("interface"),
+        link: link.name.clone(),
+        state: State::of(link),
+    })
+}
+
+/// One JSON array, one object a lease.
+pub(super) fn json(lines: &[Line]) -> String {
+    format!("{:#}\n", serde_json::json!(lines))
+}
+
+/// One line a lease, under headings; a container's id is cut to twelve characters, as Podman shows it.
+pub(super) fn table(lines: &[Line]) -> String {
+    let heading = ["ADDRESS", "NAME", "CONTAINER", "NETWORK", "INTERFACE", "LINK", "STATE"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(heading).chain(lines.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<_> = (0..7).map(width).collect();
+    let line = |row: &[String; 7]| {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+fn row(line: &Line) -> [String; 7] {
+    let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    [
+        line.address.to_string(),
+        shown(&line.name),
+        shown(&line.container).chars().take(12).collect(),
+        shown(&line.network),
+        shown(&line.interface),
+        line.link.clone(),
+        line.state.as_str().to_owned(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(alias: Option<&str>, up: bool, forwarding: bool) -> Link {
+        let names = vec!["flatnet-att-0123456789abcdef@eth0".to_owned(), "flatnet-ip-10.87.1.2".to_owned()];
+        Link { name: "fn-00000001".into(), alias: alias.map(str::to_owned), names, up, forwarding, ..Link::default() }
+    }
+
+    #[test]
+    fn a_table_has_a_line_for_each_lease() {
+        let record = "network=flatnet container=0123456789abcdef interface=eth0 name=web";
+        let found = [link(Some(record), true, true), link(None, true, false), link(None, false, false)];
+        let lines: Vec<_> = found.iter().flat_map(lines_of).collect();
+        insta::assert_snapshot!(table(&lines), @r"
+        ADDRESS    NAME  CONTAINER     NETWORK  INTERFACE  LINK         STATE
+        10.87.1.2  web   0123456789ab  flatnet  eth0       fn-00000001  forwarding
+        10.87.1.2  -     -             -        -          fn-00000001  blocked
+        10.87.1.2  -     -             -        -          fn-00000001  down
+        ");
+    }
+
+    #[test]
+    fn a_link_without_a_lease_has_no_line() {
+        assert_eq!(lines_of(&Link::default()).count(), 0);
+    }
+}
