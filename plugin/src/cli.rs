@@ -1,72 +1,91 @@
-//! What the binary says when a person runs it, and not a CNI runtime.
+//! The operator's tool: what the binary does when a person runs it, and not a CNI runtime.
+//!
+//! A file for each command, with its arguments and its `run`. Exit code 1 where the work fails, 2 where the arguments do.
 
 mod ls;
+mod manual;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::error::Error;
 use crate::spec;
 
-/// Carries out one command of a person. Exit code 1 where it fails, 2 where there is no such command.
-pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<_> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
-    match words[..] {
-        [] | ["help" | "--help" | "-h"] => print(&help()),
-        ["--version" | "-V"] => print(&format!("{}\n", version())),
-        ["ls"] => list(ls::table),
-        ["ls", "--json"] => list(ls::json),
-        _ => {
-            let line = words.join(" ");
-            eprintln!("flatnet: unknown arguments: {line:?}: try `flatnet --help`");
-            ExitCode::from(2)
-        }
-    }
+#[derive(Parser)]
+#[command(name = "flatnet", version, about = ABOUT, long_about = about(), after_help = AFTER)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Verb>,
 }
 
-fn list(show: fn(&[ls::Line]) -> String) -> ExitCode {
-    match ls::read() {
-        Ok(lines) => print(&show(&lines)),
+#[derive(Subcommand)]
+enum Verb {
+    Ls(ls::Arguments),
+    Man(manual::Man),
+    Completions(manual::Completions),
+}
+
+const AFTER: &str = "\
+Where things are:
+  binary          /opt/cni/bin/flatnet
+  configuration   /etc/cni/net.d/flatnet.conflist
+  leases          the kernel holds them, as the names flatnet-ip-<address> of links
+  manual          `flatnet man | man -l -`, and README.md where you got flatnet from";
+
+const ABOUT: &str = "A CNI plugin that gives every container a flat address of its own, without NAT";
+
+fn about() -> String {
+    format!(
+        "{ABOUT}
+
+A CNI runtime such as Podman starts it, with CNI_COMMAND in the environment and the network's
+configuration on standard input. It speaks CNI {versions}:
+ADD, DEL, CHECK, GC, STATUS and VERSION. The commands below are for people.",
+        versions = spec::supported_list(),
+    )
+}
+
+/// Carries out one command of a person; `arguments` starts with the program's name.
+pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(refusal) => return refuse(&refusal),
+    };
+    let mut out = io::stdout().lock();
+    let outcome = carry_out(arguments.command, &mut out);
+    match outcome.and_then(|code| Ok(out.flush().map(|()| code)?)) {
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("flatnet: failed to {error}\n{}", error.remedy());
+            eprintln!("flatnet: failed to {error:#}");
+            if let Some(remedy) = error.downcast_ref::<Error>().map(Error::remedy) {
+                eprintln!("{remedy}");
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn version() -> String {
-    concat!("flatnet ", env!("CARGO_PKG_VERSION")).to_owned()
+/// An error fits after "failed to ...".
+fn carry_out(command: Option<Verb>, out: &mut impl Write) -> Result<ExitCode> {
+    match command {
+        None => Ok(Arguments::command().write_long_help(out)?),
+        Some(Verb::Ls(arguments)) => ls::run(&arguments, out),
+        Some(Verb::Man(arguments)) => manual::man(&arguments, out),
+        Some(Verb::Completions(arguments)) => manual::completions(&arguments, out),
+    }
+    .map(|()| ExitCode::SUCCESS)
 }
 
-fn help() -> String {
-    format!(
-        "{version}: a CNI plugin that gives every container a flat address of its own, without NAT
-
-A CNI runtime such as Podman starts it, with CNI_COMMAND in the environment and the network's
-configuration on standard input. It speaks CNI {versions}:
-ADD, DEL, CHECK, GC, STATUS and VERSION.
-
-  binary          /opt/cni/bin/flatnet
-  configuration   /etc/cni/net.d/flatnet.conflist
-  leases          `flatnet ls`; the kernel holds them, as the names flatnet-ip-<address> of links
-  manual          README.md, where you got flatnet from
-
-Usage:
-  flatnet ls          every leased address and the container that has it; --json for scripts
-  flatnet --help      this text
-  flatnet --version   the version
-",
-        version = version(),
-        versions = spec::supported_list(),
-    )
-}
-
-fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
+/// Help and version are refusals too, to clap.
+fn refuse(refusal: &clap::Error) -> ExitCode {
+    match refusal.print() {
+        Ok(()) => ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(2)),
         Err(e) => {
-            eprintln!("flatnet: failed to write standard output: {e}");
+            eprintln!("flatnet: failed to print: {e}");
             ExitCode::FAILURE
         }
     }

@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 fn main() -> ExitCode {
     match std::env::var_os("CNI_COMMAND") {
         Some(_) => answer(),
-        None => cli::run(std::env::args_os().skip(1)),
+        None => cli::run(std::env::args_os()),
     }
 }
 

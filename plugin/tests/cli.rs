@@ -12,7 +12,6 @@ fn flatnet() -> Command {
 #[rstest]
 #[case::no_arguments(&[])]
 #[case::long(&["--help"])]
-#[case::short(&["-h"])]
 #[case::word(&["help"])]
 fn help_says_what_it_is(#[case] arguments: &[&str]) {
     let output = flatnet().args(arguments).assert().success().stderr("").get_output().stdout.clone();
@@ -26,12 +25,11 @@ fn version_is_one_line() {
 
 #[rstest]
 #[case::unknown(&["--nonsense"])]
-#[case::too_many(&["--help", "--nonsense"])]
 #[case::too_many_of_a_command(&["ls", "--json", "--nonsense"])]
 fn unknown_arguments_are_an_error(#[case] arguments: &[&str]) {
     let output = flatnet().args(arguments).assert().code(2).stdout("").get_output().stderr.clone();
     let text = String::from_utf8(output).expect("text");
-    assert!(text.contains("flatnet --help"), "{text}");
+    assert!(text.contains("try '--help'"), "{text}");
 }
 
 #[test]
@@ -48,4 +46,19 @@ fn a_full_standard_output_is_an_error() {
     let output = child.stderr(std::process::Stdio::piped()).output().expect("flatnet runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"), "{output:?}");
+}
+
+#[rstest]
+#[case::flatnet(&["man"], "flatnet \\- A CNI plugin")]
+#[case::a_command(&["man", "ls"], "flatnet\\-ls \\- Every leased address")]
+#[case::bash(&["completions", "bash"], "complete -F _flatnet")]
+fn the_binary_carries_its_manual(#[case] arguments: &[&str], #[case] said: &str) {
+    let output = flatnet().args(arguments).assert().success().stderr("").get_output().stdout.clone();
+    let text = String::from_utf8(output).expect("text");
+    assert!(text.contains(said), "{text}");
+}
+
+#[test]
+fn there_is_no_page_of_a_command_that_is_not_there() {
+    flatnet().args(["man", "nonsense"]).assert().code(1).stdout("");
 }

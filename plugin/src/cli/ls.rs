@@ -2,8 +2,11 @@
 //!
 //! Nothing is remembered: each line is what the kernel says now, so the list cannot be out of date.
 
+use std::io::Write;
 use std::net::Ipv4Addr;
 
+use anyhow::Context;
+use clap::Args;
 use serde::Serialize;
 
 use crate::command;
@@ -11,9 +14,23 @@ use crate::error::{Doing, Result};
 use crate::ipam::lease;
 use crate::netlink::{Link, Netlink};
 
+/// Every leased address and the container that has it
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Print one JSON array, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
+    let lines = read()?;
+    let text = if arguments.json { json(&lines) } else { table(&lines) };
+    out.write_all(text.as_bytes()).context("write the list")
+}
+
 /// One leased address. A name that the link's record does not have is absent.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(super) struct Line {
+struct Line {
     address: Ipv4Addr,
     network: Option<String>,
     /// The container's name, where the runtime told it.
@@ -56,7 +73,7 @@ impl State {
 }
 
 /// All leases of the caller's network namespace, by address.
-pub(super) fn read() -> Result<Vec<Line>> {
+fn read() -> Result<Vec<Line>> {
     command::block_on(command::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         let found = host.links().await.doing(|| "list the host's links".into())?;
@@ -80,12 +97,12 @@ fn lines_of(link: &Link) -> impl Iterator<Item = Line> + '_ {
 }
 
 /// One JSON array, one object a lease.
-pub(super) fn json(lines: &[Line]) -> String {
+fn json(lines: &[Line]) -> String {
     format!("{:#}\n", serde_json::json!(lines))
 }
 
 /// One line a lease, under headings; a container's id is cut to twelve characters, as Podman shows it.
-pub(super) fn table(lines: &[Line]) -> String {
+fn table(lines: &[Line]) -> String {
     let heading = ["ADDRESS", "NAME", "CONTAINER", "NETWORK", "INTERFACE", "LINK", "STATE"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(lines.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
