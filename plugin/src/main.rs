@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod hash;
 mod ipam;
+mod layout;
 mod link;
 mod mac;
 mod netlink;

@@ -1,0 +1,24 @@
+//! Where flatnet's files are on a host, and the numbers that its parts agree on.
+//!
+//! One place for each: install writes them, doctor looks at them, uninstall takes them back.
+
+#![expect(dead_code, reason = "the commands that use these arrive one by one")]
+
+/// The binary, where CNI runtimes look for plugins.
+pub(crate) const BINARY: &str = "/opt/cni/bin/flatnet";
+/// The same binary, where netavark (Podman 5) looks for drivers: the first of its default folders.
+pub(crate) const NETAVARK_DRIVER: &str = "/usr/local/libexec/netavark/flatnet";
+/// The folder of CNI network configurations; flatnet's is `<network name>.conflist` in it.
+pub(crate) const CNI_NETWORKS: &str = "/etc/cni/net.d";
+/// The folder of netavark's network configurations, `<network name>.json` each; Podman writes them.
+pub(crate) const NETAVARK_NETWORKS: &str = "/etc/containers/networks";
+/// Makes Podman 4 use CNI.
+pub(crate) const PODMAN_DROP_IN: &str = "/etc/containers/containers.conf.d/50-flatnet.conf";
+/// Starts `flatnet gateway` at boot.
+pub(crate) const UNIT: &str = "/etc/systemd/system/flatnet.service";
+/// What `flatnet install` changed, for `flatnet uninstall`.
+pub(crate) const RECORD: &str = "/var/lib/flatnet/installed.json";
+/// The network's name, unless another is asked for.
+pub(crate) const NETWORK: &str = "flatnet";
+/// The TCP port on the bridge's address where `flatnet gateway` tells gateways who has which name.
+pub(crate) const NAME_SERVICE_PORT: u16 = 8053;
