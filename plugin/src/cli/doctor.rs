@@ -161,7 +161,9 @@ impl Snapshot {
         if valid.is_empty() {
             return KERNEL_LINES.iter().map(|check| check.skipped("no valid network is configured")).collect();
         }
-        let is_there = |network: &&&Network| known.links.iter().any(|link| link.name == network.bridge);
+        let is_bridge =
+            |link: &Link, network: &Network| link.name == network.bridge && link.kind.as_deref() == Some("bridge");
+        let is_there = |network: &&&Network| known.links.iter().any(|link| is_bridge(link, network));
         let mut ways: Vec<_> = valid.iter().filter(is_there).map(|network| network.bridge.clone()).collect();
         let mut findings = vec![forwarding::forwarding(!ways.is_empty())];
         ways.extend(known.uplink.clone());
