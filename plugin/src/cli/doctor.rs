@@ -41,6 +41,7 @@ use crate::netlink::{Link, Netlink, Route};
 /// Looks at everything that reachability needs: kernel, Podman, files, forwarding, firewall, bridge, containers, name service,
 /// WSL, gateway. It changes nothing. Exit code 0: nothing is bad; 1: something is; 2: the arguments are wrong.
 #[derive(Args)]
+#[command(after_long_help = checks())]
 pub(super) struct Arguments {
     /// Print one JSON object, for scripts
     #[arg(long)]
@@ -51,6 +52,13 @@ pub(super) struct Arguments {
     /// Look at this network only
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
+}
+
+/// For the help and the manual page: every check and what it needs.
+fn checks() -> String {
+    let width = finding::ALL.iter().map(|check| check.id.len()).max().unwrap_or_default();
+    let lines: Vec<_> = finding::ALL.iter().map(|check| format!("  {:width$}  {}", check.id, check.needed)).collect();
+    format!("What is looked at, and how it should be:\n{}", lines.join("\n"))
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<ExitCode> {

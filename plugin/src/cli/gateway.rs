@@ -5,7 +5,7 @@
 mod answers;
 mod door;
 mod names;
-mod networks;
+pub(super) mod networks;
 mod node;
 mod service;
 

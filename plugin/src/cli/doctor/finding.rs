@@ -11,7 +11,7 @@ pub(in crate::cli) struct Check {
     /// What is looked at, in a few words.
     title: &'static str,
     /// What it should be.
-    needed: &'static str,
+    pub(in crate::cli) needed: &'static str,
 }
 
 const fn check(id: &'static str, title: &'static str, needed: &'static str) -> Check {
@@ -160,5 +160,32 @@ impl Finding {
     /// The same, about one network.
     pub(super) fn of(self, network: &str) -> Self {
         Self { network: Some(network.to_owned()), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const MANUAL: &str = include_str!("../../../dist/troubleshooting.md");
+
+    /// The ids that the manual has a line for: "| `id` | ..".
+    fn in_manual() -> Vec<&'static str> {
+        let first = |line: &'static str| Some(line.strip_prefix("| `")?.split_once("` |")?.0);
+        MANUAL.lines().filter_map(first).filter(|id| !id.contains(' ')).collect()
+    }
+
+    #[test]
+    fn every_check_has_an_id_of_its_own() {
+        let ids: BTreeSet<_> = ALL.iter().map(|check| check.id).collect();
+        assert_eq!(ids.len(), ALL.len());
+    }
+
+    #[test]
+    fn the_manual_has_every_check_in_the_order_of_telling() {
+        let ids: Vec<_> = ALL.iter().map(|check| check.id).collect();
+        assert_eq!(in_manual(), ids);
     }
 }

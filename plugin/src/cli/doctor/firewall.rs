@@ -185,12 +185,12 @@ impl Firewall {
             let same = |other: &&Chain| other.tool == chain.tool && other.table == chain.table;
             self.ruleset.chains.iter().filter(same).any(|other| other.name.starts_with(name))
         };
-        let iptables = if chain.tool == Tool::IptablesLegacy { "iptables-legacy" } else { "iptables" };
-        let in_both_ways = |chain: &str| {
-            format!(
-                "run `{iptables} -I {chain} -o {bridge} -j ACCEPT` and `{iptables} -I {chain} -i {bridge} -j ACCEPT`"
-            )
+        let rule = |to: &str, by: &str, link: &str| match chain.tool {
+            Tool::Nft => format!("`nft insert rule {} {to} {link} {bridge} accept`", chain.table),
+            Tool::Iptables => format!("`iptables -I {to} {by} {bridge} -j ACCEPT`"),
+            Tool::IptablesLegacy => format!("`iptables-legacy -I {to} {by} {bridge} -j ACCEPT`"),
         };
+        let in_both_ways = |to: &str| format!("run {} and {}", rule(to, "-o", "oifname"), rule(to, "-i", "iifname"));
         if chain.table.ends_with(" firewalld") {
             return format!(
                 "run `firewall-cmd --permanent --zone=trusted --add-interface={bridge}`, `firewall-cmd --permanent --new-policy=flatnet`, `firewall-cmd --permanent --policy=flatnet --add-ingress-zone=ANY`, `firewall-cmd --permanent --policy=flatnet --add-egress-zone=trusted`, `firewall-cmd --permanent --policy=flatnet --set-target=ACCEPT`, `firewall-cmd --reload`"
@@ -202,13 +202,7 @@ impl Firewall {
         if beside("DOCKER-USER") {
             return format!("{}; Docker leaves that chain alone", in_both_ways("DOCKER-USER"));
         }
-        if chain.tool == Tool::Nft && chain.table != "ip filter" {
-            let insert = format!("nft insert rule {} {}", chain.table, chain.name);
-            return format!(
-                "run `{insert} oifname {bridge} accept` and `{insert} iifname {bridge} accept`, and put both into the file that makes that table (/etc/nftables.conf?)"
-            );
-        }
-        format!("{}, and let whatever sets the policy do so at boot", in_both_ways("FORWARD"))
+        format!("{}, and let whatever makes that chain do so at boot", in_both_ways(&chain.name))
     }
 }
 

@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ipnetwork::Ipv4Network;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::finding::{CONFIGURATION, Finding, NETWORK_CLASH};
 use super::podman::Backend;
 use super::probe;
+use crate::cli::gateway::networks::{of_cni, of_netavark};
 use crate::config::Network;
 use crate::error::Error;
 use crate::layout;
@@ -161,7 +162,7 @@ fn configured(backend: Backend, claim: Claim, value: &Value) -> Configured {
     let plugins = plugin_types(value);
     let parsed = match backend {
         Backend::Cni => of_conflist(value),
-        Backend::Netavark => Network::parse(&of_netavark(value)),
+        Backend::Netavark => Network::parse(&of_netavark(value).unwrap_or_default()),
     };
     let finding = match &parsed {
         Err(error) => CONFIGURATION.bad(format!("{}: failed to {error}", file.display()), remedy(error, &file)),
@@ -183,37 +184,14 @@ fn remedy(error: &Error, file: &Path) -> String {
     }
 }
 
-/// The first flatnet of a list, with the list's name and version, as a runtime hands it to the plugin.
+/// As a runtime hands it to the plugin, with the list's version: one that the plugin does not speak fails every ADD.
 fn of_conflist(list: &Value) -> Result<Network, Error> {
-    let plugins = list.get("plugins").and_then(Value::as_array).into_iter().flatten();
-    let plugin = plugins.filter_map(Value::as_object).find(|plugin| plugin.get("type") == Some(&json!("flatnet")));
-    let mut config = plugin.cloned().unwrap_or_default();
-    for key in ["name", "cniVersion"] {
-        if let Some(value) = list.get(key) {
-            config.insert(key.into(), value.clone());
-        }
+    let mut config = of_cni(list).unwrap_or_default();
+    if let Some(version) = list.get("cniVersion") {
+        config.insert("cniVersion".into(), version.clone());
     }
     let input = Input::negotiate(config, Command::Add)?;
     Network::parse(&input.config)
-}
-
-/// Podman's description of a network, in the words of a configuration.
-fn of_netavark(network: &Value) -> Map<String, Value> {
-    let subnet = network.pointer("/subnets/0");
-    let part = |pointer: &str| subnet.and_then(|subnet| subnet.pointer(pointer)).cloned().unwrap_or_default();
-    let mtu = network.pointer("/options/mtu").and_then(Value::as_str).and_then(|mtu| mtu.parse::<u32>().ok());
-    let config = json!({
-        "name": network.get("name"),
-        "bridge": network.get("network_interface"),
-        "mtu": mtu,
-        "ipam": {
-            "subnet": part("/subnet"),
-            "gateway": part("/gateway"),
-            "rangeStart": part("/lease_range/start_ip"),
-            "rangeEnd": part("/lease_range/end_ip"),
-        },
-    });
-    config.as_object().cloned().unwrap_or_default()
 }
 
 fn text_of(value: &Value, key: &str) -> String {

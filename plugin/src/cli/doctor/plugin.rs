@@ -52,7 +52,7 @@ fn plugin_folders(path: &str, folders: &[PathBuf]) -> Finding {
                 path = folder.to_string_lossy()
             ),
         ),
-        Some(file) if file != Path::new(path) => PLUGIN_FOLDERS
+        Some(file) if file.canonicalize().ok() != Path::new(path).canonicalize().ok() => PLUGIN_FOLDERS
             .bad(format!("{} comes before {path}", file.display()), format!("remove it: `rm {}`", file.display())),
         _ => PLUGIN_FOLDERS.ok(folder.display().to_string()),
     }

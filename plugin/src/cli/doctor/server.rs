@@ -82,8 +82,9 @@ fn judge_name_service(place: &str, answer: &Answer) -> Finding {
     const START: &str =
         "run `systemctl enable --now flatnet.service`; without systemd, start `flatnet gateway` at boot";
     match answer {
-        Answer::Status { code: 200, body, .. } if is_health(body) => NAME_SERVICE.ok(place),
-        Answer::Status { code: 200, .. } => NAME_SERVICE.bad(
+        // It answers, which is its part: what it finds wrong has a line of its own.
+        Answer::Status { code: 200 | 503, body, .. } if is_health(body) => NAME_SERVICE.ok(format!("{place} answers")),
+        Answer::Status { code: 200 | 404, .. } => NAME_SERVICE.bad(
             format!("another server answers on {place}"),
             format!("stop it: `ss -ltnp 'sport = :{}'` names it", layout::NAME_SERVICE_PORT),
         ),
@@ -114,6 +115,10 @@ fn judge_gateway(place: &str, answer: &Answer) -> Finding {
     const CONFIGURE: &str = "include flatnet.conf in the http block of its nginx.conf and reload it: plugin/dist/openresty/README.md says how";
     match answer {
         Answer::Status { code: 200, body, .. } if is_health(body) => GATEWAY.ok(format!("{place} reaches this host")),
+        // The name service's own words, which have come all the way.
+        Answer::Status { code: 503, body, .. } if is_health(body) => {
+            GATEWAY.ok(format!("{place} reaches this host, which says that it is not well: see the other lines"))
+        }
         Answer::Status { code: 502..=504, .. } => {
             GATEWAY.bad(format!("{place} answers, but does not reach the name service ({})", status(answer)), ROUTE)
         }
@@ -140,9 +145,9 @@ fn status(answer: &Answer) -> String {
     }
 }
 
-/// The name service answers with an object; a page of another server's is none.
+/// Whether the name service says this; no other server does.
 fn is_health(body: &str) -> bool {
-    serde_json::from_str::<Value>(body.trim()).is_ok_and(|value| value.is_object())
+    serde_json::from_str::<Value>(body.trim()).is_ok_and(|value| value.get("healthy").is_some_and(Value::is_boolean))
 }
 
 fn first_line(text: &str) -> &str {
@@ -174,12 +179,15 @@ mod tests {
         assert!(text.parse::<Gateway>().is_err());
     }
 
+    const GOOD: &str = "{\n  \"version\": \"0.1.0\",\n  \"healthy\": true,\n  \"networks\": []\n}\n";
+
     fn status(code: u16, body: &str) -> Answer {
         Answer::Status { code, server: Some("openresty".into()), body: body.into() }
     }
 
     #[rstest]
-    #[case::good(status(200, "{}\n"), State::Ok, "")]
+    #[case::good(status(200, GOOD), State::Ok, "")]
+    #[case::not_well(status(503, "{\"healthy\": false}"), State::Ok, "")]
     #[case::another_page(status(200, "<html>Welcome to nginx!</html>"), State::Bad, "flatnet.conf")]
     #[case::old_configuration(status(404, "not the name of a container"), State::Bad, "flatnet.conf")]
     #[case::no_way(status(503, "no route"), State::Bad, "flatnet-route.ps1")]
@@ -193,8 +201,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case::good(status(200, "{\"ok\":true}"), State::Ok, "")]
+    #[case::good(status(200, GOOD), State::Ok, "")]
+    #[case::not_well(status(503, "{\"healthy\": false}"), State::Ok, "")]
     #[case::another(status(200, "hello"), State::Bad, "ss -ltnp")]
+    #[case::another_without_health(status(404, "{}"), State::Bad, "ss -ltnp")]
+    #[case::broken(status(500, "failed to read"), State::Bad, "journalctl")]
     #[case::dead(Answer::Refused, State::Bad, "flatnet gateway")]
     #[case::silent(Answer::Timeout, State::Bad, "restart")]
     fn answers_of_the_name_service(#[case] answer: Answer, #[case] state: State, #[case] words: &str) {

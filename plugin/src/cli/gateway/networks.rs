@@ -65,7 +65,7 @@ fn parse(text: &str, lower: fn(&Value) -> Option<Map<String, Value>>) -> Result<
 }
 
 /// A list's flatnet plugin, with the list's name, as libcni hands it over.
-fn of_cni(list: &Value) -> Option<Map<String, Value>> {
+pub(in crate::cli) fn of_cni(list: &Value) -> Option<Map<String, Value>> {
     let mut config =
         list.get("plugins")?.as_array()?.iter().find(|plugin| plugin["type"] == TYPE)?.as_object()?.clone();
     config.insert("name".to_owned(), list["name"].clone());
@@ -73,7 +73,7 @@ fn of_cni(list: &Value) -> Option<Map<String, Value>> {
 }
 
 /// What netavark knows of a network, in the words of flatnet's own configuration.
-fn of_netavark(network: &Value) -> Option<Map<String, Value>> {
+pub(in crate::cli) fn of_netavark(network: &Value) -> Option<Map<String, Value>> {
     if network["driver"] != TYPE {
         return None;
     }
