@@ -35,7 +35,10 @@ fn root(host: &Host) -> Finding {
 fn version(release: &str) -> Finding {
     match parse_release(release) {
         Some(version) if version < OLDEST => {
-            KERNEL.bad(release, "install a newer kernel (on WSL: `wsl --update` on Windows)")
+            KERNEL.bad(
+                release,
+                "install a newer kernel (on Windows: `wsl --update`, and `wsl --set-version <distribution> 2` for one that is still WSL 1)",
+            )
         }
         Some(_) => KERNEL.ok(release),
         None => KERNEL.skipped(format!("the release {release:?} does not say which version it is")),

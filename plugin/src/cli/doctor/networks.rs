@@ -3,6 +3,7 @@
 //! A file that is not flatnet's matters only by what it takes: a name, a bridge, a subnet.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ipnetwork::Ipv4Network;
@@ -44,6 +45,8 @@ pub(super) struct Networks {
     pub(super) ours: Vec<Configured>,
     others: Vec<Claim>,
     folder: PathBuf,
+    /// Files that could not be read, with the reason.
+    unread: Vec<String>,
 }
 
 impl Networks {
@@ -55,9 +58,16 @@ impl Networks {
         };
         let folder = folder.unwrap_or_else(|| default.into());
         let mut networks = Self { folder, ..Self::default() };
+        if let Err(e) = fs::read_dir(&networks.folder)
+            && e.kind() != ErrorKind::NotFound
+        {
+            networks.unread.push(format!("{} could not be read: {e}", networks.folder.display()));
+        }
         for file in probe::files(&networks.folder, extension) {
-            let text = fs::read_to_string(&file).unwrap_or_default();
-            networks.take(backend, file, &text, only);
+            match fs::read_to_string(&file) {
+                Ok(text) => networks.take(backend, file, &text, only),
+                Err(e) => networks.unread.push(format!("{} could not be read: {e}", file.display())),
+            }
         }
         networks
     }
@@ -90,6 +100,15 @@ impl Networks {
     }
 
     pub(super) fn check(&self, only: Option<&str>) -> Vec<Finding> {
+        let mut findings: Vec<_> = self
+            .unread
+            .iter()
+            .map(|what| CONFIGURATION.warning(what, "run it as root: `sudo flatnet doctor`"))
+            .collect();
+        if self.is_empty() && !findings.is_empty() {
+            findings.push(NETWORK_CLASH.skipped("the networks could not be read"));
+            return findings;
+        }
         if self.is_empty() {
             let found = match only {
                 Some(name) => format!("no network {name} of type flatnet in {}", self.folder.display()),
@@ -98,7 +117,7 @@ impl Networks {
             let missing = CONFIGURATION.bad(found, "run `flatnet install`");
             return vec![missing, NETWORK_CLASH.skipped("there is no network to compare")];
         }
-        let mut findings: Vec<_> = self.ours.iter().map(|it| it.finding.clone()).collect();
+        findings.extend(self.ours.iter().map(|it| it.finding.clone()));
         findings.extend(self.clashes());
         findings
     }
@@ -282,6 +301,13 @@ mod tests {
         let other = r#"{"name": "podman", "plugins": [{"type": "bridge", "bridge": "cni-podman0", "ipam": {"ranges": [[{"subnet": "10.88.0.0/16"}]]}}]}"#;
         let files = [("flatnet.conflist", SHIPPED), ("87-podman.conflist", other), ("broken.conflist", "{")];
         assert_eq!(bad(&read(Backend::Cni, &files)), []);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_said_and_not_called_missing() {
+        let networks = Networks { unread: vec!["/etc/cni/net.d could not be read".into()], ..Networks::default() };
+        assert_eq!(networks.check(None)[0].state, State::Warning);
+        assert_eq!(bad(&networks), []);
     }
 
     #[test]
