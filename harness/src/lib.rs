@@ -7,6 +7,7 @@ pub mod bench;
 pub mod deadline;
 pub mod demo;
 pub mod http;
+pub mod installed;
 pub mod inventory;
 pub mod lab;
 pub mod pattern;

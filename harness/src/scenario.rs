@@ -41,6 +41,8 @@ pub struct Setting {
     pub network: Network,
     /// Further networks, by name.
     pub networks: BTreeMap<String, Network>,
+    /// Whether flatnet is installed, with files of these networks.
+    pub installed: bool,
 }
 
 /// A step as it was written, and what it means.
@@ -66,7 +68,7 @@ impl Setting {
     /// The hosts of the picture (a LAN client, a Windows gateway, a WSL node) and the shipped network.
     pub fn usual() -> Result<Self> {
         let network = Network::shipped()?;
-        Ok(Self { hosts: raw::usual_hosts(), network, networks: BTreeMap::new() })
+        Ok(Self { hosts: raw::usual_hosts(), network, networks: BTreeMap::new(), installed: false })
     }
 
     /// The network of that name, or the one that is used where no name is given.

@@ -4,6 +4,7 @@
 
 mod cni;
 mod cni_expect;
+mod doctor;
 mod http;
 mod kernel;
 mod process;
@@ -36,6 +37,7 @@ const VERBS: &[(&str, Read)] = &[
     ("routes", |words| words.verb(kernel::Routes::new)),
     ("sysctl", |words| words.verb(kernel::Sysctl::new)),
     ("run", |words| words.verb(process::Run::new)),
+    ("doctor", |words| words.verb(doctor::Doctor::new)),
     ("kill", |words| words.verb(process::Kill::new)),
     ("stop", |words| words.verb(process::Stop::new)),
 ];

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::deadline;
 use crate::http::{LISTENING, forwarder, nginx};
+use crate::installed;
 use crate::inventory::Inventory;
 use crate::lab::{Lab, Namespace, Proxy};
 use crate::plugin::Plugins;
@@ -70,6 +71,9 @@ impl World {
     /// Builds what `setting` asks for, and notes what each node has before anything is done there.
     pub fn build(setting: Arc<Setting>, plugins: Plugins) -> Result<Self> {
         let lab = Lab::build(&setting.hosts, &setting.subnets())?;
+        if setting.installed {
+            installed::put(&setting, &plugins)?;
+        }
         let mut before = BTreeMap::new();
         for node in setting.in_role(crate::lab::Role::Node) {
             before.insert(node.to_owned(), Inventory::take(&lab.host(node)?.namespace)?);
@@ -118,12 +122,12 @@ impl World {
         if self.lab.namespace(name).is_ok() { self.lab.namespace(name) } else { self.lab.container(name) }
     }
 
-    /// Starts the harness's own server in a container, and waits until it listens.
-    pub fn serve(&mut self, container: &str, port: u16, body: Option<&str>) -> Result<()> {
-        let mut command = self.lab.container(container)?.command(own_binary())?;
-        command.args(["__serve", "--name", container, "--port", &port.to_string()]);
+    /// Starts the harness's own server in a container or on a host, and waits until it listens.
+    pub fn serve(&mut self, place: &str, port: u16, body: Option<&str>) -> Result<()> {
+        let mut command = self.place(place)?.command(own_binary())?;
+        command.args(["__serve", "--name", place, "--port", &port.to_string()]);
         command.args(body.map(|body| format!("--body={body}")));
-        self.servers.push(start_server(command).with_context(|| format!("serve port {port} of {container}"))?);
+        self.servers.push(start_server(command).with_context(|| format!("serve port {port} of {place}"))?);
         Ok(())
     }
 

@@ -21,6 +21,8 @@ use crate::verb::{self, Words};
 #[serde(deny_unknown_fields)]
 struct RawScenario {
     summary: String,
+    #[serde(default)]
+    installed: bool,
     hosts: Option<BTreeMap<String, RawHost>>,
     network: Option<toml::Table>,
     #[serde(default)]
@@ -64,7 +66,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Scenario, Mistake> {
     };
     let networks =
         raw.networks.into_iter().map(|(name, table)| Ok((name, configuration(table)?))).collect::<Result<_, _>>()?;
-    let setting = Setting { hosts: hosts(raw.hosts)?, network, networks };
+    let setting = Setting { hosts: hosts(raw.hosts)?, network, networks, installed: raw.installed };
     let steps = root.get_ref().get("run").and_then(|run| run.get_ref().get("steps"));
     let steps = match steps.map(|steps| (steps.span(), steps.get_ref())) {
         Some((_, DeValue::Array(steps))) if !steps.is_empty() => steps,

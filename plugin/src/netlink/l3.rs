@@ -79,6 +79,16 @@ impl Netlink {
         }
     }
 
+    /// The way that the kernel would take to `address` now, policy rules and all tables considered.
+    pub(crate) async fn way_to(&self, address: Ipv4Addr) -> Result<Route, Errno> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = 32;
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
+        let answer = self.get(RouteNetlinkMessage::GetRoute(message)).await?;
+        read_route(answer).ok_or(Errno::EPROTO)
+    }
+
     /// Forgets where `address` was on the link's segment. One that is not known is no error.
     pub(crate) async fn delete_neighbour(&self, link: u32, address: Ipv4Addr) -> Result<(), Errno> {
         let mut message = NeighbourMessage::default();

@@ -1,0 +1,224 @@
+//! `flatnet doctor`: every condition that reachability needs, each with what was found, what is needed and how to mend it.
+//!
+//! It changes nothing, looks at everything on each run, and ends in time whatever hangs. Exit code 1 where a line is red.
+
+mod bridge;
+mod finding;
+mod firewall;
+mod forwarding;
+mod http;
+mod kernel;
+mod networks;
+mod plugin;
+mod podman;
+mod probe;
+mod report;
+mod server;
+mod wsl;
+
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::Context;
+use clap::Args;
+
+use self::finding::{Finding, State};
+use self::firewall::Firewall;
+use self::networks::Networks;
+use self::podman::{Backend, Podman};
+use self::probe::Host;
+use self::server::Gateway;
+use self::wsl::Networking;
+use crate::command;
+use crate::config::Network;
+use crate::error::{Doing, Result};
+use crate::netlink::{Link, Netlink, Route};
+
+/// Say what keeps containers from being reached, and how to mend it
+///
+/// Looks at everything that reachability needs: kernel, Podman, files, forwarding, firewall, bridge, containers, name service,
+/// WSL, gateway. It changes nothing. Exit code 0: nothing is bad; 1: something is; 2: the arguments are wrong.
+#[derive(Args)]
+#[command(after_long_help = checks())]
+pub(super) struct Arguments {
+    /// Print one JSON object, for scripts
+    #[arg(long)]
+    json: bool,
+    /// Ask this gateway whether it reaches this host, such as 172.30.0.1 or `gateway.lan:8080`; on WSL it is Windows, if not said
+    #[arg(long, value_name = "URL|ADDRESS")]
+    gateway: Option<Gateway>,
+    /// Look at this network only
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
+}
+
+/// For the help and the manual page: every check and what it needs.
+fn checks() -> String {
+    let width = finding::ALL.iter().map(|check| check.id.len()).max().unwrap_or_default();
+    let lines: Vec<_> = finding::ALL.iter().map(|check| format!("  {:width$}  {}", check.id, check.needed)).collect();
+    format!("What is looked at, and how it should be:\n{}", lines.join("\n"))
+}
+
+pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let findings = examine(arguments);
+    let text = if arguments.json { report::json(&findings) } else { report::table(&findings) };
+    out.write_all(text.as_bytes()).context("write the findings")?;
+    let bad = findings.iter().any(|finding| finding.state == State::Bad);
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Everything, in the order of [`finding::ALL`]. What waits for programs or servers waits beside the rest.
+fn examine(arguments: &Arguments) -> Vec<Finding> {
+    let only = arguments.network.as_deref();
+    let host = &Host::look();
+    let (podman, firewall, kernel, networking) = thread::scope(|scope| {
+        let podman = scope.spawn(|| Podman::look(host));
+        let firewall = scope.spawn(|| Firewall::look(host));
+        let kernel = scope.spawn(|| kernel::check(host));
+        let networking = wsl::networking(host);
+        (done(podman), done(firewall), done(kernel), networking)
+    });
+    let (backend, networks) = choose(&podman, only);
+    let folders = podman.plugin_folders(backend);
+    let kernel_says = Snapshot::take();
+    let wanted = || arguments.gateway.clone().or_else(|| kernel_says.windows(networking).map(Gateway::from));
+    let mut findings = kernel;
+    let (files, state, gateway) = thread::scope(|scope| {
+        let gateway = scope.spawn(|| server::gateway(wanted().as_ref()));
+        let state = scope.spawn(|| kernel_says.check(host, &firewall, &networks, networking));
+        let mut files = podman.check(backend);
+        files.extend(plugin::check(backend, &folders, &networks.ours));
+        files.extend(networks.check(only));
+        files.push(wsl::check(networking));
+        (files, done(state), done(gateway))
+    });
+    findings.extend(files);
+    findings.extend(state);
+    findings.push(gateway);
+    let place = |finding: &Finding| finding::ALL.iter().position(|check| check.id == finding.id);
+    findings.sort_by_key(place);
+    findings
+}
+
+/// A panic is a bug: it goes on to whoever started doctor.
+fn done<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Podman 5 has netavark only; with Podman 4 a network of netavark's counts where Podman is set to it.
+fn choose(podman: &Podman, only: Option<&str>) -> (Backend, Networks) {
+    let folder = podman.settings.network_folder();
+    let cni = || (Backend::Cni, Networks::read(Backend::Cni, folder.clone(), only));
+    let netavark = || (Backend::Netavark, Networks::read(Backend::Netavark, folder.clone(), only));
+    match (podman.major, podman.backend.as_deref()) {
+        (Some(5..), _) => netavark(),
+        (None, _) | (_, Some("netavark")) if cni().1.is_empty() && !netavark().1.is_empty() => netavark(),
+        _ => cni(),
+    }
+}
+
+/// The host's links, addresses and routes at one moment, as far as the kernel would tell.
+struct Snapshot(Result<Known>);
+
+struct Known {
+    links: Vec<Link>,
+    /// The default route's next hop and link, and the addresses of that link.
+    next_hop: Option<Ipv4Addr>,
+    uplink: Option<String>,
+    own: Vec<Ipv4Addr>,
+}
+
+impl Snapshot {
+    fn take() -> Self {
+        Self(command::block_on(command::within_deadline(async {
+            let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+            let links = host.links().await.doing(|| "list the host's links".into())?;
+            let routes = host.routes().await.doing(|| "list the routes".into())?;
+            let default = routes.iter().find(|route| route.destination == Route::DEFAULT);
+            let index = default.and_then(|route| route.link);
+            let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
+            Ok(Known {
+                next_hop: default.and_then(|route| route.gateway),
+                uplink: links.iter().find(|link| Some(link.index) == index).map(|link| link.name.clone()),
+                own: addresses.iter().filter(|(of, _)| Some(*of) == index).map(|(_, address)| address.ip()).collect(),
+                links,
+            })
+        })))
+    }
+
+    /// On WSL, Windows is the next hop, and the gateway unless another one is said.
+    fn windows(&self, networking: Option<Networking>) -> Option<Ipv4Addr> {
+        let known = self.0.as_ref().ok()?;
+        known.next_hop.filter(|_| networking == Some(Networking::Nat))
+    }
+
+    fn check(
+        &self,
+        host: &Host,
+        firewall: &Firewall,
+        networks: &Networks,
+        networking: Option<Networking>,
+    ) -> Vec<Finding> {
+        let known = match &self.0 {
+            Ok(known) => known,
+            Err(error) => return KERNEL_LINES.iter().map(|check| check.failed(error)).collect(),
+        };
+        let valid: Vec<_> = networks.ours.iter().filter_map(|it| it.network.as_ref()).collect();
+        if valid.is_empty() {
+            return KERNEL_LINES.iter().map(|check| check.skipped("no valid network is configured")).collect();
+        }
+        let is_bridge =
+            |link: &Link, network: &Network| link.name == network.bridge && link.kind.as_deref() == Some("bridge");
+        let is_there = |network: &&&Network| known.links.iter().any(|link| is_bridge(link, network));
+        let mut ways: Vec<_> = valid.iter().filter(is_there).map(|network| network.bridge.clone()).collect();
+        let mut findings = vec![forwarding::forwarding(!ways.is_empty())];
+        ways.extend(known.uplink.clone());
+        findings.push(forwarding::reverse_path(&ways, forwarding::is_shared(&known.links)));
+        for network in valid {
+            findings.extend(of_network(host, known, firewall, network, networking));
+        }
+        findings
+    }
+}
+
+/// The lines that hang on the kernel and a network.
+const KERNEL_LINES: [finding::Check; 10] = [
+    finding::IP_FORWARD,
+    finding::FIREWALL,
+    finding::BRIDGE_NETFILTER,
+    finding::REVERSE_PATH,
+    finding::BRIDGE,
+    finding::SUBNET,
+    finding::ATTACHMENTS,
+    finding::POOL,
+    finding::NAME_SERVICE,
+    finding::WINDOWS_ROUTE,
+];
+
+fn of_network(
+    host: &Host,
+    known: &Known,
+    firewall: &Firewall,
+    network: &Network,
+    networking: Option<Networking>,
+) -> Vec<Finding> {
+    let standing = command::block_on(command::within_deadline(async {
+        let netlink = Netlink::open().doing(|| "open a netlink socket".into())?;
+        bridge::check(&netlink, network).await
+    }));
+    let mut findings = firewall.check(host, known.uplink.as_deref(), network);
+    findings.push(wsl::route(networking, network.pool.subnet(), &known.own));
+    let name_service = match &standing {
+        Ok(bridge::Standing { sound: true, exists: true, .. }) => server::name_service(network.pool.gateway()),
+        Ok(bridge::Standing { exists: false, .. }) => finding::NAME_SERVICE.skipped("there is no bridge yet"),
+        _ => finding::NAME_SERVICE.skipped("hangs on the bridge"),
+    };
+    findings.push(name_service);
+    match standing {
+        Ok(standing) => findings.extend(standing.findings),
+        Err(error) => findings.push(finding::BRIDGE.failed(&error)),
+    }
+    findings.into_iter().map(|finding| finding.of(&network.name)).collect()
+}

@@ -1,0 +1,202 @@
+//! One network as the kernel has it: bridge, subnet, containers' links, and what is left of the pool.
+//!
+//! Each line is about one thing: what only follows from another line's fault is skipped, and says so.
+
+use std::collections::BTreeSet;
+
+use super::finding::{ATTACHMENTS, BRIDGE, Finding, POOL, SUBNET};
+use crate::config::Network;
+use crate::error::{Doing, Error, Result};
+use crate::ipam::lease;
+use crate::link::bridge;
+use crate::netlink::{Link, Netlink};
+
+/// A bridge has no more ports than this (`BR_MAX_PORTS`), however large the subnet is.
+const PORTS_MAX: usize = 1023;
+/// From here on the pool is soon full.
+const FULL_SOON_PERCENT: usize = 90;
+
+/// What of the bridge the other lines, and those of servers, can build on.
+pub(super) struct Standing {
+    /// Its findings.
+    pub(super) findings: Vec<Finding>,
+    /// The bridge is there.
+    pub(super) exists: bool,
+    /// The bridge is up, has its address, and is nobody else's.
+    pub(super) sound: bool,
+}
+
+pub(super) async fn check(host: &Netlink, network: &Network) -> Result<Standing> {
+    let (found, line) = match judge(host, network).await {
+        Ok((found, line)) => (found, line),
+        Err(error @ Error::BridgeConflict { .. }) => (None, BRIDGE.failed(&error)),
+        Err(error) => return Err(error),
+    };
+    let sound = found.is_some() && line.state == super::finding::State::Ok;
+    let conflict = found.is_none() && line.state == super::finding::State::Bad;
+    let mut findings = vec![line, subnet(host, network, sound).await?];
+    match &found {
+        None => {
+            let why = if conflict { "hangs on the bridge" } else { "no container has been added yet" };
+            findings.extend([ATTACHMENTS.skipped(why), POOL.skipped(why)]);
+        }
+        Some(bridge) => {
+            findings.push(attachments(host, network, bridge).await?);
+            findings.push(pool(host, network, bridge).await?);
+        }
+    }
+    let findings = findings.into_iter().map(|finding| finding.of(&network.name)).collect();
+    Ok(Standing { findings, exists: found.is_some(), sound })
+}
+
+async fn judge(host: &Netlink, network: &Network) -> Result<(Option<Link>, Finding)> {
+    let (name, gateway) = (&network.bridge, network.pool.gateway_network());
+    let Some(bridge) = bridge::find(host, name).await? else {
+        return Ok((None, BRIDGE.ok(format!("no {name} yet: the first container makes it"))));
+    };
+    let line = if !bridge.up {
+        BRIDGE.bad(
+            format!("{name} is down"),
+            format!("run `ip link set {name} up`; the next container's start does so too"),
+        )
+    } else if !bridge::has_gateway(host, network, &bridge).await? {
+        BRIDGE.bad(
+            format!("{name} lacks the gateway's address {gateway}"),
+            format!("run `ip address add {gateway} dev {name}`; the next container's start does so too"),
+        )
+    } else {
+        BRIDGE.ok(format!("{name}, up, {gateway}"))
+    };
+    Ok((Some(bridge), line))
+}
+
+/// Whose the subnet is: by the addresses of other links, by routes, and by the kernel's own choice, which policy rules have a part in.
+async fn subnet(host: &Netlink, network: &Network, sound: bool) -> Result<Finding> {
+    match bridge::refuse_overlap(host, network).await {
+        Ok(()) => {}
+        Err(error @ Error::BridgeConflict { .. }) => return Ok(SUBNET.failed(&error)),
+        Err(error) => return Err(error),
+    }
+    let subnet = network.pool.subnet();
+    let own = host.link(&network.bridge).await.doing(|| format!("look up {}", network.bridge))?.map(|link| link.index);
+    for route in host.routes().await.doing(|| "list the routes".into())? {
+        // A wider one, such as a VPN's 10.0.0.0/8, loses against the bridge's own.
+        if route.destination.is_subnet_of(subnet) && route.link != own {
+            return stolen(host, &route.destination.to_string(), route.link).await;
+        }
+    }
+    if !sound {
+        return Ok(SUBNET.ok(format!("{subnet}, nobody else's")));
+    }
+    let (first, last) = network.pool.range();
+    for address in [first, last].into_iter().filter(|address| *address != network.pool.gateway()) {
+        let way = host.way_to(address).await.doing(|| format!("ask for the way to {address}"))?;
+        if way.link != own {
+            return stolen(host, &address.to_string(), way.link).await;
+        }
+    }
+    Ok(SUBNET.ok(format!("{subnet}, by {}", network.bridge)))
+}
+
+async fn stolen(host: &Netlink, destination: &str, link: Option<u32>) -> Result<Finding> {
+    let name = match link {
+        Some(index) => host.link_by_index(index).await.doing(|| format!("look up link {index}"))?.map(|link| link.name),
+        None => None,
+    };
+    let name = name.unwrap_or_else(|| "no link".into());
+    Ok(SUBNET.bad(
+        format!("what is for {destination} leaves by {name}"),
+        format!(
+            "take that route away (`ip route show table all | grep {name}`, `ip rule`; a VPN makes such routes), or give the network another subnet"
+        ),
+    ))
+}
+
+async fn attachments(host: &Netlink, network: &Network, bridge: &Link) -> Result<Finding> {
+    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let of_network: Vec<_> = lease::of_network(host, &network.name).await?.into_iter().map(|(_, link)| link).collect();
+    let unfinished = links.iter().find(|link| link.bridge == Some(bridge.index) && lease::is_unfinished(link));
+    Ok(judge_attachments(&of_network, bridge, unfinished))
+}
+
+/// The first fault; down before blocked, as it is the reason for it.
+fn judge_attachments(links: &[Link], bridge: &Link, unfinished: Option<&Link>) -> Finding {
+    let name = &bridge.name;
+    let who = |link: &Link| {
+        let part = |key| lease::record_part(link.alias.as_deref().unwrap_or_default(), key);
+        format!("{} of {}", link.name, part("name").or_else(|| part("container")).unwrap_or("an unknown container"))
+    };
+    if let Some(link) = links.iter().find(|link| link.bridge != Some(bridge.index)) {
+        let remedy = format!("run `ip link set {} master {name}`, or recreate the container", link.name);
+        return ATTACHMENTS.bad(format!("{} is not a port of {name}", who(link)), remedy);
+    }
+    if let Some(link) = links.iter().find(|link| !link.up) {
+        return ATTACHMENTS.bad(format!("{} is down", who(link)), format!("run `ip link set {} up`", link.name));
+    }
+    // A bridge that is down passes nothing for anybody; its own line says so.
+    if let Some(link) = links.iter().find(|link| bridge.up && !link.forwarding) {
+        return ATTACHMENTS.bad(
+            format!("{} is blocked: the container's end is down", who(link)),
+            "if its container is gone, run `flatnet gc`; else recreate the container",
+        );
+    }
+    if let Some(link) = unfinished {
+        return ATTACHMENTS.warning(
+            format!("{} on {name} belongs to no container", link.name),
+            format!("if it stays, an ADD was cut short: run `flatnet gc`, or `ip link del {}`", link.name),
+        );
+    }
+    ATTACHMENTS.ok(match links.len() {
+        0 => "none".to_owned(),
+        1 => "1, which is reached".to_owned(),
+        count => format!("{count}, each of which is reached"),
+    })
+}
+
+async fn pool(host: &Netlink, network: &Network, bridge: &Link) -> Result<Finding> {
+    let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
+    let taken: BTreeSet<_> = ports.iter().flat_map(lease::leases).collect();
+    let free = network.pool.free(&taken).take(PORTS_MAX).count().min(PORTS_MAX.saturating_sub(ports.len()));
+    Ok(judge_pool(taken.len(), free, &bridge.name))
+}
+
+fn judge_pool(used: usize, free: usize, bridge: &str) -> Finding {
+    let total = used + free;
+    let found = format!("{used} of {total} in use");
+    let remedy = format!(
+        "remove containers that are no longer needed (`flatnet ls`), run `flatnet gc`, or configure a larger ipam.subnet; a bridge such as {bridge} has {PORTS_MAX} ports at most"
+    );
+    if free == 0 {
+        return POOL.bad(found, remedy);
+    }
+    if used * 100 >= total * FULL_SOON_PERCENT { POOL.warning(found, remedy) } else { POOL.ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::finding::State;
+    use super::*;
+
+    #[rstest]
+    #[case::empty(0, 253, State::Ok)]
+    #[case::nearly(227, 26, State::Ok)]
+    #[case::soon(228, 25, State::Warning)]
+    #[case::full(253, 0, State::Bad)]
+    fn pools(#[case] used: usize, #[case] free: usize, #[case] expected: State) {
+        assert_eq!(judge_pool(used, free, "flatnet-br0").state, expected);
+    }
+
+    #[rstest]
+    #[case::good(Link { up: true, bridge: Some(7), forwarding: true, ..Link::default() }, State::Ok, "")]
+    #[case::down(Link { up: false, bridge: Some(7), ..Link::default() }, State::Bad, "ip link set  up")]
+    #[case::elsewhere(Link { up: true, bridge: Some(8), ..Link::default() }, State::Bad, "master flatnet-br0")]
+    #[case::blocked(Link { up: true, bridge: Some(7), ..Link::default() }, State::Bad, "flatnet gc")]
+    fn links(#[case] link: Link, #[case] state: State, #[case] words: &str) {
+        let bridge = Link { index: 7, name: "flatnet-br0".into(), up: true, ..Link::default() };
+        let finding = judge_attachments(&[link], &bridge, None);
+        assert_eq!(finding.state, state);
+        assert!(finding.remedy.unwrap_or_default().contains(words));
+    }
+}

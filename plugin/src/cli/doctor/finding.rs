@@ -1,0 +1,191 @@
+//! What doctor can say: the checks by name, and what one of them found.
+//!
+//! A check's id is for scripts and the manual, and never changes; each run tells about every check.
+
+use serde::Serialize;
+
+/// A condition that reachability needs.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct Check {
+    pub(in crate::cli) id: &'static str,
+    /// What is looked at, in a few words.
+    title: &'static str,
+    /// What it should be.
+    pub(in crate::cli) needed: &'static str,
+}
+
+const fn check(id: &'static str, title: &'static str, needed: &'static str) -> Check {
+    Check { id, title, needed }
+}
+
+pub(super) const ROOT: Check = check("root", "privileges", "root, to look at everything");
+pub(super) const KERNEL: Check = check("kernel", "kernel", "Linux 5.5 or newer");
+pub(super) const KERNEL_LINKS: Check =
+    check("kernel-links", "bridges and pairs", "a kernel that makes bridges, veth pairs and alternative names");
+pub(super) const PODMAN: Check = check("podman", "Podman", "Podman 4 or newer, which runs");
+pub(super) const PODMAN_BACKEND: Check =
+    check("podman-backend", "Podman's backend", "cni with Podman 4, netavark with Podman 5");
+pub(super) const BINARY: Check = check("binary", "the plugin", "this version, where the runtime looks for it");
+pub(super) const PLUGIN_FOLDERS: Check =
+    check("plugin-folders", "plugin folders", "Podman looks in the folder that flatnet is in");
+pub(super) const CONFIGURATION: Check = check("configuration", "the network", "a valid network of type flatnet");
+pub(super) const CHAINED_PLUGINS: Check =
+    check("chained-plugins", "chained plugins", "every plugin of the list is installed");
+pub(super) const NETWORK_CLASH: Check =
+    check("network-clash", "other networks", "no other network has its name, bridge or subnet");
+pub(super) const IP_FORWARD: Check = check("ip-forward", "forwarding", "net.ipv4.ip_forward = 1");
+pub(super) const FIREWALL: Check =
+    check("firewall", "firewall", "what is forwarded to the containers, and their answers, pass");
+pub(super) const BRIDGE_NETFILTER: Check =
+    check("bridge-netfilter", "bridge netfilter", "what containers send each other passes");
+pub(super) const REVERSE_PATH: Check =
+    check("reverse-path", "reverse path filter", "not strict, where a container is on several networks");
+pub(super) const BRIDGE: Check = check("bridge", "bridge", "a bridge that is up, with the gateway's address");
+pub(super) const SUBNET: Check =
+    check("subnet", "subnet", "the subnet is the bridge's, and no other link's or route's");
+pub(super) const ATTACHMENTS: Check =
+    check("attachments", "containers", "each container's link is up, on the bridge, and forwarding");
+pub(super) const POOL: Check = check("pool", "addresses", "a free address");
+pub(super) const SERVICE: Check = check("service", "flatnet.service", "enabled and active");
+pub(super) const NAME_SERVICE: Check =
+    check("name-service", "name service", "`flatnet gateway` answers on the bridge's address");
+pub(super) const WSL: Check = check("wsl", "WSL", "networking mode NAT, and systemd");
+pub(super) const WINDOWS_ROUTE: Check =
+    check("windows-route", "route on Windows", "Windows has a route to the subnet by this host's address");
+pub(super) const GATEWAY: Check = check("gateway", "gateway", "the gateway reaches this host's name service");
+
+/// Every check, in the order of telling.
+pub(super) const ALL: &[Check] = &[
+    ROOT,
+    KERNEL,
+    KERNEL_LINKS,
+    PODMAN,
+    PODMAN_BACKEND,
+    BINARY,
+    PLUGIN_FOLDERS,
+    CONFIGURATION,
+    CHAINED_PLUGINS,
+    NETWORK_CLASH,
+    IP_FORWARD,
+    FIREWALL,
+    BRIDGE_NETFILTER,
+    REVERSE_PATH,
+    BRIDGE,
+    SUBNET,
+    ATTACHMENTS,
+    POOL,
+    SERVICE,
+    NAME_SERVICE,
+    WSL,
+    WINDOWS_ROUTE,
+    GATEWAY,
+];
+
+/// How it is with a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    Ok,
+    /// Works, or could not be looked at where that matters.
+    Warning,
+    /// Containers cannot be reached, or not added, or not all of them.
+    Bad,
+    /// Does not apply here, or hangs on another line.
+    Skipped,
+}
+
+impl State {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Bad => "bad",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// What one look at one condition came to.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Finding {
+    pub(super) id: &'static str,
+    pub(super) title: &'static str,
+    pub(super) state: State,
+    /// The network that it is about, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) network: Option<String>,
+    pub(super) found: String,
+    pub(super) needed: &'static str,
+    /// What to do; lines are commands or sentences.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) remedy: Option<String>,
+}
+
+impl Check {
+    pub(super) fn ok(self, found: impl Into<String>) -> Finding {
+        self.finding(State::Ok, found, None)
+    }
+
+    pub(super) fn skipped(self, why: impl Into<String>) -> Finding {
+        self.finding(State::Skipped, why, None)
+    }
+
+    pub(super) fn warning(self, found: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        self.finding(State::Warning, found, Some(remedy.into()))
+    }
+
+    pub(super) fn bad(self, found: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        self.finding(State::Bad, found, Some(remedy.into()))
+    }
+
+    /// The look itself failed, by a fault of this host's.
+    pub(super) fn failed(self, error: &crate::error::Error) -> Finding {
+        self.bad(format!("failed to {error}"), error.remedy())
+    }
+
+    fn finding(self, state: State, found: impl Into<String>, remedy: Option<String>) -> Finding {
+        Finding {
+            id: self.id,
+            title: self.title,
+            state,
+            network: None,
+            found: found.into(),
+            needed: self.needed,
+            remedy,
+        }
+    }
+}
+
+impl Finding {
+    /// The same, about one network.
+    pub(super) fn of(self, network: &str) -> Self {
+        Self { network: Some(network.to_owned()), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const MANUAL: &str = include_str!("../../../dist/troubleshooting.md");
+
+    /// The ids that the manual has a line for: "| `id` | ..".
+    fn in_manual() -> Vec<&'static str> {
+        let first = |line: &'static str| Some(line.strip_prefix("| `")?.split_once("` |")?.0);
+        MANUAL.lines().filter_map(first).filter(|id| !id.contains(' ')).collect()
+    }
+
+    #[test]
+    fn every_check_has_an_id_of_its_own() {
+        let ids: BTreeSet<_> = ALL.iter().map(|check| check.id).collect();
+        assert_eq!(ids.len(), ALL.len());
+    }
+
+    #[test]
+    fn the_manual_has_every_check_in_the_order_of_telling() {
+        let ids: Vec<_> = ALL.iter().map(|check| check.id).collect();
+        assert_eq!(in_manual(), ids);
+    }
+}

@@ -1,0 +1,126 @@
+//! The rules of iptables' table `filter`, as `iptables -S` gives them.
+//!
+//! Pure. An option that is not known here becomes a condition that cannot be judged, never one that is left out.
+
+use ipnetwork::Ipv4Network;
+
+use super::rules::{About, Chain, Condition, Rule, Tool, Verdict};
+
+/// What a packet that is forwarded meets.
+const FORWARD: &str = "FORWARD";
+
+/// The chains of a listing.
+pub(super) fn parse(tool: Tool, text: &str) -> Vec<Chain> {
+    let mut chains = Vec::new();
+    for line in text.lines() {
+        let words = words(line);
+        match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["-P", name, policy] => chains.push(chain(tool, name, Some(policy == "DROP"))),
+            ["-N", name, ..] => chains.push(chain(tool, name, None)),
+            ["-A", name, ref rest @ ..] => {
+                if let Some(chain) = chains.iter_mut().find(|chain| chain.name == name) {
+                    chain.rules.push(rule(rest));
+                }
+            }
+            _ => {}
+        }
+    }
+    chains
+}
+
+fn chain(tool: Tool, name: &str, drop: Option<bool>) -> Chain {
+    // Only where forwarding begins does a policy matter here.
+    let policy_drop = drop.filter(|_| name == FORWARD);
+    Chain { tool, table: "ip filter".into(), name: name.into(), policy_drop, rules: Vec::new() }
+}
+
+/// White space parts words, but not inside double quotes (comments, log prefixes).
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted, mut started) = (Vec::new(), String::new(), false, false);
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => (quoted, started) = (!quoted, true),
+            '\\' if quoted => word.extend(letters.next()),
+            letter if letter.is_whitespace() && !quoted => {
+                if started {
+                    words.push(std::mem::take(&mut word));
+                }
+                started = false;
+            }
+            letter => {
+                word.push(letter);
+                started = true;
+            }
+        }
+    }
+    if started {
+        words.push(word);
+    }
+    words
+}
+
+fn rule(words: &[&str]) -> Rule {
+    let mut rule = Rule { conditions: Vec::new(), verdict: Verdict::Next };
+    let mut not = false;
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let mut value = || rest.next().copied().unwrap_or_default();
+        let about = match *word {
+            "!" => {
+                not = true;
+                continue;
+            }
+            // What follows the target belongs to it.
+            "-j" => {
+                rule.verdict = target(value(), Verdict::Jump);
+                break;
+            }
+            "-g" => {
+                rule.verdict = target(value(), Verdict::Goto);
+                break;
+            }
+            // The module itself says nothing, its options do.
+            "-m" | "--comment" => {
+                value();
+                continue;
+            }
+            "-i" => About::Input(vec![link_name(value())]),
+            "-o" => About::Output(vec![link_name(value())]),
+            "-s" => networks(value(), About::Source),
+            "-d" => networks(value(), About::Destination),
+            "-p" => About::Known(matches!(value(), "tcp" | "6" | "all" | "0")),
+            "--ctstate" | "--state" => {
+                About::State(value().to_ascii_lowercase().split(',').map(str::to_owned).collect())
+            }
+            // Nothing here is translated.
+            "--ctstatus" => {
+                About::Known(value().split(',').any(|it| matches!(it, "CONFIRMED" | "ASSURED" | "SEEN_REPLY")))
+            }
+            // An option with its value, or a value of one that is not known.
+            _ => About::Unknown,
+        };
+        rule.conditions.push(Condition { not, about });
+        not = false;
+    }
+    rule
+}
+
+fn target(name: &str, otherwise: fn(String) -> Verdict) -> Verdict {
+    match name {
+        "ACCEPT" => Verdict::Accept,
+        "DROP" | "REJECT" | "TARPIT" => Verdict::Drop,
+        "RETURN" => Verdict::Return,
+        // A target that is no chain is not found, and so lets the rule go on.
+        name => otherwise(name.to_owned()),
+    }
+}
+
+/// iptables writes `+` for any rest.
+fn link_name(name: &str) -> String {
+    name.strip_suffix('+').map_or_else(|| name.to_owned(), |start| format!("{start}*"))
+}
+
+fn networks(text: &str, make: fn(Vec<Ipv4Network>) -> About) -> About {
+    text.split(',').map(str::parse).collect::<Result<Vec<_>, _>>().map_or(About::Unknown, make)
+}

@@ -1,0 +1,164 @@
+//! The rules of nftables, as `nft -j list ruleset` gives them (libnftables-json(5)).
+//!
+//! Pure. An expression that is not known here becomes a condition that cannot be judged, never one that is left out.
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+use serde_json::{Map, Value};
+
+use super::rules::{About, Chain, Condition, Rule, Ruleset, Tool, Verdict};
+
+/// Expressions that change or count something and let the rule go on.
+const EFFECTS: [&str; 10] =
+    ["counter", "log", "mangle", "notrack", "flow", "ct helper", "ct timeout", "ct expectation", "set", "map"];
+
+/// The chains of the families that IPv4 packets meet.
+pub(super) fn parse(text: &str) -> Option<Ruleset> {
+    let list: Value = serde_json::from_str(text).ok()?;
+    let mut ruleset = Ruleset::default();
+    for item in list.get("nftables")?.as_array()? {
+        if let Some(chain) = item.get("chain") {
+            ruleset.chains.extend(read_chain(chain));
+        } else if let Some(rule) = item.get("rule") {
+            add_rule(&mut ruleset, rule);
+        }
+    }
+    Some(ruleset)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Nothing for other families.
+fn table(value: &Value) -> Option<String> {
+    let family = text(value, "family");
+    matches!(family, "ip" | "inet").then(|| format!("{family} {}", text(value, "table")))
+}
+
+fn read_chain(value: &Value) -> Option<Chain> {
+    let forwards = text(value, "hook") == "forward" && text(value, "type") == "filter";
+    Some(Chain {
+        tool: Tool::Nft,
+        table: table(value)?,
+        name: text(value, "name").to_owned(),
+        policy_drop: forwards.then(|| text(value, "policy") == "drop"),
+        rules: Vec::new(),
+    })
+}
+
+fn add_rule(ruleset: &mut Ruleset, value: &Value) {
+    let Some(table) = table(value) else { return };
+    let name = text(value, "chain");
+    let mut chains = ruleset.chains.iter_mut();
+    let Some(chain) = chains.find(|chain| chain.table == table && chain.name == name) else { return };
+    let expressions = value.get("expr").and_then(Value::as_array).into_iter().flatten();
+    let mut rule = Rule { conditions: Vec::new(), verdict: Verdict::Next };
+    for (kind, content) in expressions.filter_map(Value::as_object).flat_map(Map::iter) {
+        match kind.as_str() {
+            "match" => rule.conditions.push(condition(content)),
+            // A rule for each of its elements; what follows a map with a verdict is for those that are not in it.
+            "vmap" => chain.rules.extend(spread(&rule.conditions, content)),
+            kind => match verdict(kind, content) {
+                Some(verdict) => rule.verdict = verdict,
+                None if EFFECTS.contains(&kind) => {}
+                None => rule.conditions.push(Condition { not: false, about: About::Unknown }),
+            },
+        }
+    }
+    chain.rules.push(rule);
+}
+
+fn verdict(kind: &str, content: &Value) -> Option<Verdict> {
+    let target = || text(content, "target").to_owned();
+    match kind {
+        "accept" => Some(Verdict::Accept),
+        "drop" | "reject" => Some(Verdict::Drop),
+        "continue" => Some(Verdict::Next),
+        "return" => Some(Verdict::Return),
+        "jump" => Some(Verdict::Jump(target())),
+        "goto" => Some(Verdict::Goto(target())),
+        "xt" if text(content, "name") == "REJECT" => Some(Verdict::Drop),
+        _ => None,
+    }
+}
+
+/// The rules of a verdict map. Of one that is kept elsewhere (`@name`) nothing is known.
+fn spread(before: &[Condition], vmap: &Value) -> Vec<Rule> {
+    let key = vmap.get("key").unwrap_or(&Value::Null);
+    let elements = vmap.pointer("/data/set").and_then(Value::as_array).into_iter().flatten();
+    let rule = |element: &Value| {
+        let (value, outcome) = (element.get(0)?, element.get(1)?.as_object()?);
+        let (kind, content) = outcome.iter().next()?;
+        let mut conditions = before.to_vec();
+        conditions.push(Condition { not: false, about: about(key, value) });
+        Some(Rule { conditions, verdict: verdict(kind, content)? })
+    };
+    elements.filter_map(rule).collect()
+}
+
+fn condition(content: &Value) -> Condition {
+    let (left, right) = (content.get("left").unwrap_or(&Value::Null), content.get("right").unwrap_or(&Value::Null));
+    match text(content, "op") {
+        "==" | "in" => Condition { not: false, about: about(left, right) },
+        "!=" => Condition { not: true, about: about(left, right) },
+        _ => Condition { not: false, about: About::Unknown },
+    }
+}
+
+fn about(left: &Value, right: &Value) -> About {
+    let values = flat(right);
+    // A set that is kept elsewhere.
+    if values.iter().any(|value| value.as_str().is_some_and(|text| text.starts_with('@'))) {
+        return About::Unknown;
+    }
+    let words = || -> Option<Vec<String>> { values.iter().map(|value| value.as_str().map(str::to_owned)).collect() };
+    let part = |kind: &str, key: &str| left.pointer(&format!("/{kind}/{key}")).and_then(Value::as_str);
+    let named = |make: fn(Vec<String>) -> About| words().map_or(About::Unknown, make);
+    match part("meta", "key") {
+        Some("iifname" | "iif") => return named(About::Input),
+        Some("oifname" | "oif") => return named(About::Output),
+        Some("nfproto") => return is_one_of(words(), &["ipv4"]),
+        Some("l4proto") => return is_one_of(words(), &["tcp"]),
+        Some("protocol") => return is_one_of(words(), &["ip"]),
+        _ => {}
+    }
+    match part("ct", "key") {
+        Some("state") => return named(About::State),
+        // Nothing here is translated.
+        Some("status") => return is_one_of(words(), &["confirmed", "assured", "seen-reply"]),
+        _ => {}
+    }
+    let networks = || values.iter().map(|value| network(value)).collect::<Option<Vec<_>>>();
+    match (part("payload", "protocol"), part("payload", "field")) {
+        (Some("ip"), Some("saddr")) => networks().map_or(About::Unknown, About::Source),
+        (Some("ip"), Some("daddr")) => networks().map_or(About::Unknown, About::Destination),
+        (Some("ip"), Some("protocol")) => is_one_of(words(), &["tcp"]),
+        (Some("ip6" | "icmp" | "icmpv6" | "udp" | "sctp" | "dccp" | "arp"), _) => About::Known(false),
+        _ => About::Unknown,
+    }
+}
+
+/// Numbers stand for names that this nft does not know: they cannot be judged.
+fn is_one_of(words: Option<Vec<String>>, wanted: &[&str]) -> About {
+    words.map_or(About::Unknown, |words| About::Known(words.iter().any(|word| wanted.contains(&word.as_str()))))
+}
+
+/// A set's elements, or the one value.
+fn flat(value: &Value) -> Vec<&Value> {
+    let inner = value.get("set").unwrap_or(value);
+    match inner.as_array() {
+        Some(items) => items.iter().map(|item| item.pointer("/elem/val").unwrap_or(item)).collect(),
+        None => vec![inner],
+    }
+}
+
+fn network(value: &Value) -> Option<Ipv4Network> {
+    if let Some(address) = value.as_str() {
+        return Some(Ipv4Network::from(address.parse::<Ipv4Addr>().ok()?));
+    }
+    let prefix = value.get("prefix")?;
+    let length = prefix.get("len")?.as_u64().and_then(|length| u8::try_from(length).ok())?;
+    Ipv4Network::new(text(prefix, "addr").parse().ok()?, length).ok()
+}

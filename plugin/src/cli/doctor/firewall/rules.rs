@@ -1,0 +1,304 @@
+//! A packet filter, whichever program wrote it, and what it does with a packet that is to be forwarded.
+//!
+//! Pure. A condition that cannot be judged counts as "maybe", and a verdict that hangs on one is never called certain.
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+
+/// Rules lead to other chains at most this deep (the kernel's own limit for nftables).
+const DEPTH_MAX: usize = 16;
+
+/// All chains of a network namespace that IPv4 packets may meet while they are forwarded.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Ruleset {
+    pub(super) chains: Vec<Chain>,
+}
+
+/// The program that shows and changes a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tool {
+    Nft,
+    Iptables,
+    IptablesLegacy,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) tool: Tool,
+    /// Family and name, `inet filter`; names of chains are unique in it.
+    pub(super) table: String,
+    pub(super) name: String,
+    /// For a chain where forwarding begins: whether what reaches its end is dropped.
+    pub(super) policy_drop: Option<bool>,
+    pub(super) rules: Vec<Rule>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// All have to hold.
+    pub(super) conditions: Vec<Condition>,
+    pub(super) verdict: Verdict,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Counters, marks, logs: the next rule follows.
+    Next,
+    Accept,
+    /// Or reject.
+    Drop,
+    Jump(String),
+    /// Like a jump that does not come back.
+    Goto(String),
+    Return,
+}
+
+/// One condition; `not` turns it round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Condition {
+    pub(super) not: bool,
+    pub(super) about: About,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// Names of links; `*` at the end stands for any rest.
+    Input(Vec<String>),
+    Output(Vec<String>),
+    Source(Vec<Ipv4Network>),
+    Destination(Vec<Ipv4Network>),
+    /// States of connection tracking, in lower case.
+    State(Vec<String>),
+    /// Known for every packet in question.
+    Known(bool),
+    /// Cannot be judged from here.
+    Unknown,
+}
+
+/// What is asked about.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    /// Nothing where it may be any.
+    pub(super) input: Option<String>,
+    pub(super) output: Option<String>,
+    pub(super) source: Option<Ipv4Network>,
+    pub(super) destination: Option<Ipv4Network>,
+    /// Of connection tracking: `new` or `established`.
+    pub(super) state: &'static str,
+}
+
+/// What becomes of it in one chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Passes,
+    /// Dropped, unless a rule that cannot be judged accepts it.
+    Unsure,
+    Dropped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    Yes,
+    No,
+    Maybe,
+}
+
+/// What a walk through a chain came to: a verdict, if one is certain, and whether an accept was possible before it.
+#[derive(Clone, Copy, Default)]
+struct Walk {
+    accepted: Option<bool>,
+    maybe_accepted: bool,
+}
+
+impl Ruleset {
+    /// The first chain, of those where forwarding begins, that drops the packet; else the first that may. A packet has to
+    /// pass all of them.
+    pub(super) fn obstacle(&self, packet: &Packet) -> Option<(&Chain, Fate)> {
+        let judged = self.chains.iter().filter_map(|chain| Some((chain, self.fate(chain, packet)?)));
+        let mut obstacles: Vec<_> = judged.filter(|(_, fate)| *fate != Fate::Passes).collect();
+        obstacles.sort_by_key(|(_, fate)| *fate != Fate::Dropped);
+        obstacles.into_iter().next()
+    }
+
+    /// Nothing for a chain where forwarding does not begin.
+    fn fate(&self, chain: &Chain, packet: &Packet) -> Option<Fate> {
+        let policy_drop = chain.policy_drop?;
+        let walk = self.walk(chain, packet, 0);
+        Some(match walk.accepted.unwrap_or(!policy_drop) {
+            true => Fate::Passes,
+            false if walk.maybe_accepted => Fate::Unsure,
+            false => Fate::Dropped,
+        })
+    }
+
+    fn walk(&self, chain: &Chain, packet: &Packet, depth: usize) -> Walk {
+        let mut walk = Walk::default();
+        for rule in &chain.rules {
+            let fit = rule.fit(packet);
+            if fit == Fit::No {
+                continue;
+            }
+            let (verdict, ends) = match &rule.verdict {
+                Verdict::Next => continue,
+                Verdict::Accept => (Walk { accepted: Some(true), ..Walk::default() }, true),
+                Verdict::Drop => (Walk { accepted: Some(false), ..Walk::default() }, true),
+                Verdict::Return => (Walk::default(), true),
+                Verdict::Jump(to) => (self.follow(chain, to, packet, depth), false),
+                Verdict::Goto(to) => (self.follow(chain, to, packet, depth), true),
+            };
+            walk.maybe_accepted |= verdict.maybe_accepted || (fit == Fit::Maybe && verdict.accepted == Some(true));
+            if fit == Fit::Yes && (ends || verdict.accepted.is_some()) {
+                return Walk { accepted: verdict.accepted, ..walk };
+            }
+        }
+        walk
+    }
+
+    fn follow(&self, from: &Chain, to: &str, packet: &Packet, depth: usize) -> Walk {
+        let same = |chain: &&Chain| chain.tool == from.tool && chain.table == from.table && chain.name == to;
+        match self.chains.iter().find(same) {
+            Some(chain) if depth < DEPTH_MAX => self.walk(chain, packet, depth + 1),
+            _ => Walk::default(),
+        }
+    }
+}
+
+impl Rule {
+    fn fit(&self, packet: &Packet) -> Fit {
+        let fits = self.conditions.iter().map(|condition| condition.fit(packet));
+        fits.fold(Fit::Yes, |whole, fit| match (whole, fit) {
+            (Fit::No, _) | (_, Fit::No) => Fit::No,
+            (Fit::Maybe, _) | (_, Fit::Maybe) => Fit::Maybe,
+            _ => Fit::Yes,
+        })
+    }
+}
+
+impl Condition {
+    fn fit(&self, packet: &Packet) -> Fit {
+        let fit = match &self.about {
+            About::Input(names) => name_fit(names, packet.input.as_deref()),
+            About::Output(names) => name_fit(names, packet.output.as_deref()),
+            About::Source(networks) => network_fit(networks, packet.source),
+            About::Destination(networks) => network_fit(networks, packet.destination),
+            About::State(states) => known(states.iter().any(|state| state == packet.state)),
+            About::Known(holds) => known(*holds),
+            About::Unknown => Fit::Maybe,
+        };
+        match fit {
+            Fit::Yes if self.not => Fit::No,
+            Fit::No if self.not => Fit::Yes,
+            fit => fit,
+        }
+    }
+}
+
+fn known(holds: bool) -> Fit {
+    if holds { Fit::Yes } else { Fit::No }
+}
+
+fn name_fit(names: &[String], name: Option<&str>) -> Fit {
+    let fits = |pattern: &String, name: &str| match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => pattern == name,
+    };
+    match name {
+        _ if names.iter().any(|pattern| pattern == "*") => Fit::Yes,
+        Some(name) => known(names.iter().any(|pattern| fits(pattern, name))),
+        None => Fit::Maybe,
+    }
+}
+
+fn network_fit(networks: &[Ipv4Network], of: Option<Ipv4Network>) -> Fit {
+    let everything = |network: &Ipv4Network| network.prefix() == 0 && network.ip() == Ipv4Addr::UNSPECIFIED;
+    match of {
+        _ if networks.iter().any(everything) => Fit::Yes,
+        None => Fit::Maybe,
+        Some(of) if networks.iter().any(|network| of.is_subnet_of(*network)) => Fit::Yes,
+        Some(of) if networks.iter().any(|network| network.overlaps(of)) => Fit::Maybe,
+        Some(_) => Fit::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn when(about: About) -> Condition {
+        Condition { not: false, about }
+    }
+
+    fn rule(conditions: &[Condition], verdict: Verdict) -> Rule {
+        Rule { conditions: conditions.to_vec(), verdict }
+    }
+
+    fn chain(name: &str, policy_drop: Option<bool>, rules: Vec<Rule>) -> Chain {
+        Chain { tool: Tool::Nft, table: "inet filter".into(), name: name.into(), policy_drop, rules }
+    }
+
+    fn fate(chains: Vec<Chain>) -> Fate {
+        let packet = Packet {
+            input: Some("eth0".into()),
+            output: Some("flatnet-br0".into()),
+            source: None,
+            destination: Some("10.87.1.0/24".parse().expect("a subnet")),
+            state: "new",
+        };
+        Ruleset { chains }.obstacle(&packet).map_or(Fate::Passes, |(_, fate)| fate)
+    }
+
+    fn to_bridge() -> Condition {
+        when(About::Output(vec!["flatnet-*".into()]))
+    }
+
+    #[test]
+    fn a_policy_holds_where_no_rule_does() {
+        assert_eq!(fate(vec![chain("forward", Some(true), vec![])]), Fate::Dropped);
+        assert_eq!(fate(vec![chain("forward", Some(false), vec![])]), Fate::Passes);
+        assert_eq!(fate(vec![chain("forward", Some(true), vec![rule(&[to_bridge()], Verdict::Accept)])]), Fate::Passes);
+        let other = vec![rule(&[when(About::Output(vec!["docker0".into()]))], Verdict::Accept)];
+        assert_eq!(fate(vec![chain("forward", Some(true), other)]), Fate::Dropped);
+    }
+
+    #[test]
+    fn every_chain_has_to_let_it_pass() {
+        let accepting = || chain("one", Some(false), vec![rule(&[], Verdict::Accept)]);
+        assert_eq!(fate(vec![accepting(), chain("two", Some(true), vec![])]), Fate::Dropped);
+    }
+
+    #[test]
+    fn a_jump_comes_back_and_a_goto_does_not() {
+        let user = || chain("user", None, vec![rule(&[], Verdict::Return), rule(&[], Verdict::Accept)]);
+        let jump = vec![rule(&[], Verdict::Jump("user".into())), rule(&[], Verdict::Accept)];
+        assert_eq!(fate(vec![chain("forward", Some(true), jump), user()]), Fate::Passes);
+        let goto = vec![rule(&[], Verdict::Goto("user".into())), rule(&[], Verdict::Accept)];
+        assert_eq!(fate(vec![chain("forward", Some(true), goto), user()]), Fate::Dropped);
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_not_certain() {
+        let maybe = |verdict| vec![rule(&[when(About::Unknown)], verdict)];
+        assert_eq!(fate(vec![chain("forward", Some(true), maybe(Verdict::Accept))]), Fate::Unsure);
+        assert_eq!(fate(vec![chain("forward", Some(false), maybe(Verdict::Drop))]), Fate::Passes);
+        let user = chain("user", None, vec![rule(&[], Verdict::Accept)]);
+        assert_eq!(fate(vec![chain("forward", Some(true), maybe(Verdict::Jump("user".into()))), user]), Fate::Unsure);
+    }
+
+    #[test]
+    fn a_circle_ends() {
+        let circle = vec![rule(&[], Verdict::Jump("forward".into()))];
+        assert_eq!(fate(vec![chain("forward", Some(true), circle)]), Fate::Dropped);
+    }
+
+    #[test]
+    fn a_part_of_the_subnet_is_not_all_of_it() {
+        let to = |network: &str, not| {
+            let about = About::Destination(vec![network.parse().expect("a network")]);
+            vec![rule(&[Condition { not, about }], Verdict::Accept)]
+        };
+        assert_eq!(fate(vec![chain("forward", Some(true), to("10.0.0.0/8", false))]), Fate::Passes);
+        assert_eq!(fate(vec![chain("forward", Some(true), to("10.87.1.128/25", false))]), Fate::Unsure);
+        assert_eq!(fate(vec![chain("forward", Some(true), to("172.16.0.0/12", true))]), Fate::Passes);
+    }
+}

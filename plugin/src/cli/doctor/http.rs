@@ -1,0 +1,114 @@
+//! One GET, for what doctor asks of servers: status and a piece of the body.
+//!
+//! The whole exchange has one deadline; whatever comes is told in kind, as each kind has another remedy.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// For connecting, asking and hearing.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// Enough to know a server by.
+const ANSWER_MAX_BYTES: usize = 16 << 10;
+
+/// What came of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// An HTTP response.
+    Status {
+        code: u16,
+        /// The header `Server`.
+        server: Option<String>,
+        body: String,
+    },
+    /// Nobody listens there.
+    Refused,
+    /// Nothing came in time: packets get lost.
+    Timeout,
+    /// In words.
+    Otherwise(String),
+}
+
+/// `GET path` of `address`, under the name `host`.
+pub(super) fn get(address: SocketAddr, host: &str, path: &str) -> Answer {
+    exchange(address, host, path, Instant::now() + PATIENCE).unwrap_or_else(|e| match e.kind() {
+        ErrorKind::ConnectionRefused => Answer::Refused,
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => Answer::Timeout,
+        _ => Answer::Otherwise(e.to_string()),
+    })
+}
+
+fn exchange(address: SocketAddr, host: &str, path: &str, until: Instant) -> io::Result<Answer> {
+    let left = || match until.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::Error::from(ErrorKind::TimedOut)),
+        left => Ok(left),
+    };
+    let mut stream = TcpStream::connect_timeout(&address, left()?)?;
+    stream.set_write_timeout(Some(left()?))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: flatnet-doctor\r\nConnection: close\r\n\r\n")?;
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+    while bytes.len() < ANSWER_MAX_BYTES && !is_whole(&bytes) {
+        stream.set_read_timeout(Some(left()?))?;
+        match stream.read(&mut chunk)? {
+            0 => break,
+            n => bytes.extend_from_slice(&chunk[..n]),
+        }
+    }
+    Ok(read(&String::from_utf8_lossy(&bytes)).unwrap_or_else(|| Answer::Otherwise("what answers is not HTTP".into())))
+}
+
+/// Whether all of a body of known length is there; of others the end of the connection tells.
+fn is_whole(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    header(head, "content-length")
+        .and_then(|length| length.parse().ok())
+        .is_some_and(|length: usize| body.len() >= length)
+}
+
+fn read(text: &str) -> Option<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let code = head.strip_prefix("HTTP/1.")?.split_whitespace().nth(1)?.parse().ok()?;
+    Some(Answer::Status { code, server: header(head, "server").map(str::to_owned), body: body.to_owned() })
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let lines = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// A server that says one thing, and then waits for the client to go.
+    fn serving(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            drop(stream.write_all(answer.as_bytes()));
+            drop(stream.read_to_end(&mut Vec::new()));
+        });
+        address
+    }
+
+    #[test]
+    fn an_answer_of_known_length_is_not_waited_for_beyond_it() {
+        let address = serving("HTTP/1.1 200 OK\r\nSERVER: me\r\ncontent-length: 2\r\n\r\n{}");
+        let start = Instant::now();
+        let expected = Answer::Status { code: 200, server: Some("me".into()), body: "{}".into() };
+        assert_eq!(get(address, "x", "/"), expected);
+        assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn other_ends_are_told_in_kind() {
+        assert_eq!(get(serving("SSH-2.0-x\r\n\r\n"), "x", "/"), Answer::Timeout);
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+        assert_eq!(get(free, "x", "/"), Answer::Refused);
+    }
+}

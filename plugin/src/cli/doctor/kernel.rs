@@ -1,0 +1,109 @@
+//! Whether the kernel can do what flatnet asks of it, tried for real.
+//!
+//! The trial happens in a network namespace of its own, on a thread of its own: it ends with the thread, and nothing of it is
+//! ever on the host's network.
+
+use std::path::Path;
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+
+use super::finding::{Finding, KERNEL, KERNEL_LINKS, ROOT};
+use super::probe::Host;
+use crate::command;
+use crate::error::{Doing, Error, Result};
+use crate::netlink::{Netlink, NewVeth};
+use crate::netns::Netns;
+
+/// Alternative names came with Linux 5.5.
+const OLDEST: (u32, u32) = (5, 5);
+/// As long as an alternative name can be; the kernel then has all that a lease needs.
+const LONG_NAME: &str = "flatnet-att-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef@eth0";
+
+pub(super) fn check(host: &Host) -> Vec<Finding> {
+    vec![root(host), version(&host.release), links(host)]
+}
+
+fn root(host: &Host) -> Finding {
+    if host.root {
+        return ROOT.ok("root");
+    }
+    ROOT.warning("an ordinary user: some lines are skipped", "run it as root: `sudo flatnet doctor`")
+}
+
+fn version(release: &str) -> Finding {
+    match parse_release(release) {
+        Some(version) if version < OLDEST => {
+            KERNEL.bad(
+                release,
+                "install a newer kernel (on Windows: `wsl --update`, and `wsl --set-version <distribution> 2` for one that is still WSL 1)",
+            )
+        }
+        Some(_) => KERNEL.ok(release),
+        None => KERNEL.skipped(format!("the release {release:?} does not say which version it is")),
+    }
+}
+
+/// `6.1` of `6.1.0-18-amd64`.
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn links(host: &Host) -> Finding {
+    if !host.root {
+        return KERNEL_LINKS.skipped("not root: not tried");
+    }
+    let tried = thread::spawn(|| match unshare(CloneFlags::CLONE_NEWNET) {
+        Ok(()) => Ok(command::block_on(command::within_deadline(trial()))),
+        Err(errno) => Err(errno),
+    });
+    match tried.join() {
+        Ok(Ok(Ok(()))) => KERNEL_LINKS.ok("made all three, in a network namespace of its own"),
+        Ok(Ok(Err(error @ Error::Kernel { errno: Errno::EOPNOTSUPP, .. }))) => KERNEL_LINKS.bad(
+            format!("failed to {error}"),
+            "the kernel lacks the bridge or veth module, or is older than 5.5: load or install it (`modprobe bridge veth`; on WSL: `wsl --update` on Windows)",
+        ),
+        Ok(Ok(Err(error))) => KERNEL_LINKS.failed(&error),
+        Ok(Err(errno)) => KERNEL_LINKS.skipped(format!("no network namespace may be made here: {}", errno.desc())),
+        Err(_panic) => KERNEL_LINKS.skipped("the trial ended by a bug in flatnet"),
+    }
+}
+
+/// Does what an ADD does, in the namespace of the calling thread, which must be its own.
+async fn trial() -> Result<()> {
+    let netlink = Netlink::open().doing(|| "open a netlink socket".into())?;
+    netlink.add_bridge("trial-br").await.doing(|| "create a bridge".into())?;
+    let bridge = netlink.link("trial-br").await.and_then(|it| it.ok_or(Errno::ENODEV));
+    let bridge = bridge.doing(|| "find the bridge just created".into())?;
+    let netns = Netns::open(Path::new("/proc/thread-self/ns/net"))?;
+    let pair = NewVeth { host: "trial-host", container: "trial", netns: &netns, bridge: bridge.index, mtu: 1500 };
+    netlink.add_veth(&pair).await.doing(|| "create a veth pair".into())?;
+    let link = netlink.link("trial-host").await.and_then(|it| it.ok_or(Errno::ENODEV));
+    let index = link.doing(|| "find the link just created".into())?.index;
+    netlink.add_alternative_name(index, LONG_NAME).await.doing(|| "give a link an alternative name".into())?;
+    match netlink.link_by_alternative_name(LONG_NAME).await.doing(|| "find a link by its alternative name".into())? {
+        Some(link) if link.index == index => Ok(()),
+        _ => Err(Errno::EOPNOTSUPP).doing(|| "find a link by its alternative name".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::finding::State;
+    use super::*;
+
+    #[rstest]
+    #[case::debian("6.1.0-18-amd64", State::Ok)]
+    #[case::wsl("5.15.153.1-microsoft-standard-WSL2", State::Ok)]
+    #[case::first("5.5.0", State::Ok)]
+    #[case::old("5.4.0-150-generic", State::Bad)]
+    #[case::older("4.19.128-microsoft-standard", State::Bad)]
+    #[case::nonsense("unknown", State::Skipped)]
+    fn versions(#[case] release: &str, #[case] expected: State) {
+        assert_eq!(version(release).state, expected);
+    }
+}

@@ -1,0 +1,328 @@
+//! The networks of this host as their files describe them, read with the plugin's own eyes.
+//!
+//! A file that is not flatnet's matters only by what it takes: a name, a bridge, a subnet.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use ipnetwork::Ipv4Network;
+use serde_json::Value;
+
+use super::finding::{CONFIGURATION, Finding, NETWORK_CLASH};
+use super::podman::Backend;
+use super::probe;
+use crate::cli::gateway::networks::{of_cni, of_netavark};
+use crate::config::Network;
+use crate::error::Error;
+use crate::layout;
+use crate::request::{Command, Input};
+
+/// A network of flatnet's, or what should be one.
+#[derive(Debug)]
+pub(super) struct Configured {
+    pub(super) file: PathBuf,
+    pub(super) name: String,
+    /// The types of its plugins, in order.
+    pub(super) plugins: Vec<String>,
+    /// Nothing where the file says something that cannot be: then its line is red.
+    pub(super) network: Option<Network>,
+    finding: Finding,
+}
+
+/// What a file of another kind of network takes.
+#[derive(Debug, Default)]
+struct Claim {
+    file: PathBuf,
+    name: String,
+    bridges: Vec<String>,
+    subnets: Vec<Ipv4Network>,
+}
+
+/// All networks that files describe.
+#[derive(Debug, Default)]
+pub(super) struct Networks {
+    pub(super) ours: Vec<Configured>,
+    others: Vec<Claim>,
+    folder: PathBuf,
+    /// Files that could not be read, with the reason.
+    unread: Vec<String>,
+}
+
+impl Networks {
+    /// Reads the folder of that backend; `only` leaves out all of flatnet's but the one of that name.
+    pub(super) fn read(backend: Backend, folder: Option<PathBuf>, only: Option<&str>) -> Self {
+        let (default, extension) = match backend {
+            Backend::Cni => (layout::CNI_NETWORKS, "conflist"),
+            Backend::Netavark => (layout::NETAVARK_NETWORKS, "json"),
+        };
+        let folder = folder.unwrap_or_else(|| default.into());
+        let mut networks = Self { folder, ..Self::default() };
+        if let Err(e) = fs::read_dir(&networks.folder)
+            && e.kind() != ErrorKind::NotFound
+        {
+            networks.unread.push(format!("{} could not be read: {e}", networks.folder.display()));
+        }
+        for file in probe::files(&networks.folder, extension) {
+            match fs::read_to_string(&file) {
+                Ok(text) => networks.take(backend, file, &text, only),
+                Err(e) => networks.unread.push(format!("{} could not be read: {e}", file.display())),
+            }
+        }
+        networks
+    }
+
+    fn take(&mut self, backend: Backend, file: PathBuf, text: &str, only: Option<&str>) {
+        let value: Value = match serde_json::from_str(text) {
+            Ok(value) => value,
+            Err(e) => {
+                // Who else's it is cannot be known: Podman stumbles over it all the same.
+                self.ours.extend(unreadable(file, text, &e));
+                return;
+            }
+        };
+        let mut claim = Claim { file, name: text_of(&value, "name"), ..Claim::default() };
+        collect(&value, &mut claim);
+        let ours = match backend {
+            Backend::Cni => plugin_types(&value).iter().any(|kind| kind == "flatnet"),
+            Backend::Netavark => text_of(&value, "driver") == "flatnet",
+        };
+        if ours && only.is_none_or(|only| only == claim.name) {
+            self.ours.push(configured(backend, claim, &value));
+        } else {
+            self.others.push(claim);
+        }
+    }
+
+    /// Whether anything here is flatnet's.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ours.is_empty()
+    }
+
+    pub(super) fn check(&self, only: Option<&str>) -> Vec<Finding> {
+        let mut findings: Vec<_> = self
+            .unread
+            .iter()
+            .map(|what| CONFIGURATION.warning(what, "run it as root: `sudo flatnet doctor`"))
+            .collect();
+        if self.is_empty() && !findings.is_empty() {
+            findings.push(NETWORK_CLASH.skipped("the networks could not be read"));
+            return findings;
+        }
+        if self.is_empty() {
+            let found = match only {
+                Some(name) => format!("no network {name} of type flatnet in {}", self.folder.display()),
+                None => format!("no network of type flatnet in {}", self.folder.display()),
+            };
+            let missing = CONFIGURATION.bad(found, "run `flatnet install`");
+            return vec![missing, NETWORK_CLASH.skipped("there is no network to compare")];
+        }
+        findings.extend(self.ours.iter().map(|it| it.finding.clone()));
+        findings.extend(self.clashes());
+        findings
+    }
+
+    fn clashes(&self) -> Vec<Finding> {
+        let valid = || self.ours.iter().filter_map(|it| Some((it, it.network.as_ref()?)));
+        let as_claim = |(it, network): (&Configured, &Network)| Claim {
+            file: it.file.clone(),
+            name: it.name.clone(),
+            bridges: vec![network.bridge.clone()],
+            subnets: vec![network.pool.gateway_network()],
+        };
+        let claims: Vec<_> = valid().map(as_claim).collect();
+        let one = |(it, network): (&Configured, &Network)| {
+            let mut others = claims.iter().chain(&self.others).filter(|other| other.file != it.file);
+            let clash = others.find_map(|other| clash(network, other));
+            let finding = match clash {
+                Some((found, remedy)) => NETWORK_CLASH.bad(found, remedy),
+                None => NETWORK_CLASH.ok(format!("{} and {} are its own", network.bridge, network.pool.subnet())),
+            };
+            finding.of(&it.name)
+        };
+        let findings: Vec<_> = valid().map(one).collect();
+        if findings.is_empty() {
+            return vec![NETWORK_CLASH.skipped("no configuration is valid")];
+        }
+        findings
+    }
+}
+
+/// What `other` takes that is `network`'s too, and the remedy.
+fn clash(network: &Network, other: &Claim) -> Option<(String, String)> {
+    let file = other.file.display();
+    let gateway = network.pool.gateway_network();
+    if other.name == network.name {
+        return Some((format!("{file} has the name {} too", other.name), format!("rename or remove one: `rm {file}`")));
+    }
+    if other.bridges.contains(&network.bridge) {
+        let found = format!("network {} ({file}) has the bridge {} too", other.name, network.bridge);
+        return Some((found, "give one of the two another `bridge`".into()));
+    }
+    let subnet = other.subnets.iter().find(|subnet| subnet.overlaps(gateway))?;
+    let found = format!("network {} ({file}) has {subnet}, which overlaps {}", other.name, network.pool.subnet());
+    Some((found, "give one of the two another subnet".into()))
+}
+
+/// A file that is not JSON; the parser's words end with line and column.
+fn unreadable(file: PathBuf, text: &str, error: &serde_json::Error) -> Option<Configured> {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if stem != layout::NETWORK && !text.contains("\"flatnet\"") {
+        return None;
+    }
+    let found = format!("{} is not JSON: {error}", file.display());
+    let remedy = format!("correct {}, or remove it and run `flatnet install`", file.display());
+    let finding = CONFIGURATION.bad(found, remedy).of(&stem);
+    Some(Configured { file, name: stem, plugins: Vec::new(), network: None, finding })
+}
+
+fn configured(backend: Backend, claim: Claim, value: &Value) -> Configured {
+    let Claim { file, name, .. } = claim;
+    let plugins = plugin_types(value);
+    let parsed = match backend {
+        Backend::Cni => of_conflist(value),
+        Backend::Netavark => Network::parse(&of_netavark(value).unwrap_or_default()),
+    };
+    let finding = match &parsed {
+        Err(error) => CONFIGURATION.bad(format!("{}: failed to {error}", file.display()), remedy(error, &file)),
+        Ok(_) if plugins.first().is_some_and(|first| first != "flatnet") => CONFIGURATION.bad(
+            format!("{}: flatnet comes after {}", file.display(), plugins[0]),
+            "make flatnet the first of `plugins`: it makes the interface that the others work on",
+        ),
+        Ok(network) => CONFIGURATION.ok(format!("{}, {}", file.display(), network.pool.subnet())),
+    };
+    let finding = finding.of(&name);
+    Configured { file, name, plugins, network: parsed.ok(), finding }
+}
+
+/// The plugin's own words, but for the place: here it is known.
+fn remedy(error: &Error, file: &Path) -> String {
+    match error {
+        Error::Config { .. } => format!("correct {}, as the line above says", file.display()),
+        other => format!("{} ({})", other.remedy(), file.display()),
+    }
+}
+
+/// As a runtime hands it to the plugin, with the list's version: one that the plugin does not speak fails every ADD.
+fn of_conflist(list: &Value) -> Result<Network, Error> {
+    let mut config = of_cni(list).unwrap_or_default();
+    if let Some(version) = list.get("cniVersion") {
+        config.insert("cniVersion".into(), version.clone());
+    }
+    let input = Input::negotiate(config, Command::Add)?;
+    Network::parse(&input.config)
+}
+
+fn text_of(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn plugin_types(list: &Value) -> Vec<String> {
+    let plugins = list.get("plugins").and_then(Value::as_array).into_iter().flatten();
+    plugins.map(|plugin| text_of(plugin, "type")).collect()
+}
+
+/// Bridges and subnets, wherever in the file they are: each plugin has its own place for them.
+fn collect(value: &Value, claim: &mut Claim) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, claim)),
+        Value::Object(map) => {
+            for (key, value) in map {
+                match (key.as_str(), value.as_str()) {
+                    ("bridge" | "network_interface", Some(name)) => claim.bridges.push(name.to_owned()),
+                    ("subnet", Some(subnet)) => claim.subnets.extend(subnet.parse::<Ipv4Network>().ok()),
+                    _ => collect(value, claim),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::finding::State;
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../../dist/flatnet.conflist");
+
+    fn read(backend: Backend, files: &[(&str, &str)]) -> Networks {
+        let mut networks = Networks::default();
+        for (file, text) in files {
+            networks.take(backend, PathBuf::from(file), text, None);
+        }
+        networks
+    }
+
+    fn bad(networks: &Networks) -> Vec<(&'static str, String)> {
+        let findings = networks.check(None).into_iter().filter(|finding| finding.state == State::Bad);
+        findings
+            .map(|finding| (finding.id, format!("{}\n{}", finding.found, finding.remedy.unwrap_or_default())))
+            .collect()
+    }
+
+    #[test]
+    fn the_shipped_file_is_fine() {
+        let networks = read(Backend::Cni, &[("flatnet.conflist", SHIPPED)]);
+        assert_eq!(bad(&networks), []);
+        assert_eq!(networks.ours[0].plugins, ["flatnet"]);
+    }
+
+    #[rstest]
+    #[case::not_json(&SHIPPED.replace("\"name\"", "name"), "configuration", "line 4 column 3")]
+    #[case::unknown_key(&SHIPPED.replace("\"bridge\"", "\"brigde\""), "configuration", "did you mean bridge?")]
+    #[case::version(&SHIPPED.replace("\"cniVersion\": \"1.0.0\"", "\"cniVersion\": \"9.0.0\""), "configuration", "cniVersion")]
+    #[case::order(&SHIPPED.replace("[\n    {", "[{\"type\": \"tuning\"},\n    {"), "configuration", "after tuning")]
+    fn what_is_wrong_is_named(#[case] text: &str, #[case] id: &str, #[case] words: &str) {
+        let found = bad(&read(Backend::Cni, &[("flatnet.conflist", text)]));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0, id);
+        assert!(found[0].1.contains(words), "{found:?}");
+    }
+
+    #[rstest]
+    #[case::subnet(r#"{"name": "other", "plugins": [{"type": "bridge", "bridge": "br1", "ipam": {"ranges": [[{"subnet": "10.87.0.0/16"}]]}}]}"#, "another subnet")]
+    #[case::bridge(
+        r#"{"name": "other", "plugins": [{"type": "bridge", "bridge": "flatnet-br0"}]}"#,
+        "another `bridge`"
+    )]
+    #[case::name(r#"{"name": "flatnet", "plugins": [{"type": "bridge", "bridge": "br1"}]}"#, "rename or remove")]
+    fn another_network_in_the_way_is_named(#[case] other: &str, #[case] words: &str) {
+        let found = bad(&read(Backend::Cni, &[("flatnet.conflist", SHIPPED), ("other.conflist", other)]));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].0 == "network-clash" && found[0].1.contains(words), "{found:?}");
+        assert!(found[0].1.contains("other.conflist"), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_nobodys_business_is_let_be() {
+        let other = r#"{"name": "podman", "plugins": [{"type": "bridge", "bridge": "cni-podman0", "ipam": {"ranges": [[{"subnet": "10.88.0.0/16"}]]}}]}"#;
+        let files = [("flatnet.conflist", SHIPPED), ("87-podman.conflist", other), ("broken.conflist", "{")];
+        assert_eq!(bad(&read(Backend::Cni, &files)), []);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_said_and_not_called_missing() {
+        let networks = Networks { unread: vec!["/etc/cni/net.d could not be read".into()], ..Networks::default() };
+        assert_eq!(networks.check(None)[0].state, State::Warning);
+        assert_eq!(bad(&networks), []);
+    }
+
+    #[test]
+    fn no_network_is_mended_by_install() {
+        let found = bad(&read(Backend::Cni, &[]));
+        assert!(found.len() == 1 && found[0].1.contains("flatnet install"), "{found:?}");
+    }
+
+    #[test]
+    fn a_network_of_podman_5_is_read_too() {
+        let text = r#"{"name": "flat", "driver": "flatnet", "network_interface": "flatnet-br1", "options": {"mtu": "1400"},
+            "subnets": [{"subnet": "10.87.2.0/24", "gateway": "10.87.2.1", "lease_range": {"start_ip": "10.87.2.9"}}]}"#;
+        let networks = read(Backend::Netavark, &[("flat.json", text)]);
+        let network = networks.ours[0].network.as_ref().expect("a network");
+        assert_eq!((network.bridge.as_str(), network.mtu), ("flatnet-br1", Some(1400)));
+        assert_eq!(network.pool.range().0.to_string(), "10.87.2.9");
+    }
+}

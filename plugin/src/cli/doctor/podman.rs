@@ -1,0 +1,234 @@
+//! Podman: whether it is there and runs, and by what it makes networks.
+//!
+//! What Podman does is asked of Podman; its configuration files are read only to name the one that is in the way.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::finding::{Finding, PODMAN, PODMAN_BACKEND};
+use super::probe::{self, Host, Ran};
+use crate::layout;
+
+/// Where Podman reads its settings, later ones over earlier ones (containers.conf(5)).
+const SETTINGS: [&str; 2] = ["/usr/share/containers/containers.conf", "/etc/containers/containers.conf"];
+const DROP_INS: &str = "/etc/containers/containers.conf.d";
+
+/// Who makes networks for Podman.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backend {
+    Cni,
+    Netavark,
+}
+
+impl Backend {
+    /// The key of containers.conf, and what Podman takes where it is not set.
+    fn folders_setting(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Cni => (
+                "cni_plugin_dirs",
+                &["/usr/local/libexec/cni", "/usr/libexec/cni", "/usr/local/lib/cni", "/usr/lib/cni", "/opt/cni/bin"],
+            ),
+            Self::Netavark => (
+                "netavark_plugin_dirs",
+                &[
+                    "/usr/local/libexec/netavark",
+                    "/usr/libexec/netavark",
+                    "/usr/local/lib/netavark",
+                    "/usr/lib/netavark",
+                ],
+            ),
+        }
+    }
+}
+
+/// What is known of Podman.
+#[derive(Debug)]
+pub(super) struct Podman {
+    /// Nothing where there is no Podman that tells its version.
+    pub(super) major: Option<u32>,
+    /// What it says it has; nothing where it could not be asked.
+    pub(super) backend: Option<String>,
+    pub(super) settings: Settings,
+    findings: Vec<Finding>,
+}
+
+impl Podman {
+    pub(super) fn look(host: &Host) -> Self {
+        let settings = Settings::read();
+        let mut podman = Self { major: None, backend: None, settings, findings: Vec::new() };
+        let found = podman.version(host);
+        podman.findings.push(found);
+        podman
+    }
+
+    /// Its own lines; `used` is the backend that the networks here are made for.
+    pub(super) fn check(&self, used: Backend) -> Vec<Finding> {
+        let mut findings = self.findings.clone();
+        findings.push(self.judge_backend(used));
+        findings
+    }
+
+    /// The folders that Podman looks for this backend's plugins in.
+    pub(super) fn plugin_folders(&self, backend: Backend) -> Vec<PathBuf> {
+        let (key, defaults) = backend.folders_setting();
+        match self.settings.strings(key) {
+            Some(folders) => folders.into_iter().map(PathBuf::from).collect(),
+            None => defaults.iter().map(PathBuf::from).collect(),
+        }
+    }
+
+    fn version(&mut self, host: &Host) -> Finding {
+        let text = match probe::run("podman", &["--version"]) {
+            Ran::Well(text) => text,
+            Ran::Missing => return PODMAN.bad("not installed", "install Podman, such as `apt install podman`"),
+            Ran::Badly(why) => return PODMAN.bad(format!("`podman --version` {why}"), "reinstall Podman"),
+        };
+        let version = text.split_whitespace().last().unwrap_or_default().to_owned();
+        self.major = version.split('.').next().and_then(|major| major.parse().ok());
+        match self.major {
+            None => return PODMAN.bad(format!("`podman --version` said {text:?}"), "reinstall Podman"),
+            Some(..4) => {
+                return PODMAN
+                    .bad(version, "install Podman 4 or 5 (Debian 12 and Ubuntu 24.04 have 4, Debian 13 has 5)");
+            }
+            Some(_) => {}
+        }
+        if !host.root {
+            return PODMAN.ok(format!("{version} (not root: root's Podman was not asked more)"));
+        }
+        match probe::run("podman", &["info", "--format", "{{.Host.NetworkBackend}}"]) {
+            Ran::Well(backend) => {
+                self.backend = Some(backend.trim().to_owned());
+                PODMAN.ok(version)
+            }
+            Ran::Missing => PODMAN.bad("gone a moment after it was there", "look again"),
+            Ran::Badly(why) => PODMAN.bad(
+                format!("{version}, but `podman info` {why}"),
+                "mend what `podman info` says, as root; if it hangs, another Podman may hold its lock",
+            ),
+        }
+    }
+
+    fn judge_backend(&self, used: Backend) -> Finding {
+        let (Some(major), Some(backend)) = (self.major, &self.backend) else {
+            return PODMAN_BACKEND.skipped("Podman did not tell it");
+        };
+        let where_set = self.settings.origin("network_backend");
+        let origin = where_set.map(|file| format!(", set in {}", file.display())).unwrap_or_default();
+        let found = format!("{backend}{origin}");
+        match (backend.as_str(), used) {
+            ("cni", Backend::Cni) | ("netavark", Backend::Netavark) => PODMAN_BACKEND.ok(found),
+            (_, Backend::Netavark) => PODMAN_BACKEND.bad(
+                found,
+                format!("Podman {major} needs netavark here: take `network_backend` out of containers.conf"),
+            ),
+            (_, Backend::Cni) => PODMAN_BACKEND.bad(found, self.cni_remedy()),
+        }
+    }
+
+    fn cni_remedy(&self) -> String {
+        match self.settings.origin("network_backend") {
+            Some(file) if self.settings.only => format!(
+                "CONTAINERS_CONF makes Podman read {0} and no other: set network_backend = \"cni\" there, under [network]",
+                file.display()
+            ),
+            Some(file) => format!(
+                "{} wins: set network_backend = \"cni\" there, under [network], or remove the line and run `flatnet install`",
+                file.display()
+            ),
+            None if Path::new(layout::PODMAN_DROP_IN).exists() => format!(
+                "{} does not set it: run `flatnet install`, which says what the change means for containers that exist",
+                layout::PODMAN_DROP_IN
+            ),
+            None => "run `flatnet install`, which says what the change means for containers that exist".into(),
+        }
+    }
+}
+
+/// Podman's settings of networks: each file's `[network]`, in the order in which later ones win.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    files: Vec<(PathBuf, Table)>,
+    /// `CONTAINERS_CONF` names the one file that is read.
+    only: bool,
+}
+
+impl Settings {
+    fn read() -> Self {
+        let only = env::var_os("CONTAINERS_CONF").filter(|path| !path.is_empty());
+        let mut paths: Vec<_> = match &only {
+            Some(path) => vec![path.into()],
+            None => SETTINGS.iter().map(PathBuf::from).chain(probe::files(Path::new(DROP_INS), "conf")).collect(),
+        };
+        paths.extend(env::var_os("CONTAINERS_CONF_OVERRIDE").filter(|path| !path.is_empty()).map(PathBuf::from));
+        let read = |path: PathBuf| Some((path.clone(), network_table(&fs::read_to_string(path).ok()?)?));
+        Self { files: paths.into_iter().filter_map(read).collect(), only: only.is_some() }
+    }
+
+    /// The file whose word on `key` is the last.
+    fn origin(&self, key: &str) -> Option<&Path> {
+        self.last(key).map(|(path, _)| path)
+    }
+
+    /// The folder of CNI configurations, if one is set.
+    pub(super) fn network_folder(&self) -> Option<PathBuf> {
+        let (_, value) = self.last("network_config_dir")?;
+        value.as_str().filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
+    fn strings(&self, key: &str) -> Option<Vec<String>> {
+        let (_, value) = self.last(key)?;
+        Some(value.as_array()?.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+    }
+
+    fn last(&self, key: &str) -> Option<(&Path, &Value)> {
+        self.files.iter().rev().find_map(|(path, table)| Some((path.as_path(), table.get(key)?)))
+    }
+}
+
+/// A file that is not TOML sets nothing; Podman itself then says so.
+fn network_table(text: &str) -> Option<Table> {
+    text.parse::<Table>().ok()?.remove("network")?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn podman(backend: &str, files: &[(&str, &str)]) -> Podman {
+        let files = files.iter().map(|(path, text)| (PathBuf::from(path), network_table(text).expect("a table")));
+        let settings = Settings { files: files.collect(), only: false };
+        Podman { major: Some(4), backend: Some(backend.into()), settings, findings: Vec::new() }
+    }
+
+    #[test]
+    fn the_last_file_wins_and_is_named() {
+        let files = [
+            ("/etc/containers/containers.conf.d/50-flatnet.conf", "[network]\nnetwork_backend = \"cni\"\n"),
+            ("/etc/containers/containers.conf.d/99-mine.conf", "[engine]\n[network]\nnetwork_backend = \"netavark\"\n"),
+        ];
+        let finding = podman("netavark", &files).judge_backend(Backend::Cni);
+        assert_eq!(finding.state, super::super::finding::State::Bad);
+        assert!(finding.remedy.expect("a remedy").contains("99-mine.conf wins"), "{}", finding.found);
+    }
+
+    #[test]
+    fn nothing_set_is_mended_by_install() {
+        let finding = podman("netavark", &[]).judge_backend(Backend::Cni);
+        assert!(finding.remedy.expect("a remedy").contains("flatnet install"));
+    }
+
+    #[test]
+    fn folders_are_podmans_own_unless_set() {
+        let set = [("x.conf", "[network]\ncni_plugin_dirs = [\"/a\", \"/b\"]\nnetwork_config_dir = \"/c\"\n")];
+        assert_eq!(podman("cni", &set).plugin_folders(Backend::Cni), [PathBuf::from("/a"), PathBuf::from("/b")]);
+        assert_eq!(podman("cni", &set).settings.network_folder(), Some(PathBuf::from("/c")));
+        let folders = podman("cni", &[]).plugin_folders(Backend::Cni);
+        assert!(folders.contains(&Path::new(layout::BINARY).parent().expect("a folder").to_owned()));
+        let folders = podman("netavark", &[]).plugin_folders(Backend::Netavark);
+        assert!(folders.contains(&Path::new(layout::NETAVARK_DRIVER).parent().expect("a folder").to_owned()));
+    }
+}

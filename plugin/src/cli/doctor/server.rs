@@ -1,0 +1,216 @@
+//! The two servers on the way: the name service of this host, and the gateway that asks it.
+//!
+//! The gateway is asked by a name that can be no container's: what comes back has gone all the way and back.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+use std::sync::mpsc;
+use std::thread;
+
+use serde_json::Value;
+
+use super::finding::{Finding, GATEWAY, NAME_SERVICE};
+use super::http::{self, Answer};
+use crate::layout;
+
+/// The name under which a gateway passes a question about health on to the name service.
+const HEALTH: &str = "health.flatnet.invalid";
+const HTTP_PORT: u16 = 80;
+
+/// Where a gateway is, as a person says it: `172.30.0.1`, `gateway.lan:8080`, `http://172.30.0.1/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Gateway {
+    host: String,
+    port: u16,
+}
+
+impl FromStr for Gateway {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rest = match text.split_once("://") {
+            None => text,
+            Some(("http", rest)) => rest,
+            Some((scheme, _)) => return Err(format!("{scheme} is not spoken here: say http://<address>")),
+        };
+        let authority = rest.trim_end_matches('/');
+        let (host, port) = match authority.rsplit_once(':') {
+            None => (authority, HTTP_PORT),
+            Some((host, port)) => (host, port.parse().map_err(|_| format!("{port:?} is not a port"))?),
+        };
+        match host {
+            "" => Err("an address or a name is missing".into()),
+            host if host.contains(['/', ':', '@', ' ']) => Err(format!("{host:?} is not an address or a name")),
+            host => Ok(Self { host: host.to_owned(), port }),
+        }
+    }
+}
+
+impl From<Ipv4Addr> for Gateway {
+    fn from(address: Ipv4Addr) -> Self {
+        Self { host: address.to_string(), port: HTTP_PORT }
+    }
+}
+
+impl Gateway {
+    /// In time: a resolver may wait longer than a person does.
+    fn resolve(&self) -> Result<SocketAddr, String> {
+        if let Ok(address) = self.host.parse::<IpAddr>() {
+            return Ok((address, self.port).into());
+        }
+        let (found, answer) = mpsc::channel();
+        let (host, port) = (self.host.clone(), self.port);
+        thread::spawn(move || drop(found.send((host.as_str(), port).to_socket_addrs())));
+        match answer.recv_timeout(http::PATIENCE) {
+            Ok(Ok(mut addresses)) => addresses.find(SocketAddr::is_ipv4).ok_or_else(|| "has no IPv4 address".into()),
+            Ok(Err(e)) => Err(format!("cannot be resolved: {e}")),
+            Err(_) => Err(format!("was not resolved within {} s", http::PATIENCE.as_secs())),
+        }
+    }
+}
+
+/// `address` is the bridge's.
+pub(super) fn name_service(address: Ipv4Addr) -> Finding {
+    let port = layout::NAME_SERVICE_PORT;
+    judge_name_service(
+        &format!("{address}:{port}"),
+        &http::get((address, port).into(), &address.to_string(), "/health"),
+    )
+}
+
+fn judge_name_service(place: &str, answer: &Answer) -> Finding {
+    const START: &str =
+        "run `systemctl enable --now flatnet.service`; without systemd, start `flatnet gateway` at boot";
+    match answer {
+        // It answers, which is its part: what it finds wrong has a line of its own.
+        Answer::Status { code: 200 | 503, body, .. } if is_health(body) => NAME_SERVICE.ok(format!("{place} answers")),
+        Answer::Status { code: 200 | 404, .. } => NAME_SERVICE.bad(
+            format!("another server answers on {place}"),
+            format!("stop it: `ss -ltnp 'sport = :{}'` names it", layout::NAME_SERVICE_PORT),
+        ),
+        Answer::Status { code, body, .. } => NAME_SERVICE
+            .bad(format!("{place} answers {code}: {}", first_line(body)), "see `journalctl -u flatnet.service`"),
+        Answer::Refused => NAME_SERVICE.bad(format!("nothing listens on {place}"), START),
+        Answer::Timeout => NAME_SERVICE.bad(
+            format!("{place} does not answer in time"),
+            "run `systemctl restart flatnet.service`; a firewall's INPUT rules may be in the way, too",
+        ),
+        Answer::Otherwise(what) => NAME_SERVICE.bad(format!("{place}: {what}"), START),
+    }
+}
+
+pub(super) fn gateway(gateway: Option<&Gateway>) -> Finding {
+    let Some(gateway) = gateway else {
+        return GATEWAY.skipped("not asked: say `--gateway <its address>`");
+    };
+    let place = format!("{}:{}", gateway.host, gateway.port);
+    match gateway.resolve() {
+        Ok(address) => judge_gateway(&place, &http::get(address, HEALTH, "/")),
+        Err(why) => GATEWAY.bad(format!("{place} {why}"), "say the gateway's address instead of its name"),
+    }
+}
+
+fn judge_gateway(place: &str, answer: &Answer) -> Finding {
+    const ROUTE: &str = "the gateway has no way to this host: on Windows run `flatnet-route.ps1 -Install` as administrator; on Linux `ip route add <subnet> via <this host's address>`; then see the lines ip-forward and firewall";
+    const CONFIGURE: &str = "include flatnet.conf in the http block of its nginx.conf and reload it: plugin/dist/openresty/README.md says how";
+    match answer {
+        Answer::Status { code: 200, body, .. } if is_health(body) => GATEWAY.ok(format!("{place} reaches this host")),
+        // The name service's own words, which have come all the way.
+        Answer::Status { code: 503, body, .. } if is_health(body) => {
+            GATEWAY.ok(format!("{place} reaches this host, which says that it is not well: see the other lines"))
+        }
+        Answer::Status { code: 502..=504, .. } => {
+            GATEWAY.bad(format!("{place} answers, but does not reach the name service ({})", status(answer)), ROUTE)
+        }
+        Answer::Status { .. } => {
+            GATEWAY.bad(format!("{place} is a server without flatnet's configuration ({})", status(answer)), CONFIGURE)
+        }
+        Answer::Refused => GATEWAY.bad(
+            format!("nothing listens on {place}"),
+            "start OpenResty or nginx there, with flatnet.conf: plugin/dist/openresty/README.md says how",
+        ),
+        Answer::Timeout => GATEWAY.bad(
+            format!("{place} does not answer in time"),
+            "let port 80 through the gateway's firewall (Windows: `New-NetFirewallRule -DisplayName OpenResty -Direction Inbound -Protocol TCP -LocalPort 80 -Action Allow`), and see that the address is its own",
+        ),
+        Answer::Otherwise(what) => GATEWAY.bad(format!("{place}: {what}"), "see that the address is the gateway's"),
+    }
+}
+
+fn status(answer: &Answer) -> String {
+    match answer {
+        Answer::Status { code, server: Some(server), .. } => format!("{code} from {server}"),
+        Answer::Status { code, .. } => code.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// Whether the name service says this; no other server does.
+fn is_health(body: &str) -> bool {
+    serde_json::from_str::<Value>(body.trim()).is_ok_and(|value| value.get("healthy").is_some_and(Value::is_boolean))
+}
+
+fn first_line(text: &str) -> &str {
+    text.trim().lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::finding::State;
+    use super::*;
+
+    #[rstest]
+    #[case::address("172.30.0.1", "172.30.0.1", 80)]
+    #[case::port("172.30.0.1:8080", "172.30.0.1", 8080)]
+    #[case::url("http://gateway.lan/", "gateway.lan", 80)]
+    #[case::url_with_port("http://gateway.lan:81", "gateway.lan", 81)]
+    fn gateways(#[case] text: &str, #[case] host: &str, #[case] port: u16) {
+        assert_eq!(text.parse(), Ok(Gateway { host: host.into(), port }));
+    }
+
+    #[rstest]
+    #[case::https("https://gateway.lan/")]
+    #[case::port("gateway.lan:http")]
+    #[case::path("http://gateway.lan/path")]
+    #[case::nothing("http://")]
+    fn no_gateways(#[case] text: &str) {
+        assert!(text.parse::<Gateway>().is_err());
+    }
+
+    const GOOD: &str = "{\n  \"version\": \"0.1.0\",\n  \"healthy\": true,\n  \"networks\": []\n}\n";
+
+    fn status(code: u16, body: &str) -> Answer {
+        Answer::Status { code, server: Some("openresty".into()), body: body.into() }
+    }
+
+    #[rstest]
+    #[case::good(status(200, GOOD), State::Ok, "")]
+    #[case::not_well(status(503, "{\"healthy\": false}"), State::Ok, "")]
+    #[case::another_page(status(200, "<html>Welcome to nginx!</html>"), State::Bad, "flatnet.conf")]
+    #[case::old_configuration(status(404, "not the name of a container"), State::Bad, "flatnet.conf")]
+    #[case::no_way(status(503, "no route"), State::Bad, "flatnet-route.ps1")]
+    #[case::refused(Answer::Refused, State::Bad, "start OpenResty")]
+    #[case::silent(Answer::Timeout, State::Bad, "New-NetFirewallRule")]
+    #[case::nonsense(Answer::Otherwise("what answers is not HTTP".into()), State::Bad, "address")]
+    fn answers_of_a_gateway(#[case] answer: Answer, #[case] state: State, #[case] words: &str) {
+        let finding = judge_gateway("172.30.0.1:80", &answer);
+        assert_eq!(finding.state, state);
+        assert!(finding.remedy.unwrap_or_default().contains(words));
+    }
+
+    #[rstest]
+    #[case::good(status(200, GOOD), State::Ok, "")]
+    #[case::not_well(status(503, "{\"healthy\": false}"), State::Ok, "")]
+    #[case::another(status(200, "hello"), State::Bad, "ss -ltnp")]
+    #[case::another_without_health(status(404, "{}"), State::Bad, "ss -ltnp")]
+    #[case::broken(status(500, "failed to read"), State::Bad, "journalctl")]
+    #[case::dead(Answer::Refused, State::Bad, "flatnet gateway")]
+    #[case::silent(Answer::Timeout, State::Bad, "restart")]
+    fn answers_of_the_name_service(#[case] answer: Answer, #[case] state: State, #[case] words: &str) {
+        let finding = judge_name_service("10.87.1.1:8053", &answer);
+        assert_eq!(finding.state, state);
+        assert!(finding.remedy.unwrap_or_default().contains(words));
+    }
+}

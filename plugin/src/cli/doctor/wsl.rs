@@ -1,0 +1,246 @@
+//! What is peculiar to WSL: how Windows and this Linux are wired together, and the route on the Windows side.
+//!
+//! Windows speaks many languages: of what its programs print, only numbers are read.
+
+use std::fs;
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+
+use super::finding::{Finding, WINDOWS_ROUTE, WSL};
+use super::probe::{self, Host, Ran};
+
+/// Where WSL shows the drive C:, unless /etc/wsl.conf says otherwise; the second is found by way of the path.
+const ROUTE_PROGRAMS: [&str; 2] = ["/mnt/c/Windows/System32/ROUTE.EXE", "ROUTE.EXE"];
+const SETTINGS: &str = "/etc/wsl.conf";
+const NOT_WSL: &str = "not WSL";
+
+/// How Windows and this Linux are wired together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Networking {
+    /// A network between the two, on which each has an address.
+    Nat,
+    /// Both have the same addresses.
+    Mirrored,
+    /// A proxy carries connections over; no packets.
+    VirtioProxy,
+    Bridged,
+    Nothing,
+}
+
+impl Networking {
+    fn parse(word: &str) -> Option<Self> {
+        Some(match word.trim().to_ascii_lowercase().as_str() {
+            "nat" => Self::Nat,
+            "mirrored" => Self::Mirrored,
+            "virtioproxy" => Self::VirtioProxy,
+            "bridged" => Self::Bridged,
+            "none" => Self::Nothing,
+            _ => return None,
+        })
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::Mirrored => "mirrored",
+            Self::VirtioProxy => "virtioproxy",
+            Self::Bridged => "bridged",
+            Self::Nothing => "none",
+        }
+    }
+}
+
+/// Nothing where this is not WSL. An older WSL has no `wslinfo`, and knows NAT only.
+pub(super) fn networking(host: &Host) -> Option<Networking> {
+    host.is_wsl().then(|| match probe::run("wslinfo", &["--networking-mode"]) {
+        Ran::Well(word) => Networking::parse(&word).unwrap_or(Networking::Nat),
+        Ran::Missing | Ran::Badly(_) => Networking::Nat,
+    })
+}
+
+pub(super) fn check(networking: Option<Networking>) -> Finding {
+    let Some(networking) = networking else { return WSL.skipped(NOT_WSL) };
+    judge(networking, probe::has_systemd(), &fs::read_to_string(SETTINGS).unwrap_or_default())
+}
+
+fn judge(networking: Networking, systemd: bool, settings: &str) -> Finding {
+    const TO_NAT: &str =
+        "set `networkingMode=nat` under [wsl2] in %UserProfile%\\.wslconfig on Windows, then `wsl --shutdown`";
+    let mode = networking.as_str();
+    match networking {
+        Networking::Nat | Networking::Bridged if systemd => WSL.ok(format!("networking mode {mode}, systemd")),
+        Networking::Nat | Networking::Bridged => {
+            let asked = setting(settings, "boot", "systemd").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+            let remedy = if asked {
+                "systemd is asked for, but does not run yet: `wsl --shutdown` on Windows, then start again"
+            } else {
+                "add `[boot]` and `systemd=true` to /etc/wsl.conf, then `wsl --shutdown` on Windows: without systemd, nothing starts `flatnet gateway` at boot"
+            };
+            WSL.warning(format!("networking mode {mode}, no systemd"), remedy)
+        }
+        Networking::Mirrored => WSL.warning(
+            "networking mode mirrored: Windows and Linux have the same addresses, so no route of Windows leads here",
+            format!("run the gateway inside this Linux, on the mirrored address; or {TO_NAT}"),
+        ),
+        Networking::VirtioProxy | Networking::Nothing => {
+            WSL.bad(format!("networking mode {mode}: Windows sends no packets here"), TO_NAT)
+        }
+    }
+}
+
+/// A value of /etc/wsl.conf, which is an INI file.
+fn setting<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
+    let mut here = false;
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            here = name.trim().eq_ignore_ascii_case(section);
+        } else if let Some((found, value)) = line.split_once('=').filter(|_| here)
+            && found.trim().eq_ignore_ascii_case(key)
+        {
+            return Some(value.split('#').next().unwrap_or_default().trim());
+        }
+    }
+    None
+}
+
+/// Whether Windows sends what is for `subnet` to one of `own`, this host's addresses towards it.
+pub(super) fn route(networking: Option<Networking>, subnet: Ipv4Network, own: &[Ipv4Addr]) -> Finding {
+    match networking {
+        None => return WINDOWS_ROUTE.skipped(NOT_WSL),
+        Some(Networking::Nat | Networking::Bridged) => {}
+        Some(other) => return WINDOWS_ROUTE.skipped(format!("no route helps in networking mode {}", other.as_str())),
+    }
+    for program in ROUTE_PROGRAMS {
+        match probe::run(program, &["print", "-4"]) {
+            Ran::Well(text) => return judge_route(&text, subnet, own),
+            Ran::Missing => {}
+            Ran::Badly(why) => return WINDOWS_ROUTE.skipped(format!("{program} {why}")),
+        }
+    }
+    WINDOWS_ROUTE.skipped("Windows' route.exe is not reached from here (/etc/wsl.conf: [interop], [automount]); on Windows: `route print -4`")
+}
+
+fn judge_route(text: &str, subnet: Ipv4Network, own: &[Ipv4Addr]) -> Finding {
+    let address = own.first().map_or_else(|| "<this host's address>".to_owned(), Ipv4Addr::to_string);
+    let mend = format!(
+        "run `flatnet-route.ps1 -Install` on Windows as administrator, which keeps it right from then on, or `route add {} mask {} {address}`",
+        subnet.network(),
+        subnet.mask()
+    );
+    let covering =
+        routes(text).filter(|(destination, _)| subnet.is_subnet_of(*destination) && destination.prefix() > 0);
+    match covering.max_by_key(|(destination, _)| destination.prefix()) {
+        None => WINDOWS_ROUTE.bad(format!("Windows has no route to {subnet}"), mend),
+        Some((destination, gateway)) if own.contains(&gateway) => {
+            WINDOWS_ROUTE.ok(format!("{destination} by {gateway}"))
+        }
+        Some((destination, gateway)) => {
+            let found = format!("Windows sends {destination} to {gateway}, and this host is {address}");
+            WINDOWS_ROUTE.bad(found, mend)
+        }
+    }
+}
+
+/// Every line that begins with destination, mask and the address of a next hop. (For what is on the link itself, Windows has a
+/// word in the third place.)
+fn routes(text: &str) -> impl Iterator<Item = (Ipv4Network, Ipv4Addr)> + '_ {
+    text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let mut address = || words.next()?.parse::<Ipv4Addr>().ok();
+        let (destination, mask, gateway) = (address()?, address()?, address()?);
+        Some((Ipv4Network::with_netmask(destination, mask).ok()?, gateway))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::finding::State;
+    use super::*;
+
+    const ENGLISH: &str = "\
+===========================================================================
+Interface List
+ 12...00 15 5d 8f 3a 11 ......Hyper-V Virtual Ethernet Adapter
+===========================================================================
+
+IPv4 Route Table
+===========================================================================
+Active Routes:
+Network Destination        Netmask          Gateway       Interface  Metric
+          0.0.0.0          0.0.0.0     192.168.50.1    192.168.50.20     25
+        10.87.1.0    255.255.255.0       172.30.0.2       172.30.0.1     16
+       172.30.0.0    255.255.240.0         On-link        172.30.0.1    271
+===========================================================================
+Persistent Routes:
+  None
+";
+
+    const GERMAN: &str = "\
+IPv4-Routentabelle
+===========================================================================
+Aktive Routen:
+     Netzwerkziel    Netzwerkmaske          Gateway    Schnittstelle Metrik
+          0.0.0.0          0.0.0.0      192.168.1.1    192.168.1.30     35
+        10.87.0.0      255.255.0.0     172.28.96.99      172.28.96.1     26
+      172.28.96.0    255.255.240.0   Auf Verbindung      172.28.96.1   5256
+===========================================================================
+St\u{e4}ndige Routen:
+  Keine
+";
+
+    const JAPANESE: &str = "\
+IPv4 ルート テーブル
+===========================================================================
+アクティブ ルート:
+ネットワーク宛先        ネットマスク          ゲートウェイ       インターフェイス  メトリック
+          0.0.0.0          0.0.0.0      192.168.0.1     192.168.0.12     25
+      172.30.0.0    255.255.240.0            リンク上        172.30.0.1   5256
+===========================================================================
+固定ルート:
+  なし
+";
+
+    #[rstest]
+    #[case::there(ENGLISH, "172.30.0.2", State::Ok, "")]
+    #[case::old_address(ENGLISH, "172.30.9.9", State::Bad, "route add 10.87.1.0 mask 255.255.255.0 172.30.9.9")]
+    #[case::wider(GERMAN, "172.28.96.99", State::Ok, "")]
+    #[case::german_old(GERMAN, "172.28.100.4", State::Bad, "flatnet-route.ps1")]
+    #[case::none(JAPANESE, "172.30.0.2", State::Bad, "flatnet-route.ps1")]
+    #[case::nothing("", "172.30.0.2", State::Bad, "flatnet-route.ps1")]
+    fn tables_of_windows(#[case] text: &str, #[case] own: &str, #[case] state: State, #[case] words: &str) {
+        let subnet = "10.87.1.0/24".parse().expect("a subnet");
+        let finding = judge_route(text, subnet, &[own.parse().expect("an address")]);
+        assert_eq!(finding.state, state, "{finding:?}");
+        assert!(finding.remedy.unwrap_or_default().contains(words));
+    }
+
+    #[test]
+    fn the_narrowest_route_counts() {
+        let text =
+            "10.0.0.0 255.0.0.0 192.168.50.1 192.168.50.20 25\n10.87.1.0 255.255.255.0 172.30.0.2 172.30.0.1 16\n";
+        let own = ["172.30.0.2".parse().expect("an address")];
+        assert_eq!(judge_route(text, "10.87.1.0/24".parse().expect("a subnet"), &own).state, State::Ok);
+    }
+
+    #[rstest]
+    #[case::nat(Networking::Nat, true, "", State::Ok, "")]
+    #[case::no_systemd(Networking::Nat, false, "", State::Warning, "systemd=true")]
+    #[case::asked_for(Networking::Nat, false, "[boot]\nsystemd = true # x\n", State::Warning, "wsl --shutdown")]
+    #[case::elsewhere(Networking::Nat, false, "[user]\nsystemd = true\n", State::Warning, "systemd=true")]
+    #[case::mirrored(Networking::Mirrored, true, "", State::Warning, "networkingMode=nat")]
+    #[case::none(Networking::Nothing, true, "", State::Bad, "networkingMode=nat")]
+    fn ways_of_wsl(
+        #[case] networking: Networking,
+        #[case] systemd: bool,
+        #[case] settings: &str,
+        #[case] state: State,
+        #[case] words: &str,
+    ) {
+        let finding = judge(networking, systemd, settings);
+        assert_eq!(finding.state, state);
+        assert!(finding.remedy.unwrap_or_default().contains(words));
+    }
+}
