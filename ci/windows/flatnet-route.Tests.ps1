@@ -214,7 +214,7 @@ Describe 'The scheduled task' {
         Mock Find-Distro { 'Debian' }
         Mock Get-InstallFolder { $folder }
         Mock Get-RouteTable { @() }
-        Mock Start-ScheduledTask { }
+        Mock Start-ScheduledTask { $null }
         (Install-Task -Prefix '10.87.1.0/24' -Seconds 60).ExitCode | Should -Be 0
         (Install-Task -Prefix '10.87.1.0/24' -Seconds 60).ExitCode | Should -Be 0
         $action = (Get-ScheduledTask -TaskName 'flatnet route').Actions[0]
