@@ -50,9 +50,6 @@ Where -Watch writes what changed, a line each.
 
 .EXAMPLE
 .\flatnet-route.ps1 -Install -KeepRunning
-
-.EXAMPLE
-.\flatnet-route.ps1 -HostId 2 -WhatIf
 #>
 [CmdletBinding(DefaultParameterSetName = 'Once', SupportsShouldProcess = $true)]
 param(
@@ -80,7 +77,6 @@ param(
 
 Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
-
 $TaskName = 'flatnet route'
 
 # --- Decisions: no function of this part looks at or changes the machine. -----------------------------------------------------
@@ -133,8 +129,8 @@ function ConvertFrom-WslOutput([string[]] $Lines) {
 }
 
 # The default distribution is the one with the star, in every language.
-function Select-DefaultDistro([string[]] $Verbose) {
-    foreach ($line in $Verbose) { if ($line -match '^\*\s+(\S+)') { return $Matches[1] } }
+function Select-DefaultDistro([string[]] $Lines) {
+    foreach ($line in $Lines) { if ($line -match '^\*\s+(\S+)') { return $Matches[1] } }
 }
 
 # WSL's own address among many: on the interface of the default route, in the network of its gateway. Bridges have neither.
@@ -143,9 +139,8 @@ function Select-UplinkAddress([string[]] $Addresses, [string[]] $Routes) {
     foreach ($line in $Routes) {
         if ($line -match '^default via (\d+\.\d+\.\d+\.\d+) dev (\S+)') { $gateway = $Matches[1]; $device = $Matches[2]; break }
     }
-    if (-not $gateway) { return }
     foreach ($line in $Addresses) {
-        if ($line -match '^\d+:\s+(\S+)\s+inet (\d+\.\d+\.\d+\.\d+)/(\d+)') {
+        if ($gateway -and $line -match '^\d+:\s+(\S+)\s+inet (\d+\.\d+\.\d+\.\d+)/(\d+)') {
             $name, $address, $length = $Matches[1], $Matches[2], $Matches[3]
             if ($name -eq $device -and (Test-SameNetwork $address $gateway $length)) { return $address }
         }
@@ -226,7 +221,7 @@ function Get-TaskXml([string] $User, [string] $PowerShell, [string] $Arguments) 
 # --- The machine: each look and each change is one small function, which the tests replace. -----------------------------------
 
 function Invoke-Native([string] $Program, [string[]] $Arguments) {
-    $ErrorActionPreference = 'Continue' # Windows PowerShell makes an error of every line on standard error
+    $ErrorActionPreference = 'Continue' # or Windows PowerShell ends at the first line on standard error
     $lines = @(& (Join-Path $env:SystemRoot "System32\$Program") @Arguments 2>&1 | ForEach-Object { "$_" })
     [pscustomobject] @{ ExitCode = $LASTEXITCODE; Lines = $lines }
 }
@@ -258,8 +253,7 @@ function Test-Administrator {
 # Returns when an address of Windows changes, or after that many seconds.
 function Wait-Change([int] $Seconds) {
     if (-not (Get-EventSubscriber -SourceIdentifier 'flatnet' -ErrorAction SilentlyContinue)) {
-        $network = [System.Net.NetworkInformation.NetworkChange]
-        Register-ObjectEvent -InputObject $network -EventName NetworkAddressChanged -SourceIdentifier 'flatnet' | Out-Null
+        Register-ObjectEvent -InputObject ([System.Net.NetworkInformation.NetworkChange]) -EventName NetworkAddressChanged -SourceIdentifier 'flatnet'
     }
     Wait-Event -SourceIdentifier 'flatnet' -Timeout $Seconds | Out-Null
     Get-Event -SourceIdentifier 'flatnet' -ErrorAction SilentlyContinue | Remove-Event
@@ -315,7 +309,6 @@ function Sync-Route {
     $todo = ($plan.Actions | ForEach-Object { "route $_" }) -join '; '
     if ($ReportOnly) { return ConvertTo-Answer 4 "$($plan.State): $goal. To do, as administrator: $todo" }
     if (-not (Test-Administrator)) { return ConvertTo-Answer 1 "the route is $($plan.State), and to set it needs an administrator: $todo" }
-
     $said = @()
     foreach ($action in $plan.Actions) {
         if ($PSCmdlet.ShouldProcess("route $action", 'Run')) { $said += (Invoke-Route $action).Lines }
@@ -353,7 +346,6 @@ function Install-Task {
     $user = [System.Security.Principal.WindowsIdentity]::GetCurrent().Name
     $powershell = Join-Path $env:SystemRoot 'System32\WindowsPowerShell\v1.0\powershell.exe'
     $xml = Get-TaskXml $user $powershell $arguments
-
     if ($PSCmdlet.ShouldProcess($script, 'Copy this script to')) {
         New-Item -ItemType Directory -Force -Path $folder | Out-Null
         if ($PSCommandPath -ne $script) { Copy-Item -LiteralPath $PSCommandPath -Destination $script -Force }
@@ -363,7 +355,8 @@ function Install-Task {
         Register-ScheduledTask -TaskName $TaskName -Xml $xml -Force | Out-Null
         Start-ScheduledTask -TaskName $TaskName
     }
-    ConvertTo-Answer 0 "the task '$TaskName' keeps $Prefix routed to $name from each logon of $user on, and from now; what it does is in $folder\route.log"
+    if ($WhatIfPreference) { return ConvertTo-Answer 0 'nothing was changed' }
+    ConvertTo-Answer 0 "the task '$TaskName' keeps $Prefix routed to $name, at each logon of $user and now; its log is $folder\route.log"
 }
 
 function Uninstall-Task {
@@ -382,6 +375,7 @@ function Uninstall-Task {
         if ($PSCmdlet.ShouldProcess("route $action", 'Run')) { Invoke-Route $action | Out-Null }
     }
     if ((Test-Path -LiteralPath $folder) -and $PSCmdlet.ShouldProcess($folder, 'Remove')) { Remove-Item -LiteralPath $folder -Recurse -Force }
+    if ($WhatIfPreference) { return ConvertTo-Answer 0 'nothing was changed' }
     ConvertTo-Answer 0 "the task '$TaskName', the route to $Prefix and $folder are gone"
 }
 
