@@ -2,6 +2,7 @@
 //!
 //! A file for each command, with its arguments and its `run`. Exit code 1 where the work fails, 2 where the arguments do.
 
+mod gateway;
 mod ls;
 mod manual;
 
@@ -24,6 +25,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    Gateway(gateway::Arguments),
     Ls(ls::Arguments),
     Man(manual::Man),
     Completions(manual::Completions),
@@ -73,6 +75,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn carry_out(command: Option<Verb>, out: &mut impl Write) -> Result<ExitCode> {
     match command {
         None => Ok(Arguments::command().write_long_help(out)?),
+        Some(Verb::Gateway(arguments)) => gateway::run(&arguments, out),
         Some(Verb::Ls(arguments)) => ls::run(&arguments, out),
         Some(Verb::Man(arguments)) => manual::man(&arguments, out),
         Some(Verb::Completions(arguments)) => manual::completions(&arguments, out),

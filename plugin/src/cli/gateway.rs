@@ -1,0 +1,195 @@
+//! `flatnet gateway`: keeps the networks' bridges in place, and tells gateways who has which name.
+//!
+//! It remembers nothing that the kernel or the configuration files do not say: it may be started, stopped and killed at any time.
+
+mod answers;
+mod door;
+mod names;
+mod networks;
+mod node;
+mod service;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::path::Path;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+use futures_util::future::{Either, select};
+use tokio::net::TcpListener;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{sleep, timeout};
+
+use self::door::Door;
+use self::networks::Configured;
+use self::node::{Kept, Node};
+use crate::command::within_deadline;
+use crate::config::Network;
+use crate::error::{self, Doing};
+use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
+use crate::link::bridge;
+use crate::netlink::{Changes, Netlink};
+use crate::sysctl;
+
+/// One ADD makes about ten changes within a few milliseconds: they are looked at together.
+const CHANGES_SETTLE: Duration = Duration::from_millis(20);
+/// What nobody announces, such as a port that has become free, is found after this long.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Keep the bridges in place and tell gateways, over HTTP, which container has which name
+#[derive(Args)]
+#[command(after_help = AFTER)]
+pub(super) struct Arguments {
+    /// Listen here too, and not only on the address of each bridge
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<SocketAddr>,
+}
+
+const AFTER: &str = "\
+It runs in the foreground until SIGTERM or SIGINT, for systemd or for the boot command of
+/etc/wsl.conf. On port 8053 of each bridge's address it serves:
+  /names    all names, as JSON
+  /health   whether containers can be reached, as JSON; 503 if not
+  /resolve  where the container is that the header X-Flatnet-Host names: for gateways";
+
+pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
+    LocalSet::new().block_on(&runtime, async {
+        let mut end = pin!(service::asked_to_end()?);
+        let changes = Changes::open().doing(|| "listen to the kernel's announcements".into())?;
+        let mut gateway = Gateway::new()?;
+        gateway.forward();
+        gateway.put_in_order().await;
+        gateway.listen(&arguments.listen).await?;
+        service::say(out, &gateway.describe());
+        service::tell_systemd_ready();
+        loop {
+            let round = pin!(timeout(LOOK_AGAIN, changes.wait()));
+            match select(end.as_mut(), round).await {
+                Either::Left((ended, _)) => return ended,
+                Either::Right((Ok(Err(errno)), _)) => Err(errno).doing(|| "hear the kernel's announcements".into())?,
+                Either::Right((Ok(Ok(())), _)) => sleep(CHANGES_SETTLE).await,
+                Either::Right((Err(_elapsed), _)) => {}
+            }
+            gateway.put_in_order().await;
+            if gateway.listen_at_bridges().await {
+                service::say(out, &gateway.describe());
+            }
+        }
+    })
+}
+
+/// The running service.
+struct Gateway {
+    node: Rc<Node>,
+    door: Rc<Door>,
+    /// In the order of the networks' names.
+    networks: Vec<(String, SocketAddr)>,
+    listening: BTreeSet<SocketAddr>,
+    /// What is wrong and has been said; each problem is said once.
+    told: BTreeSet<String>,
+    /// What has been found wrong in this round.
+    found: BTreeSet<String>,
+}
+
+impl Gateway {
+    fn new() -> Result<Self> {
+        let node = Rc::new(Node::new()?);
+        let door = Rc::new(Door::new(Rc::clone(&node)));
+        let (networks, listening) = (Vec::new(), BTreeSet::new());
+        Ok(Self { node, door, networks, listening, told: BTreeSet::new(), found: BTreeSet::new() })
+    }
+
+    /// Packets to containers end here without it. Only at the start: whoever switches it off later shall find it in the health.
+    fn forward(&mut self) {
+        if let Err(error) = sysctl::enable_forwarding() {
+            self.found.insert(words(&error));
+        }
+    }
+
+    /// Makes and mends the bridge of each network that is configured now.
+    async fn put_in_order(&mut self) {
+        let Configured { networks, problems } = Configured::read(Path::new(CNI_NETWORKS), Path::new(NETAVARK_NETWORKS));
+        self.found.extend(problems);
+        self.networks.clear();
+        let mut kept = Vec::new();
+        for network in networks {
+            let problem = within_deadline(ensure_bridge(&network)).await.err();
+            self.found.extend(problem.as_ref().map(words));
+            let address = SocketAddrV4::new(network.pool.gateway(), NAME_SERVICE_PORT);
+            self.networks.push((network.name.clone(), address.into()));
+            kept.push(Kept { network, problem: problem.map(|error| error.to_string()) });
+        }
+        self.node.keep(kept);
+    }
+
+    /// Listens where it should from the start. Errors: an address that was asked for cannot be had, or none at all.
+    async fn listen(&mut self, asked: &[SocketAddr]) -> Result<()> {
+        for address in asked {
+            self.listen_on(*address).await?;
+        }
+        self.listen_at_bridges().await;
+        // Without any network there is nothing to answer yet: the first container brings one.
+        if self.listening.is_empty() && !self.networks.is_empty() {
+            return Err(anyhow!("serve any network: each reason is told above"));
+        }
+        Ok(())
+    }
+
+    /// Listens on bridges' addresses that it does not listen on yet; says whether there were any. Closes the round: problems are told.
+    async fn listen_at_bridges(&mut self) -> bool {
+        let before = self.listening.len();
+        let addresses: BTreeSet<_> = self.networks.iter().map(|(_, address)| *address).collect();
+        for address in addresses {
+            if let Err(problem) = self.listen_on(address).await {
+                self.found.insert(format!("{problem:#}"));
+            }
+        }
+        let found = std::mem::take(&mut self.found);
+        for problem in found.difference(&self.told) {
+            eprintln!("flatnet: failed to {problem}");
+        }
+        self.told = found;
+        self.listening.len() > before
+    }
+
+    async fn listen_on(&mut self, address: SocketAddr) -> Result<()> {
+        if self.listening.contains(&address) {
+            return Ok(());
+        }
+        let remedy =
+            || format!("listen on {address} (`ss -ltnp` shows who does; is `flatnet gateway` running already?)");
+        let listener = TcpListener::bind(address).await.with_context(remedy)?;
+        spawn_local(Rc::clone(&self.door).serve(listener));
+        self.listening.insert(address);
+        Ok(())
+    }
+
+    /// In one line.
+    fn describe(&self) -> String {
+        let addresses: Vec<_> = self.listening.iter().map(|address| format!("http://{address}/")).collect();
+        let networks: Vec<_> = self.networks.iter().map(|(name, _)| name.as_str()).collect();
+        match (networks.as_slice(), addresses.as_slice()) {
+            ([], []) => {
+                format!("flatnet gateway: no network yet; there will be one in {CNI_NETWORKS} or {NETAVARK_NETWORKS}")
+            }
+            (networks, addresses) => {
+                format!("flatnet gateway: names of {} on {}", networks.join(", "), addresses.join(" "))
+            }
+        }
+    }
+}
+
+async fn ensure_bridge(network: &Network) -> error::Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    bridge::ensure(&host, network).await.map(drop)
+}
+
+/// An error with what to do about it, in a line.
+fn words(error: &error::Error) -> String {
+    format!("{error} ({})", error.remedy())
+}

@@ -1,0 +1,94 @@
+//! What `flatnet gateway` answers: `/resolve` for gateways, `/names` and `/health` for people and scripts.
+//!
+//! A request changes nothing, and nothing of it is believed but the one host name that it asks for.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+
+use super::node::Node;
+use crate::error::Result;
+
+/// In a question: the host name that a client of the gateway asked for.
+const HOST: &str = "x-flatnet-host";
+/// In an answer: where the gateway passes the request on to, address and port.
+const UPSTREAM: &str = "x-flatnet-upstream";
+/// In an answer: the container's name.
+const CONTAINER: &str = "x-flatnet-container";
+/// In an answer: why there is no such container.
+const REASON: &str = "x-flatnet-reason";
+
+const PATHS: &str = "\
+/resolve  with the header X-Flatnet-Host: where that container is
+/names    all names, as JSON
+/health   whether containers can be reached, as JSON; 503 if not
+";
+
+type Answer = Response<Full<Bytes>>;
+
+/// Answers a request; what goes wrong is an answer too.
+pub(super) async fn answer(node: &Node, request: &Request<Incoming>) -> Answer {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n");
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
+    let answer = match request.uri().path() {
+        "/resolve" => resolve(node, request.headers()).await,
+        "/names" => names(node).await,
+        "/health" => health(node).await,
+        _ => Ok(text(StatusCode::NOT_FOUND, PATHS)),
+    };
+    answer.unwrap_or_else(|error| {
+        text(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to {error}\n{}\n", error.remedy()))
+    })
+}
+
+/// In the words of nginx's `auth_request`: 204 goes on, 403 does not, and all that it reads is headers.
+async fn resolve(node: &Node, headers: &HeaderMap) -> Result<Answer> {
+    let Some(host) = headers.get(HOST) else {
+        return Ok(text(StatusCode::BAD_REQUEST, "the header X-Flatnet-Host says which name is meant\n"));
+    };
+    let names = node.names().await?;
+    let found = names.resolve(host.to_str().unwrap_or_default());
+    let (status, headers) = match &found {
+        Ok((entry, upstream)) => {
+            (StatusCode::NO_CONTENT, vec![(UPSTREAM, upstream.to_string()), (CONTAINER, entry.name.clone())])
+        }
+        Err(unknown) => (StatusCode::FORBIDDEN, vec![(REASON, unknown.to_string())]),
+    };
+    let mut answer = text(status, "");
+    for (name, value) in headers {
+        // A name that no header can carry is one that nobody needs to hear.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            answer.headers_mut().insert(name, value);
+        }
+    }
+    Ok(answer)
+}
+
+async fn names(node: &Node) -> Result<Answer> {
+    Ok(json(StatusCode::OK, node.names().await?.entries()))
+}
+
+async fn health(node: &Node) -> Result<Answer> {
+    let health = node.health().await?;
+    let status = if health.is_healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(json(status, &health))
+}
+
+fn json(status: StatusCode, value: &(impl Serialize + ?Sized)) -> Answer {
+    let mut answer = text(status, format!("{:#}\n", serde_json::json!(value)));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}

@@ -1,0 +1,161 @@
+//! The flatnet networks that are set up on this host, from the configuration files of CNI and of netavark.
+//!
+//! A file that cannot be used is told and takes no other network along; other plugins' files are none of flatnet's business.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::config::Network;
+use crate::error::Error;
+
+/// The plugin's type in CNI, its driver in netavark.
+const TYPE: &str = "flatnet";
+
+/// All networks, by name, and what is wrong with those that cannot be used: each text fits after "failed to ".
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Configured {
+    pub(super) networks: Vec<Network>,
+    pub(super) problems: Vec<String>,
+}
+
+impl Configured {
+    /// Reads both folders; one that does not exist is empty.
+    pub(super) fn read(cni: &Path, netavark: &Path) -> Self {
+        let mut found = Self::default();
+        found.add_folder(cni, "conflist", of_cni);
+        found.add_folder(netavark, "json", of_netavark);
+        // The same network may be known to both, after a move from one to the other.
+        found.networks.sort_by(|a, b| a.name.cmp(&b.name));
+        found.networks.dedup_by(|a, b| a.name == b.name);
+        found
+    }
+
+    fn add_folder(&mut self, folder: &Path, extension: &str, lower: fn(&Value) -> Option<Map<String, Value>>) {
+        let files = match list(folder, extension) {
+            Ok(files) => files,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return,
+            Err(e) => return self.problems.push(format!("list {}: {e}", folder.display())),
+        };
+        for file in files {
+            match fs::read_to_string(&file).map_err(|e| e.to_string()).and_then(|text| parse(&text, lower)) {
+                Ok(network) => self.networks.extend(network),
+                Err(problem) => self.problems.push(format!("use {}: {problem}", file.display())),
+            }
+        }
+    }
+}
+
+/// The files of that kind, in order of their names.
+fn list(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut paths: Vec<_> =
+        paths.into_iter().filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// The network in a file's text, if it is one of flatnet's.
+fn parse(text: &str, lower: fn(&Value) -> Option<Map<String, Value>>) -> Result<Option<Network>, String> {
+    let value = serde_json::from_str(text).map_err(|e| format!("it is not JSON: {e}"))?;
+    let told = |error: Error| format!("{error} ({})", error.remedy());
+    lower(&value).map(|config| Network::parse(&config).map_err(told)).transpose()
+}
+
+/// A list's flatnet plugin, with the list's name, as libcni hands it over.
+fn of_cni(list: &Value) -> Option<Map<String, Value>> {
+    let mut config =
+        list.get("plugins")?.as_array()?.iter().find(|plugin| plugin["type"] == TYPE)?.as_object()?.clone();
+    config.insert("name".to_owned(), list["name"].clone());
+    Some(config)
+}
+
+/// What netavark knows of a network, in the words of flatnet's own configuration.
+fn of_netavark(network: &Value) -> Option<Map<String, Value>> {
+    if network["driver"] != TYPE {
+        return None;
+    }
+    let first = |key: &str| network.pointer(&format!("/subnets/0/{key}")).cloned().unwrap_or_default();
+    let mtu = network.pointer("/options/mtu").and_then(Value::as_str).and_then(|mtu| mtu.parse::<u32>().ok());
+    let config = json!({
+        "name": network["name"],
+        "bridge": network["network_interface"],
+        "mtu": mtu,
+        "ipam": {
+            "subnet": first("subnet"),
+            "gateway": first("gateway"),
+            "rangeStart": first("lease_range/start_ip"),
+            "rangeEnd": first("lease_range/end_ip"),
+        },
+    });
+    config.as_object().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).expect("a file");
+        }
+        folder
+    }
+
+    fn names(found: &Configured) -> Vec<String> {
+        let line =
+            |network: &Network| format!("{} {} {}", network.name, network.bridge, network.pool.gateway_network());
+        found.networks.iter().map(line).collect()
+    }
+
+    #[test]
+    fn networks_of_both_kinds_are_found_and_others_passed_over() {
+        let cni = folder(&[
+            ("flatnet.conflist", include_str!("../../../dist/flatnet.conflist")),
+            ("podman.conflist", r#"{"name": "podman", "plugins": [{"type": "bridge"}]}"#),
+            ("odd.conflist", "[]"),
+            ("note.txt", "nobody reads this"),
+        ]);
+        let netavark = folder(&[
+            (
+                "two.json",
+                r#"{"name": "two", "id": "f00", "driver": "flatnet", "network_interface": "flatnet-br1",
+                    "subnets": [{"subnet": "10.87.2.0/24", "gateway": "10.87.2.9",
+                                 "lease_range": {"start_ip": "10.87.2.10", "end_ip": "10.87.2.20"}}],
+                    "ipv6_enabled": false, "options": {"mtu": "1400"}}"#,
+            ),
+            ("podman.json", r#"{"name": "podman", "driver": "bridge", "subnets": [{"subnet": "10.88.0.0/16"}]}"#),
+        ]);
+        let found = Configured::read(cni.path(), netavark.path());
+        assert_eq!(names(&found), ["flatnet flatnet-br0 10.87.1.1/24", "two flatnet-br1 10.87.2.9/24"]);
+        assert_eq!(found.networks[1].mtu, Some(1400));
+        assert_eq!(found.problems, [] as [String; 0]);
+    }
+
+    #[test]
+    fn a_broken_file_takes_no_other_along() {
+        let cni = folder(&[
+            ("a.conflist", "{"),
+            ("b.conflist", r#"{"name": "b", "plugins": [{"type": "flatnet", "ipam": {"subnet": "10.87.0.0/24"}}]}"#),
+            ("c.conflist", r#"{"name": "c", "plugins": [{"type": "flatnet", "ipam": {"subnet": "10.87.3.0/24"}}]}"#),
+        ]);
+        let found = Configured::read(cni.path(), Path::new("/nonexistent/networks"));
+        assert_eq!(names(&found), ["c flatnet-br0 10.87.3.1/24"]);
+        assert_eq!(found.problems.len(), 2, "{found:?}");
+        assert!(found.problems[0].contains("a.conflist: it is not JSON"), "{found:?}");
+        assert!(found.problems[1].contains("ipam.subnet is 10.87.0.0/24"), "{found:?}");
+    }
+
+    #[test]
+    fn a_network_that_both_know_is_one() {
+        let cni = folder(&[("flatnet.conflist", include_str!("../../../dist/flatnet.conflist"))]);
+        let netavark = folder(&[(
+            "flatnet.json",
+            r#"{"name": "flatnet", "driver": "flatnet", "subnets": [{"subnet": "10.87.1.0/24"}]}"#,
+        )]);
+        assert_eq!(Configured::read(cni.path(), netavark.path()).networks.len(), 1);
+    }
+}

@@ -1,0 +1,122 @@
+//! What this host can tell of itself: the names of its containers, and whether they can be reached.
+//!
+//! Never out of date: what is remembered holds only as long as the kernel has announced no change, which is looked up before
+//! each answer.
+
+use std::cell::RefCell;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use super::names::Names;
+use crate::command::within_deadline;
+use crate::config::Network;
+use crate::error::{Doing, Result};
+use crate::link::bridge;
+use crate::netlink::{Changes, Netlink};
+use crate::sysctl;
+
+/// This host.
+pub(super) struct Node {
+    changes: Changes,
+    names: Mutex<Option<Rc<Names>>>,
+    networks: RefCell<Rc<Vec<Kept>>>,
+}
+
+/// A network whose bridge this process looks after.
+pub(super) struct Kept {
+    pub(super) network: Network,
+    /// Why its bridge could not be brought into order, to follow "failed to ".
+    pub(super) problem: Option<String>,
+}
+
+/// Whether containers can be reached, for scripts and for whoever is looking for a fault.
+#[derive(Debug, Serialize)]
+pub(super) struct Health {
+    version: &'static str,
+    healthy: bool,
+    /// `net.ipv4.ip_forward`
+    forwarding: bool,
+    networks: Vec<NetworkHealth>,
+}
+
+#[derive(Debug, Serialize)]
+struct NetworkHealth {
+    name: String,
+    bridge: String,
+    gateway: Ipv4Addr,
+    /// How many containers have an address in it.
+    containers: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+impl Node {
+    /// The host whose network namespace the calling thread is in. It keeps no networks yet.
+    pub(super) fn new() -> Result<Self> {
+        let changes = Changes::open().doing(|| "listen to the kernel's announcements".into())?;
+        Ok(Self { changes, names: Mutex::default(), networks: RefCell::default() })
+    }
+
+    /// The networks that are kept from now on.
+    pub(super) fn keep(&self, networks: Vec<Kept>) {
+        self.networks.replace(Rc::new(networks));
+    }
+
+    /// The names as they are now.
+    pub(super) async fn names(&self) -> Result<Rc<Names>> {
+        // Whoever waits here looks at the announcements after the one before has listed the links: a change meanwhile counts.
+        let mut known = self.names.lock().await;
+        if self.changes.take() {
+            *known = None;
+        }
+        if let Some(names) = &*known {
+            return Ok(Rc::clone(names));
+        }
+        let links = within_deadline(async {
+            let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+            host.links().await.doing(|| "list the host's links".into())
+        });
+        Ok(Rc::clone(known.insert(Rc::new(Names::of(&links.await?)))))
+    }
+
+    /// What the kernel says now of all that a packet to a container needs.
+    pub(super) async fn health(&self) -> Result<Health> {
+        let names = self.names().await?;
+        let kept = Rc::clone(&self.networks.borrow());
+        let mut networks = Vec::new();
+        for Kept { network, problem } in kept.iter() {
+            let found = match problem {
+                Some(problem) => Some(problem.clone()),
+                None => within_deadline(bridge_problem(network)).await.unwrap_or_else(|error| Some(error.to_string())),
+            };
+            let own = |entry: &&super::names::Entry| entry.network.as_ref() == Some(&network.name);
+            networks.push(NetworkHealth {
+                name: network.name.clone(),
+                bridge: network.bridge.clone(),
+                gateway: network.pool.gateway(),
+                containers: names.entries().iter().filter(own).count(),
+                problem: found,
+            });
+        }
+        let forwarding = sysctl::is_forwarding()?;
+        let healthy = forwarding && networks.iter().all(|network| network.problem.is_none());
+        Ok(Health { version: env!("CARGO_PKG_VERSION"), healthy, forwarding, networks })
+    }
+}
+
+impl Health {
+    pub(super) fn is_healthy(&self) -> bool {
+        self.healthy
+    }
+}
+
+async fn bridge_problem(network: &Network) -> Result<Option<String>> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    match bridge::find(&host, &network.bridge).await? {
+        Some(found) => bridge::problem(&host, network, &found).await,
+        None => Ok(Some(format!("there is no bridge {}", network.bridge))),
+    }
+}

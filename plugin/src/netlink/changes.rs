@@ -1,0 +1,66 @@
+//! Whether links or IPv4 addresses have changed: for whoever remembers what the kernel said.
+//!
+//! The kernel queues its announcement here before it answers the request that caused it: a look at the queue misses nothing that
+//! was over when the look began. What is announced does not matter: whoever needs it asks.
+
+use std::io;
+
+use nix::errno::Errno;
+use rtnetlink::MulticastGroup;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::error::errno_of;
+
+/// The announcements of one network namespace, from the moment of opening on. Needs a tokio runtime, for as long as it is used.
+pub(crate) struct Changes {
+    socket: AsyncFd<Socket>,
+}
+
+impl Changes {
+    /// Listens in the namespace of the calling thread.
+    pub(crate) fn open() -> Result<Self, Errno> {
+        listen().map(|socket| Self { socket }).map_err(|e| errno_of(&e))
+    }
+
+    /// Whether anything has changed since the last call. Never waits.
+    pub(crate) fn take(&self) -> bool {
+        let mut changed = false;
+        loop {
+            // One byte shows that a message came; the kernel drops the rest of it.
+            let mut byte = [0];
+            match self.socket.get_ref().recv(&mut byte.as_mut_slice(), 0).map_err(|e| errno_of(&e)) {
+                Err(Errno::EAGAIN) => return changed,
+                Err(Errno::EINTR) => {}
+                // The queue was full: what came is lost, but not that something came.
+                Ok(_) | Err(Errno::ENOBUFS) => changed = true,
+                // Better to ask once too often.
+                Err(_) => return true,
+            }
+        }
+    }
+
+    /// Ends as soon as something has changed, and takes it.
+    pub(crate) async fn wait(&self) -> Result<(), Errno> {
+        loop {
+            let mut ready = self.socket.readable().await.map_err(|e| errno_of(&e))?;
+            if self.take() {
+                return Ok(());
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+fn listen() -> io::Result<AsyncFd<Socket>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    for group in [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr] {
+        socket.add_membership(group as u32)?;
+    }
+    socket.set_non_blocking(true)?;
+    // SAFETY: the socket owns its descriptor, gives no other, and stays open until it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+}
