@@ -2,6 +2,7 @@
 //!
 //! Invariant: must only be used inside a [`crate::sandbox`]; a host sees the others over its wires and in no other way.
 
+mod change;
 mod namespace;
 mod view;
 mod wire;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, anyhow};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
+pub use change::replace_route;
 pub use namespace::{FOLDER, Namespace};
 pub use view::{Link, Route, View};
 
@@ -142,6 +144,19 @@ impl Lab {
         let namespace = self.containers.remove(name).ok_or_else(|| anyhow!("find a container named {name}"))?;
         namespace.kill_processes()?;
         namespace.remove()
+    }
+
+    /// Gives a host another address in the place of `from`, which the others forget; tells on which link.
+    pub fn readdress(&self, name: &str, from: IpNetwork, to: IpNetwork) -> Result<String> {
+        let link = change::readdress(&self.host(name)?.namespace, from, to)?;
+        self.hosts().try_for_each(|(_, host)| change::forget_neighbour(&host.namespace, from.ip()))?;
+        Ok(link)
+    }
+
+    /// Ends what runs on a node and in all containers, and leaves the node's network as it comes up.
+    pub fn reboot(&mut self, node: &str) -> Result<()> {
+        self.crash_all()?;
+        change::restart(&self.host(node)?.namespace)
     }
 
     /// Ends all containers.

@@ -5,6 +5,7 @@
 mod cni;
 mod cni_expect;
 mod doctor;
+mod host;
 mod http;
 mod kernel;
 mod process;
@@ -36,6 +37,9 @@ const VERBS: &[(&str, Read)] = &[
     ("links", |words| words.verb(kernel::Links::new)),
     ("routes", |words| words.verb(kernel::Routes::new)),
     ("sysctl", |words| words.verb(kernel::Sysctl::new)),
+    ("readdress", |words| words.verb(host::Readdress::new)),
+    ("route", |words| words.verb(host::Route::new)),
+    ("reboot", |words| words.verb(host::Reboot::new)),
     ("run", |words| words.verb(process::Run::new)),
     ("doctor", |words| words.verb(doctor::Doctor::new)),
     ("kill", |words| words.verb(process::Kill::new)),

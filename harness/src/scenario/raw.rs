@@ -190,6 +190,10 @@ mod tests {
         "summary = \"x\"\n[hosts]\na = { role = \"nod\", address = \"1.2.3.4/8\" }\n[run]\nsteps = [1]",
         "3:14: unknown variant"
     )]
+    #[case(
+        "summary = \"x\"\n[hosts]\na = { role = \"node\", address = \"1.2.3.4/8\" }\nb = { role = \"node\", address = \"1.2.3.5/8\" }\n[run]\nsteps = [{ reboot = \"a\" }]",
+        "6:12: only the one node of a world can reboot"
+    )]
     fn mistakes_have_a_place(#[case] text: &str, #[case] expected: &str) {
         let mistake = parse(Path::new("x.toml"), text).unwrap_err().at(Path::new("x.toml"), text).to_string();
         assert!(mistake.starts_with(&format!("x.toml:{expected}")), "{mistake}");
