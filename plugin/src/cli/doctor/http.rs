@@ -49,9 +49,12 @@ fn exchange(address: SocketAddr, host: &str, path: &str, until: Instant) -> io::
     let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
     while bytes.len() < ANSWER_MAX_BYTES && !is_whole(&bytes) {
         stream.set_read_timeout(Some(left()?))?;
-        match stream.read(&mut chunk)? {
-            0 => break,
-            n => bytes.extend_from_slice(&chunk[..n]),
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+            // With a timeout set, a signal ends the call even where nobody handles it (signal(7)).
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
     Ok(read(&String::from_utf8_lossy(&bytes)).unwrap_or_else(|| Answer::Otherwise("what answers is not HTTP".into())))
