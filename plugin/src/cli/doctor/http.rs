@@ -6,8 +6,6 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// For connecting, asking and hearing.
-pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// Enough to know a server by.
 const ANSWER_MAX_BYTES: usize = 16 << 10;
 
@@ -29,9 +27,9 @@ pub(super) enum Answer {
     Otherwise(String),
 }
 
-/// `GET path` of `address`, under the name `host`.
-pub(super) fn get(address: SocketAddr, host: &str, path: &str) -> Answer {
-    exchange(address, host, path, Instant::now() + PATIENCE).unwrap_or_else(|e| match e.kind() {
+/// `GET path` of `address`, under the name `host`; `patience` is for connecting, asking and hearing.
+pub(super) fn get(address: SocketAddr, host: &str, path: &str, patience: Duration) -> Answer {
+    exchange(address, host, path, Instant::now() + patience).unwrap_or_else(|e| match e.kind() {
         ErrorKind::ConnectionRefused => Answer::Refused,
         ErrorKind::TimedOut | ErrorKind::WouldBlock => Answer::Timeout,
         _ => Answer::Otherwise(e.to_string()),
@@ -87,6 +85,8 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(2);
+
     /// A server that says one thing, and then waits for the client to go.
     fn serving(answer: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -104,14 +104,14 @@ mod tests {
         let address = serving("HTTP/1.1 200 OK\r\nSERVER: me\r\ncontent-length: 2\r\n\r\n{}");
         let start = Instant::now();
         let expected = Answer::Status { code: 200, server: Some("me".into()), body: "{}".into() };
-        assert_eq!(get(address, "x", "/"), expected);
+        assert_eq!(get(address, "x", "/", PATIENCE), expected);
         assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
     }
 
     #[test]
     fn other_ends_are_told_in_kind() {
-        assert_eq!(get(serving("SSH-2.0-x\r\n\r\n"), "x", "/"), Answer::Timeout);
+        assert_eq!(get(serving("SSH-2.0-x\r\n\r\n"), "x", "/", PATIENCE), Answer::Timeout);
         let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
-        assert_eq!(get(free, "x", "/"), Answer::Refused);
+        assert_eq!(get(free, "x", "/", PATIENCE), Answer::Refused);
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -16,6 +17,11 @@ use crate::layout;
 /// The name under which a gateway passes a question about health on to the name service.
 const HEALTH: &str = "health.flatnet.invalid";
 const HTTP_PORT: u16 = 80;
+
+/// For a resolver, and for the name service of this host.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// For a gateway: longer than flatnet.conf lets it wait for the name service. Then it says that it does not reach this host.
+const GATEWAY_PATIENCE: Duration = Duration::from_secs(9);
 
 /// Where a gateway is, as a person says it: `172.30.0.1`, `gateway.lan:8080`, `http://172.30.0.1/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,10 +67,10 @@ impl Gateway {
         let (found, answer) = mpsc::channel();
         let (host, port) = (self.host.clone(), self.port);
         thread::spawn(move || drop(found.send((host.as_str(), port).to_socket_addrs())));
-        match answer.recv_timeout(http::PATIENCE) {
+        match answer.recv_timeout(PATIENCE) {
             Ok(Ok(mut addresses)) => addresses.find(SocketAddr::is_ipv4).ok_or_else(|| "has no IPv4 address".into()),
             Ok(Err(e)) => Err(format!("cannot be resolved: {e}")),
-            Err(_) => Err(format!("was not resolved within {} s", http::PATIENCE.as_secs())),
+            Err(_) => Err(format!("was not resolved within {} s", PATIENCE.as_secs())),
         }
     }
 }
@@ -74,7 +80,7 @@ pub(super) fn name_service(address: Ipv4Addr) -> Finding {
     let port = layout::NAME_SERVICE_PORT;
     judge_name_service(
         &format!("{address}:{port}"),
-        &http::get((address, port).into(), &address.to_string(), "/health"),
+        &http::get((address, port).into(), &address.to_string(), "/health", PATIENCE),
     )
 }
 
@@ -105,7 +111,7 @@ pub(super) fn gateway(gateway: Option<&Gateway>) -> Finding {
     };
     let place = format!("{}:{}", gateway.host, gateway.port);
     match gateway.resolve() {
-        Ok(address) => judge_gateway(&place, &http::get(address, HEALTH, "/")),
+        Ok(address) => judge_gateway(&place, &http::get(address, HEALTH, "/", GATEWAY_PATIENCE)),
         Err(why) => GATEWAY.bad(format!("{place} {why}"), "say the gateway's address instead of its name"),
     }
 }
