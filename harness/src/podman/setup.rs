@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::geteuid;
 
 use super::{NETWORK, image};
@@ -54,10 +55,23 @@ pub(super) fn mount_private() -> Result<()> {
     for folder in ["/dev/shm", "/var/lib/containers"] {
         empty_folder(folder)?;
     }
-    // crun does not run beside control groups of both versions. Read-only, as Podman's API would move processes between
-    // groups of the whole machine.
-    mount(Some("world"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::MS_RDONLY, None::<&str>)
-        .context("mount control groups to be read only")
+    mount_control_groups()
+}
+
+/// Control groups of version 2 alone, as crun does not run beside those of both. They can only be read, as Podman's API would
+/// move processes between groups of the whole machine.
+fn mount_control_groups() -> Result<()> {
+    const FOLDER: &str = "/sys/fs/cgroup";
+    let none = None::<&str>;
+    // Mounted a second time in the same place they would be refused as busy, and elsewhere would lose the machine's options.
+    if statfs(FOLDER).is_ok_and(|there| there.filesystem_type() == CGROUP2_SUPER_MAGIC) {
+        mount(Some(FOLDER), FOLDER, none, MsFlags::MS_BIND, none)
+    } else {
+        mount(Some("world"), FOLDER, Some("cgroup2"), MsFlags::empty(), none)
+    }
+    .context("mount control groups of version 2")?;
+    mount(none, FOLDER, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, none)
+        .context("let control groups only be read")
 }
 
 /// Writes Podman's configuration, with the shipped network as it is.
