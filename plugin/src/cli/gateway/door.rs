@@ -103,7 +103,8 @@ mod tests {
 
     /// What comes back on `stream` until its end, or until it is cut off.
     fn rest(mut stream: TcpStream) -> String {
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a deadline");
+        // Sooner than silence ends a connection: that is something else.
+        stream.set_read_timeout(Some(QUESTION_PATIENCE / 2)).expect("a deadline");
         let mut bytes = Vec::new();
         match stream.read_to_end(&mut bytes) {
             Err(e) if e.kind() != io::ErrorKind::ConnectionReset => panic!("{e}"),
