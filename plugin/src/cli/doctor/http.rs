@@ -31,11 +31,17 @@ pub(super) enum Answer {
 
 /// `GET path` of `address`, under the name `host`.
 pub(super) fn get(address: SocketAddr, host: &str, path: &str) -> Answer {
-    exchange(address, host, path, Instant::now() + PATIENCE).unwrap_or_else(|e| match e.kind() {
-        ErrorKind::ConnectionRefused => Answer::Refused,
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => Answer::Timeout,
-        _ => Answer::Otherwise(e.to_string()),
-    })
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match exchange(address, host, path, until) {
+            Ok(answer) => return answer,
+            // A process that is stopped for a moment finds its system calls so: a socket with a timeout does not go on by itself.
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::ConnectionRefused => return Answer::Refused,
+            Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => return Answer::Timeout,
+            Err(e) => return Answer::Otherwise(e.to_string()),
+        }
+    }
 }
 
 fn exchange(address: SocketAddr, host: &str, path: &str, until: Instant) -> io::Result<Answer> {
