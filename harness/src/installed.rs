@@ -9,16 +9,14 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
 
+use crate::gateway;
 use crate::plugin::Plugins;
 use crate::sandbox::empty_folder;
-use crate::scenario::{Network, Setting};
+use crate::scenario::Setting;
 
 /// Where runtimes look for the binary.
 const BINARIES: &str = "/opt/cni/bin";
-/// Where they look for networks.
-const NETWORKS: &str = "/etc/cni/net.d";
 /// Where the stand-in is, before all else.
 const STAND_INS: &str = "/run/harness/bin";
 /// Podman's settings: none, whatever the machine has.
@@ -36,14 +34,11 @@ esac
 /// Puts all of it in place.
 pub fn put(setting: &Setting, plugins: &Plugins) -> Result<()> {
     empty_folder("/opt/cni")?;
-    for folder in [BINARIES, NETWORKS, STAND_INS] {
+    for folder in [BINARIES, STAND_INS] {
         fs::create_dir_all(folder).with_context(|| format!("make {folder}"))?;
     }
     symlink(plugins.find("flatnet")?, Path::new(BINARIES).join("flatnet")).context("install the binary")?;
-    for network in setting.all_networks() {
-        let file = Path::new(NETWORKS).join(format!("{}.conflist", network.name()));
-        fs::write(&file, list(network)?).with_context(|| format!("write {}", file.display()))?;
-    }
+    gateway::configure(setting.all_networks())?;
     let podman = Path::new(STAND_INS).join("podman");
     fs::write(&podman, PODMAN).context("write a stand-in for podman")?;
     fs::set_permissions(&podman, fs::Permissions::from_mode(0o755)).context("make the stand-in executable")?;
@@ -54,14 +49,4 @@ pub fn put(setting: &Setting, plugins: &Plugins) -> Result<()> {
 pub fn prefer(command: &mut Command) {
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{STAND_INS}:{path}")).env("CONTAINERS_CONF", SETTINGS);
-}
-
-/// A list of the one plugin: name and version are the list's, all else the plugin's.
-fn list(network: &Network) -> Result<String> {
-    let mut plugin: Value = serde_json::from_str(&network.to_json()).context("read a network")?;
-    let outer: Vec<_> = ["cniVersion", "name"].map(|key| plugin[key].take()).into();
-    if let Some(plugin) = plugin.as_object_mut() {
-        plugin.retain(|_, value| !value.is_null());
-    }
-    Ok(format!("{:#}\n", json!({"cniVersion": outer[0], "name": outer[1], "plugins": [plugin]})))
 }

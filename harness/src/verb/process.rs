@@ -26,6 +26,7 @@ pub(super) struct RunOptions {
     r#in: String,
     #[serde(default)]
     needs: Vec<String>,
+    needs_file: Option<String>,
     timeout_ms: Option<u64>,
     #[serde(default)]
     expect: RunExpect,
@@ -56,9 +57,13 @@ impl Verb for Run {
     fn lacks(&self, _: &Setting) -> Option<String> {
         // A first word that is not plainly a program (an assignment, a bracket) needs the shell alone.
         let first = self.command.split_whitespace().next().filter(|word| is_plain(word));
-        let missing =
-            first.into_iter().chain(self.options.needs.iter().map(String::as_str)).find(|it| !is_known(it))?;
-        Some(format!("{missing} is not installed"))
+        let mut programs = first.into_iter().chain(self.options.needs.iter().map(String::as_str));
+        if let Some(missing) = programs.find(|it| !is_known(it)) {
+            return Some(format!("{missing} is not installed"));
+        }
+        // A file of the kernel's shows what the kernel has.
+        let missing = self.options.needs_file.as_ref().filter(|file| !std::path::Path::new(file).exists())?;
+        Some(format!("{missing} is not there"))
     }
 
     fn place(&self) -> Option<(&'static str, &str)> {

@@ -29,11 +29,17 @@ pub(super) enum Answer {
 
 /// `GET path` of `address`, under the name `host`; `patience` is for connecting, asking and hearing.
 pub(super) fn get(address: SocketAddr, host: &str, path: &str, patience: Duration) -> Answer {
-    exchange(address, host, path, Instant::now() + patience).unwrap_or_else(|e| match e.kind() {
-        ErrorKind::ConnectionRefused => Answer::Refused,
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => Answer::Timeout,
-        _ => Answer::Otherwise(e.to_string()),
-    })
+    let until = Instant::now() + patience;
+    loop {
+        match exchange(address, host, path, until) {
+            Ok(answer) => return answer,
+            // A process that is stopped for a moment finds its system calls so: a socket with a timeout does not go on by itself.
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::ConnectionRefused => return Answer::Refused,
+            Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => return Answer::Timeout,
+            Err(e) => return Answer::Otherwise(e.to_string()),
+        }
+    }
 }
 
 fn exchange(address: SocketAddr, host: &str, path: &str, until: Instant) -> io::Result<Answer> {
@@ -47,12 +53,9 @@ fn exchange(address: SocketAddr, host: &str, path: &str, until: Instant) -> io::
     let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
     while bytes.len() < ANSWER_MAX_BYTES && !is_whole(&bytes) {
         stream.set_read_timeout(Some(left()?))?;
-        match stream.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
-            // With a timeout set, a signal ends the call even where nobody handles it (signal(7)).
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+        match stream.read(&mut chunk)? {
+            0 => break,
+            n => bytes.extend_from_slice(&chunk[..n]),
         }
     }
     Ok(read(&String::from_utf8_lossy(&bytes)).unwrap_or_else(|| Answer::Otherwise("what answers is not HTTP".into())))
