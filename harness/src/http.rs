@@ -3,15 +3,17 @@
 //! Invariant: servers are processes of their own inside the namespace they serve, so that they die with it;
 //! each says on its standard output when it listens, so that nobody has to guess.
 
+mod bulk;
 pub mod client;
 pub mod forwarder;
 pub mod name;
 pub mod nginx;
 pub mod server;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -49,8 +51,10 @@ where
             let (stream, _) = listener.accept().await.context("accept a connection")?;
             let Ok(ends) = Ends::of(&stream) else { continue };
             let answer = answer.clone();
+            let requests = Cell::new(0);
             let service = service_fn(move |request| {
-                let response = answer(request, ends);
+                requests.set(requests.get() + 1);
+                let response = answer(request, Ends { request: requests.get(), ..ends });
                 async { Ok::<_, std::convert::Infallible>(response.await) }
             });
             // A client that breaks off is not this server's fault.
@@ -61,16 +65,19 @@ where
     })
 }
 
-/// The two addresses of a connection.
+/// The two addresses of a connection, and which request on it this is.
 #[derive(Clone, Copy, Debug)]
 struct Ends {
-    own: std::net::IpAddr,
-    peer: std::net::IpAddr,
+    own: IpAddr,
+    peer: IpAddr,
+    /// From 1; 0 before the first.
+    request: u32,
 }
 
 impl Ends {
     fn of(stream: &TcpStream) -> io::Result<Self> {
-        Ok(Self { own: stream.local_addr()?.ip().to_canonical(), peer: stream.peer_addr()?.ip().to_canonical() })
+        let (own, peer) = (stream.local_addr()?.ip().to_canonical(), stream.peer_addr()?.ip().to_canonical());
+        Ok(Self { own, peer, request: 0 })
     }
 }
 

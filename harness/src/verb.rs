@@ -4,10 +4,12 @@
 
 mod cni;
 mod cni_expect;
+mod gateway;
 mod host;
 mod http;
 mod kernel;
 mod process;
+mod transfer;
 
 use std::fmt;
 
@@ -32,6 +34,8 @@ const VERBS: &[(&str, Read)] = &[
     ("serve", |words| words.verb(http::Serve::new)),
     ("get", |words| words.verb(http::Get::new)),
     ("websocket", |words| words.verb(http::Websocket::new)),
+    ("transfer", |words| words.verb(transfer::Transfer::new)),
+    ("gateway", |words| words.verb(gateway::Gateway::new)),
     ("leases", |words| words.verb(kernel::Leases::new)),
     ("links", |words| words.verb(kernel::Links::new)),
     ("routes", |words| words.verb(kernel::Routes::new)),

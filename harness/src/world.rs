@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -16,6 +17,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::deadline;
+use crate::gateway;
 use crate::http::{LISTENING, forwarder, nginx};
 use crate::inventory::{self, Inventory};
 use crate::lab::{self, Lab, Namespace, Proxy};
@@ -65,6 +67,8 @@ pub struct World {
     before: BTreeMap<String, Inventory>,
     servers: Vec<Child>,
     proxies: BTreeSet<String>,
+    /// Configuration files that a step had the harness write.
+    configured: BTreeSet<PathBuf>,
 }
 
 impl World {
@@ -84,6 +88,7 @@ impl World {
             before,
             servers: Vec::new(),
             proxies: BTreeSet::new(),
+            configured: BTreeSet::new(),
         })
     }
 
@@ -164,6 +169,14 @@ impl World {
         Ok(())
     }
 
+    /// Starts `flatnet gateway` on a node with all networks configured, and waits until it is ready.
+    pub fn start_gateway(&mut self, node: &str) -> Result<()> {
+        self.configured.extend(gateway::configure(self.setting.all_networks())?);
+        let flatnet = self.plugins.find("flatnet")?;
+        self.servers.push(gateway::start(&self.lab.host(node)?.namespace, &flatnet)?);
+        Ok(())
+    }
+
     /// What is on a node now.
     pub fn inventory(&self, node: &str) -> Result<Inventory> {
         Inventory::take(&self.lab.host(node)?.namespace)
@@ -187,11 +200,19 @@ impl World {
         self.setting.all_networks().chain(&self.called_with).collect()
     }
 
+    fn is_configuration(&self, line: &str) -> bool {
+        let folder = line == format!("+ folder {}", gateway::FOLDER);
+        let file = || self.configured.iter().any(|file| line == format!("+ file {}", file.display()));
+        !self.configured.is_empty() && (folder || file())
+    }
+
     fn differences(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
         for (node, before) in &self.before {
             let now = self.inventory(node)?;
-            found.extend(before.differences(&now, &self.networks()).map(|line| format!("{node}: {line}")));
+            let networks = self.networks();
+            let lines = before.differences(&now, &networks).filter(|line| !self.is_configuration(line));
+            found.extend(lines.map(|line| format!("{node}: {line}")));
         }
         let servers: BTreeSet<u32> = self.servers.iter().map(Child::id).collect();
         for place in self.lab.hosts().map(|(_, host)| &host.namespace).chain(self.lab.containers()) {

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::bulk;
 use crate::lab::Namespace;
 
 /// What to ask for.
@@ -83,6 +84,11 @@ pub fn get(from: &Namespace, question: &Question) -> Result<Result<Answer, NoAns
 /// Sends `text` as one frame, from inside `from`, and gives what comes back.
 pub fn websocket(from: &Namespace, question: &Question, text: &str) -> Result<Result<String, NoAnswer>> {
     converse(from, question, echo(question, text))
+}
+
+/// Uploads and downloads `bytes` each, from inside `from`; both must come through as they are sent, not all at once at the end.
+pub fn transfer(from: &Namespace, question: &Question, bytes: u64) -> Result<Result<(), NoAnswer>> {
+    converse(from, question, bulk::both_ways(question, bytes))
 }
 
 fn converse<T: Send>(

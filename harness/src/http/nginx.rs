@@ -1,4 +1,4 @@
-//! The real gateway: nginx, or `OpenResty`, with the shipped `flatnet.conf`, inside a world.
+//! The real gateway: nginx, or `OpenResty`, with the shipped configuration, inside a world.
 //!
 //! Invariant: all that it writes is under the world's `/run`, and it runs as one process and one user (a user namespace has no second one).
 
@@ -28,7 +28,9 @@ pub fn command(gateway: &Namespace) -> Result<Command> {
     let folder = format!("/run/harness/nginx-{}", gateway.name());
     fs::create_dir_all(&folder).context("make a folder for nginx")?;
     let config = format!("{folder}/nginx.conf");
-    fs::write(format!("{folder}/flatnet.conf"), shipped::NGINX_CONF).context("write the shipped flatnet.conf")?;
+    for (name, text) in [("flatnet.conf", shipped::NGINX_CONF), ("flatnet-upstreams.conf", shipped::NGINX_UPSTREAMS)] {
+        fs::write(format!("{folder}/{name}"), text).with_context(|| format!("write the shipped {name}"))?;
+    }
     fs::write(&config, main_config(&folder)).context("write the configuration of nginx")?;
     let mut command = gateway.command(binary)?;
     command.args(["-c", &config, "-p", &folder, "-e", &format!("{folder}/error.log")]);

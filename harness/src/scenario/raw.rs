@@ -185,6 +185,15 @@ mod tests {
     #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", on = \"x\" }]", "3:23: there is no host named x")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", expect = { adress = \"x\" } }]", "3:34: `adress` does not")]
     #[case(
+        "summary = \"x\"\n[run]\nsteps = [{ get = \"http://web.flat/\" }]",
+        "3:12: only a gateway knows who web.flat is"
+    )]
+    #[case(
+        "summary = \"x\"\n[run]\nsteps = [{ get = \"http://web.flat:81/\", via = \"windows\" }]",
+        "3:12: a port is part of"
+    )]
+    #[case("summary = \"x\"\n[run]\nsteps = [{ gateway = \"lan\" }]", "3:12: lan is not a node")]
+    #[case(
         "summary = \"x\"\n[hosts]\na = { role = \"nod\", address = \"1.2.3.4/8\" }\n[run]\nsteps = [1]",
         "3:14: unknown variant"
     )]

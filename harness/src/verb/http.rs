@@ -3,7 +3,7 @@
 //! Invariant: one attempt a step, unless the step says `eventually`: a request that needs luck is a finding.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -110,14 +110,14 @@ impl From<NoAnswer> for ExpectedError {
 }
 
 /// Whether a request can go to `url` that way.
-fn check_way(
+pub(super) fn check_way(
     verb: &'static str,
     url: &str,
     setting: &Setting,
     via: Option<&str>,
     from: Option<&str>,
 ) -> Result<(), Misfit> {
-    misfit(verb, Address::read(url))?;
+    misfit(verb, Address::read(url).and_then(|address| address.fits(via)))?;
     misfit("via", gateway(setting, via))?;
     misfit("from", sender(setting, via, from))
 }
@@ -270,7 +270,7 @@ impl Verb for Websocket {
     }
 }
 
-fn describe(verb: &str, url: &str, via: Option<&str>, from: Option<&str>) -> String {
+pub(super) fn describe(verb: &str, url: &str, via: Option<&str>, from: Option<&str>) -> String {
     let via = via.map(|via| format!(" via {via}")).unwrap_or_default();
     let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
     format!("{verb} {url}{via}{from}")
@@ -291,14 +291,14 @@ fn sender<'a>(setting: &'a Setting, via: Option<&'a str>, from: Option<&'a str>)
     from.or_else(usual).ok_or_else(|| "there is no client in [hosts]: say `from`".to_owned())
 }
 
-fn lacks_nginx(setting: &Setting, via: Option<&str>) -> Option<String> {
+pub(super) fn lacks_nginx(setting: &Setting, via: Option<&str>) -> Option<String> {
     let wanted = setting.hosts.get(via?)?.proxy == Proxy::Nginx;
     (wanted && nginx::find().is_none()).then(|| "nginx is not installed".to_owned())
 }
 
-/// What a URL with a literal IPv4 address asks for.
+/// What a URL asks for: of an address, or, through a gateway, of a name.
 struct Address {
-    ip: Ipv4Addr,
+    site: Result<Ipv4Addr, String>,
     port: u16,
     path: String,
 }
@@ -307,20 +307,41 @@ impl Address {
     fn read(url: &str) -> Result<Self, String> {
         let wrong = |what: &str| format!("{url} is not a URL like http://10.87.1.2:80/: {what}");
         let uri: Uri = url.parse().map_err(|_| wrong("it cannot be read"))?;
-        let ip = uri.host().and_then(|host| host.parse().ok()).ok_or_else(|| wrong("its host is no IPv4 address"))?;
+        let host = uri.host().ok_or_else(|| wrong("it has no host"))?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Self { ip, port: uri.port_u16().unwrap_or(80), path })
+        Ok(Self { site: host.parse().map_err(|_| host.to_owned()), port: uri.port_u16().unwrap_or(80), path })
+    }
+
+    fn fits(&self, via: Option<&str>) -> Result<(), String> {
+        match &self.site {
+            Err(name) if via.is_none() => Err(format!("only a gateway knows who {name} is: say `via`")),
+            Err(name) if self.port != 80 => Err(format!("a port is part of the name: {name} has none")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whom to connect to, if not a gateway, and the `Host` to ask for.
+    fn direct(&self) -> Result<(SocketAddr, String), Failure> {
+        let ip = self.site.clone().map_err(|name| Failure::wrong(format!("only a gateway knows who {name} is")))?;
+        let host = if self.port == 80 { ip.to_string() } else { format!("{ip}:{}", self.port) };
+        Ok((SocketAddr::from((ip, self.port)), host))
+    }
+
+    /// The `Host` that means it to a gateway.
+    fn name(&self) -> String {
+        let of = |ip: &Ipv4Addr| name::of(SocketAddrV4::new(*ip, self.port));
+        self.site.as_ref().map_or_else(Clone::clone, of)
     }
 }
 
 /// Where a question is asked from, and how it is worded for its way.
-struct Way<'a> {
-    from: &'a Namespace,
-    question: Question,
+pub(super) struct Way<'a> {
+    pub(super) from: &'a Namespace,
+    pub(super) question: Question,
 }
 
 impl<'a> Way<'a> {
-    fn find(
+    pub(super) fn find(
         world: &'a mut World,
         url: &str,
         via: Option<&str>,
@@ -328,19 +349,19 @@ impl<'a> Way<'a> {
         host: Option<&str>,
         timeout_ms: Option<u64>,
     ) -> Result<Self, Failure> {
-        let Address { ip, port, path } = Address::read(url).map_err(Failure::wrong)?;
+        let asked = Address::read(url).map_err(Failure::wrong)?;
         let from = sender(world.setting(), via, from).map_err(Failure::wrong)?.to_owned();
         let (address, usual_host) = match via {
-            None => (SocketAddr::from((ip, port)), if port == 80 { ip.to_string() } else { format!("{ip}:{port}") }),
+            None => asked.direct()?,
             Some(gateway) => {
                 world.proxy(gateway)?;
                 let near = gateway_address(world, gateway, &from)?;
-                (SocketAddr::from((near, forwarder::PORT)), name::of(std::net::SocketAddrV4::new(ip, port)))
+                (SocketAddr::from((near, forwarder::PORT)), asked.name())
             }
         };
         let host = host.map_or(usual_host, str::to_owned);
         let patience = Duration::from_millis(timeout_ms.unwrap_or(PATIENCE_MS));
-        let question = Question { address, host, path, patience };
+        let question = Question { address, host, path: asked.path, patience };
         Ok(Self { from: world.lab.namespace(&from)?, question })
     }
 }

@@ -118,7 +118,7 @@ impl Gateway {
         self.networks.clear();
         let mut kept = Vec::new();
         for network in networks {
-            let problem = within_deadline(ensure_bridge(&network)).await.err();
+            let problem = within_deadline(mend(&network)).await.err();
             self.found.extend(problem.as_ref().map(words));
             let address = SocketAddrV4::new(network.pool.gateway(), NAME_SERVICE_PORT);
             self.networks.push((network.name.clone(), address.into()));
@@ -172,21 +172,23 @@ impl Gateway {
     /// In one line.
     fn describe(&self) -> String {
         let addresses: Vec<_> = self.listening.iter().map(|address| format!("http://{address}/")).collect();
-        let networks: Vec<_> = self.networks.iter().map(|(name, _)| name.as_str()).collect();
-        match (networks.as_slice(), addresses.as_slice()) {
-            ([], []) => {
-                format!("flatnet gateway: no network yet; there will be one in {CNI_NETWORKS} or {NETAVARK_NETWORKS}")
-            }
-            (networks, addresses) => {
-                format!("flatnet gateway: names of {} on {}", networks.join(", "), addresses.join(" "))
-            }
+        let names: Vec<_> = self.networks.iter().map(|(name, _)| name.as_str()).collect();
+        let names = match names.as_slice() {
+            [] => format!("no network yet ({CNI_NETWORKS} and {NETAVARK_NETWORKS} have none)"),
+            names => format!("containers' names on {}", names.join(", ")),
+        };
+        match addresses.as_slice() {
+            [] => format!("flatnet gateway: {names}"),
+            addresses => format!("flatnet gateway: {names}, by {}", addresses.join(" ")),
         }
     }
 }
 
-async fn ensure_bridge(network: &Network) -> error::Result<()> {
+/// The bridge, its address, and what has lost it.
+async fn mend(network: &Network) -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    bridge::ensure(&host, network).await.map(drop)
+    let bridge = bridge::ensure(&host, network).await?;
+    bridge::gather(&host, network, &bridge).await
 }
 
 /// An error with what to do about it, in a line.

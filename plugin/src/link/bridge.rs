@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
+use crate::ipam::lease;
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink, Route};
 
@@ -41,6 +42,22 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
         host.set_up(bridge.index).await.doing(|| format!("set {name} up"))?;
     }
     Ok(bridge)
+}
+
+/// Puts containers back that are no longer on the network's bridge: a bridge that is deleted leaves its ports behind.
+pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
+    for (_, link) in lease::of_network(host, &network.name).await? {
+        // Without a record nobody knows yet whose it is: an ADD is at work.
+        if link.bridge.is_some() || link.alias.is_none() {
+            continue;
+        }
+        match host.set_bridge(link.index, bridge.index).await {
+            // Its container has just ended.
+            Ok(()) | Err(Errno::ENODEV) => {}
+            Err(errno) => return Err(errno).doing(|| format!("put {} back on {}", link.name, network.bridge)),
+        }
+    }
+    Ok(())
 }
 
 /// The link of that name, if it is there. Errors: 105 where it is not a bridge.

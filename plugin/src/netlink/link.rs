@@ -158,6 +158,11 @@ impl Netlink {
         self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).mtu(mtu)).await
     }
 
+    /// Makes the link a port of a bridge.
+    pub(crate) async fn set_bridge(&self, index: u32, bridge: u32) -> Result<(), Errno> {
+        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).controller(bridge)).await
+    }
+
     /// Deletes the link, and so its peer, its addresses, its routes and its names. One that is gone is no error.
     pub(crate) async fn delete_link(&self, index: u32) -> Result<(), Errno> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();

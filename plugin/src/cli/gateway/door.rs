@@ -21,7 +21,7 @@ use super::answers;
 use super::node::Node;
 
 /// Well below the 1024 descriptors that a process has by default.
-const CONNECTIONS_MAX: usize = 512;
+const CONNECTIONS_MAX: usize = 256;
 /// A question has a handful of headers of some bytes each. hyper allows no less than 8 KiB.
 const HEADERS_MAX: usize = 32;
 const HEADERS_MAX_BYTES: usize = 8192;
@@ -85,5 +85,90 @@ async fn converse(stream: TcpStream, node: Rc<Node>) {
     if timeout(CONNECTION_LIFE, connection.as_mut()).await.is_err() {
         connection.as_mut().graceful_shutdown();
         drop(timeout(LAST_ANSWER_PATIENCE, connection).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::thread;
+
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    const QUESTION: &str =
+        "GET /resolve HTTP/1.1\r\nHost: x\r\nX-Flatnet-Host: nobody.flat\r\nConnection: close\r\n\r\n";
+
+    /// What comes back on `stream` until its end, or until it is cut off.
+    fn rest(mut stream: TcpStream) -> String {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a deadline");
+        let mut bytes = Vec::new();
+        match stream.read_to_end(&mut bytes) {
+            Err(e) if e.kind() != io::ErrorKind::ConnectionReset => panic!("{e}"),
+            _ => String::from_utf8_lossy(&bytes).into_owned(),
+        }
+    }
+
+    fn tell(address: SocketAddr, words: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(address).expect("a connection");
+        // It may be cut off before all is said.
+        drop(stream.write_all(words));
+        stream
+    }
+
+    /// Runs `client` against a real service on a loopback address.
+    fn serving(client: impl FnOnce(SocketAddr) + Send + 'static) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        LocalSet::new().block_on(&runtime, async {
+            let door = Rc::new(Door::new(Rc::new(Node::new().expect("a node"))));
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("an address");
+            let (done, over) = tokio::sync::oneshot::channel();
+            thread::spawn(move || {
+                client(address);
+                done.send(()).expect("the service still runs");
+            });
+            spawn_local(door.serve(listener));
+            over.await.expect("the client is satisfied");
+        });
+    }
+
+    fn answers(address: SocketAddr) -> bool {
+        let answer = rest(tell(address, QUESTION.as_bytes()));
+        answer.starts_with("HTTP/1.1 403") && answer.contains("x-flatnet-reason: no running container is called nobody")
+    }
+
+    #[test]
+    fn nonsense_gets_an_error_and_keeps_nobody_waiting() {
+        serving(|address| {
+            let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1 << 20));
+            let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(1000));
+            let body = format!("POST /resolve HTTP/1.1\r\nContent-Length: 1048576\r\n\r\n{}", "a".repeat(1 << 20));
+            for words in ["\0\r\n\r\n", "\u{16}\u{3}\u{1}", "GET\r\n\r\n", &long, &many, &body] {
+                let answer = rest(tell(address, words.as_bytes()));
+                assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+                assert!(answers(address), "after {:.20}", words.escape_debug().to_string());
+            }
+        });
+    }
+
+    #[test]
+    fn those_who_only_wait_make_room_for_those_who_ask() {
+        serving(|address| {
+            let waiting: Vec<_> = (0..CONNECTIONS_MAX + 40).map(|_| tell(address, b"GET /resolve HT")).collect();
+            assert!(answers(address));
+            let oldest = waiting.into_iter().next().expect("the first");
+            assert_eq!(rest(oldest), "");
+        });
+    }
+
+    #[test]
+    fn one_connection_may_ask_often() {
+        serving(|address| {
+            let twice = QUESTION.replace("Connection: close\r\n", "") + QUESTION;
+            assert_eq!(rest(tell(address, twice.as_bytes())).matches("HTTP/1.1 403").count(), 2);
+        });
     }
 }
