@@ -187,6 +187,12 @@ Describe 'A Windows with WSL' {
         $lines[2] | Should -BeLike '* set: *172.30.0.77 *'
         $lines[3] | Should -BeLike '* right: *172.30.0.77 *'
     }
+    It 'is no longer watched when the script is gone' {
+        Mock Test-Path { $false }
+        Mock Wait-Change { throw 'not ended' }
+        { Watch-Route '' '10.87.1.0/24' 60 $false '' } | Should -Not -Throw
+        Should -Invoke Invoke-Wsl -Times 0 -Exactly
+    }
     It 'is watched on after a failure' {
         $script:looks = 0
         Mock Get-RouteTable { if ($script:looks -eq 0) { throw 'no network' }; $script:routes }
@@ -219,6 +225,7 @@ Describe 'The scheduled task' {
         (Install-Task -Prefix '10.87.1.0/24' -Seconds 60).ExitCode | Should -Be 0
         (Install-Task -Prefix '10.87.1.0/24' -Seconds 60).ExitCode | Should -Be 0
         $action = (Get-ScheduledTask -TaskName 'flatnet route').Actions[0]
+        $action.Execute | Should -BeLike '*\conhost.exe'
         $action.Arguments | Should -BeLike '*-Watch -Distro Debian -Subnet 10.87.1.0/24 -IntervalSeconds 60*'
         (Uninstall-Task -Prefix '10.87.1.0/24').ExitCode | Should -Be 0
         Get-ScheduledTask -TaskName 'flatnet route' -ErrorAction SilentlyContinue | Should -BeNullOrEmpty

@@ -51,11 +51,16 @@ pub struct HostSpec {
     pub addresses: Vec<IpNetwork>,
     /// Of its wires, in bytes; the kernel's own (1500) if not said.
     pub mtu: Option<u32>,
-    /// What serves its port 80, if it is a gateway.
+    /// What serves its port 80, if it is a gateway, or a node with nginx.
     pub proxy: Proxy,
 }
 
 impl HostSpec {
+    /// Whether it proxies to containers: a gateway does, and a node where nginx was asked for.
+    pub fn proxies(&self) -> bool {
+        self.role == Role::Gateway || self.proxy == Proxy::Nginx
+    }
+
     /// Its address on a subnet that `other` has an address on too.
     pub fn address_beside(&self, other: &Self) -> Option<IpAddr> {
         let shared = |mine: &&IpNetwork| other.addresses.iter().any(|theirs| subnet(theirs) == subnet(mine));

@@ -191,8 +191,8 @@ function Get-ModeAdvice([string] $Mode) {
 }
 
 # The scheduled task: at logon, as this user with the highest privileges, started again if it ends.
-function Get-TaskXml([string] $User, [string] $PowerShell, [string] $Arguments) {
-    $safe = $User, $PowerShell, $Arguments | ForEach-Object { [System.Security.SecurityElement]::Escape($_) }
+function Get-TaskXml([string] $User, [string] $Program, [string] $Arguments) {
+    $safe = $User, $Program, $Arguments | ForEach-Object { [System.Security.SecurityElement]::Escape($_) }
     @"
 <Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
   <RegistrationInfo><Description>Keeps the route to flatnet's containers in WSL2 right.</Description></RegistrationInfo>
@@ -275,8 +275,7 @@ function Find-Distro([string] $Wanted) {
 
 # Asks the running distribution for its mode and address; asking starts a stopped one.
 function Get-Wsl([string] $Name) {
-    $mode = Invoke-Wsl '-d', $Name, '--exec', 'wslinfo', '--networking-mode'
-    # WSL before 2.0 has no wslinfo.
+    $mode = Invoke-Wsl '-d', $Name, '--exec', 'wslinfo', '--networking-mode' # which WSL before 2.0 lacks
     $mode = if ($mode.ExitCode -eq 0) { $mode.Lines[-1] } else { Select-NetworkingMode @(Get-WslConfig) }
     $addresses = Invoke-Wsl '-d', $Name, '--exec', 'ip', '-4', '-o', 'addr', 'show'
     $routes = Invoke-Wsl '-d', $Name, '--exec', 'ip', '-4', 'route', 'show', 'default'
@@ -319,9 +318,10 @@ function Sync-Route {
     ConvertTo-Answer 0 "set: $goal (was $($plan.State))"
 }
 
+# Ends when its own file goes: then somebody has uninstalled it.
 function Watch-Route([string] $Wanted, [string] $Prefix, [int] $Seconds, [bool] $StartDistro, [string] $Log) {
     $before = $null
-    while ($true) {
+    while (Test-Path -LiteralPath $PSCommandPath) {
         try { $now = (Sync-Route -Wanted $Wanted -Prefix $Prefix -StartDistro:$StartDistro).Message } catch { $now = "failed: $_" }
         if ($now -ne $before) {
             $line = "$(Get-Date -Format s) $now"
@@ -338,14 +338,14 @@ function Install-Task {
 
     if (-not (Test-Administrator)) { return ConvertTo-Answer 1 '-Install needs an administrator: open a terminal with "Run as administrator"' }
     $name = Find-Distro $Wanted
-    $folder = Get-InstallFolder # which only administrators can write to: what runs with their rights must not be anybody's to change
+    $folder = Get-InstallFolder # where only administrators write: what runs with their rights must not be anybody's to change
     $script = Join-Path $folder 'flatnet-route.ps1'
-    $arguments = "-NoProfile -NonInteractive -WindowStyle Hidden -ExecutionPolicy Bypass -File `"$script`" -Watch -Distro $name " +
-    "-Subnet $Prefix -IntervalSeconds $Seconds -LogFile `"$(Join-Path $folder 'route.log')`""
+    # Without --headless there is a window: Windows Terminal does not heed -WindowStyle Hidden.
+    $arguments = "--headless $env:SystemRoot\System32\WindowsPowerShell\v1.0\powershell.exe -NoProfile -NonInteractive " +
+    "-ExecutionPolicy Bypass -File `"$script`" -Watch -Distro $name -Subnet $Prefix -IntervalSeconds $Seconds -LogFile `"$(Join-Path $folder 'route.log')`""
     if ($StartDistro) { $arguments += ' -KeepRunning' }
     $user = [System.Security.Principal.WindowsIdentity]::GetCurrent().Name
-    $powershell = Join-Path $env:SystemRoot 'System32\WindowsPowerShell\v1.0\powershell.exe'
-    $xml = Get-TaskXml $user $powershell $arguments
+    $xml = Get-TaskXml $user (Join-Path $env:SystemRoot 'System32\conhost.exe') $arguments
     if ($PSCmdlet.ShouldProcess($script, 'Copy this script to')) {
         New-Item -ItemType Directory -Force -Path $folder | Out-Null
         if ($PSCommandPath -ne $script) { Copy-Item -LiteralPath $PSCommandPath -Destination $script -Force }
@@ -386,7 +386,7 @@ try {
     $prefix = (ConvertTo-Subnet $(if ($Subnet) { $Subnet } else { "10.87.$HostId.0/24" })).Prefix
     $seconds = if ($KeepRunning -and -not $PSBoundParameters.ContainsKey('IntervalSeconds')) { 10 } else { $IntervalSeconds }
     switch ($PSCmdlet.ParameterSetName) {
-        'Watch' { Watch-Route $Distro $prefix $seconds $KeepRunning $LogFile }
+        'Watch' { Watch-Route $Distro $prefix $seconds $KeepRunning $LogFile; $answer = ConvertTo-Answer 0 "$PSCommandPath is gone" }
         'Install' { $answer = Install-Task -Wanted $Distro -Prefix $prefix -Seconds $seconds -StartDistro:$KeepRunning }
         'Uninstall' { $answer = Uninstall-Task -Prefix $prefix }
         'Status' { $answer = Sync-Route -Wanted $Distro -Prefix $prefix -ReportOnly }
