@@ -6,6 +6,8 @@ mod cni;
 mod cni_expect;
 mod http;
 mod kernel;
+mod netavark;
+mod netavark_answer;
 mod process;
 
 use std::fmt;
@@ -27,6 +29,7 @@ const VERBS: &[(&str, Read)] = &[
     ("check", |words| words.verb(cni::check)),
     ("version", |words| words.verb(cni::version)),
     ("cni", |words| words.verb(cni::any)),
+    ("netavark", |words| words.verb(netavark::call)),
     ("container", |words| words.verb(process::Container::new)),
     ("serve", |words| words.verb(http::Serve::new)),
     ("get", |words| words.verb(http::Get::new)),
