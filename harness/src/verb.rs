@@ -9,6 +9,8 @@ mod gateway;
 mod host;
 mod http;
 mod kernel;
+mod netavark;
+mod netavark_answer;
 mod process;
 mod transfer;
 
@@ -31,6 +33,7 @@ const VERBS: &[(&str, Read)] = &[
     ("check", |words| words.verb(cni::check)),
     ("version", |words| words.verb(cni::version)),
     ("cni", |words| words.verb(cni::any)),
+    ("netavark", |words| words.verb(netavark::call)),
     ("container", |words| words.verb(process::Container::new)),
     ("serve", |words| words.verb(http::Serve::new)),
     ("get", |words| words.verb(http::Get::new)),

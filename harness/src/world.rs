@@ -64,6 +64,8 @@ pub struct World {
     pub attached: BTreeMap<Attachment, Attached>,
     /// Every configuration that ADD was called with, changes of the step included.
     pub called_with: Vec<Network>,
+    /// What `create` of netavark's contract has answered, by the network's name: Podman keeps that, and sends it with every call.
+    pub created: BTreeMap<String, Value>,
     setting: Arc<Setting>,
     before: BTreeMap<String, Inventory>,
     servers: Vec<Child>,
@@ -88,6 +90,7 @@ impl World {
             plugins,
             attached: BTreeMap::new(),
             called_with: Vec::new(),
+            created: BTreeMap::new(),
             setting,
             before,
             servers: Vec::new(),

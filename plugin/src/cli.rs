@@ -15,6 +15,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::Error;
+use crate::netavark;
 use crate::spec;
 
 #[derive(Parser)]
@@ -31,6 +32,8 @@ enum Verb {
     Ls(ls::Arguments),
     Man(manual::Man),
     Completions(manual::Completions),
+    #[command(flatten)]
+    Netavark(netavark::Call),
 }
 
 const AFTER: &str = "\
@@ -48,7 +51,8 @@ fn about() -> String {
 
 A CNI runtime such as Podman starts it, with CNI_COMMAND in the environment and the network's
 configuration on standard input. It speaks CNI {versions}:
-ADD, DEL, CHECK, GC, STATUS and VERSION. The commands below are for people.",
+ADD, DEL, CHECK, GC, STATUS and VERSION. Podman 5 starts it by netavark, as the driver of a network,
+with info, create, setup or teardown. The commands below are for people.",
         versions = spec::supported_list(),
     )
 }
@@ -59,6 +63,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(refusal) => return refuse(&refusal),
     };
+    if let Some(Verb::Netavark(call)) = &arguments.command {
+        return netavark::run(call);
+    }
     let mut out = io::stdout().lock();
     let outcome = carry_out(arguments.command, &mut out);
     match outcome.and_then(|code| Ok(out.flush().map(|()| code)?)) {
@@ -82,6 +89,7 @@ fn carry_out(command: Option<Verb>, out: &mut impl Write) -> Result<ExitCode> {
         Some(Verb::Ls(arguments)) => ls::run(&arguments, out),
         Some(Verb::Man(arguments)) => manual::man(&arguments, out),
         Some(Verb::Completions(arguments)) => manual::completions(&arguments, out),
+        Some(Verb::Netavark(_)) => unreachable!("answered before: its errors have a shape of their own"),
     }
     .map(|()| ExitCode::SUCCESS)
 }

@@ -6,6 +6,9 @@ mod del;
 mod gc;
 mod status;
 
+pub(crate) use self::add::attach;
+pub(crate) use self::del::{Published, detach};
+
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;

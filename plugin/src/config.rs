@@ -2,7 +2,7 @@
 //!
 //! Nothing past this module sees the JSON, and a `Network` that exists is one that can be built.
 
-mod section;
+pub(crate) mod section;
 
 use std::net::Ipv4Addr;
 
@@ -15,7 +15,7 @@ use crate::ipam::pool::Pool;
 use crate::request::{interface_name_problem, is_identifier};
 
 /// The bridge's name where the configuration gives none.
-const DEFAULT_BRIDGE: &str = "flatnet-br0";
+pub(crate) const DEFAULT_BRIDGE: &str = "flatnet-br0";
 /// Below this IPv4 does not work (RFC 791); above, a veth does not.
 const MTU_BYTES: std::ops::RangeInclusive<u32> = 68..=65_535;
 
@@ -121,9 +121,13 @@ fn bridge(section: &mut Section) -> Result<String> {
 /// Zero means "not configured", as in the reference.
 fn mtu(section: &mut Section) -> Result<Option<u32>> {
     let Some(mtu) = section.integer("mtu")?.filter(|mtu| *mtu != 0) else { return Ok(None) };
+    fitting_mtu(mtu).map(Some).map_err(|problem| section.problem("mtu", problem))
+}
+
+/// An MTU that a network can have, in bytes; the error follows the key.
+pub(crate) fn fitting_mtu(mtu: i64) -> Result<u32, String> {
     let fitting = u32::try_from(mtu).ok().filter(|mtu| MTU_BYTES.contains(mtu));
-    let problem = || format!("is {mtu}, but must be {} - {} bytes", MTU_BYTES.start(), MTU_BYTES.end());
-    fitting.map(Some).ok_or_else(|| section.problem("mtu", problem()))
+    fitting.ok_or_else(|| format!("is {mtu}, but must be {} - {} bytes", MTU_BYTES.start(), MTU_BYTES.end()))
 }
 
 fn pool(mut section: Section) -> Result<Pool> {
@@ -134,13 +138,7 @@ fn pool(mut section: Section) -> Result<Pool> {
             remedy: "leave ipam.type out: flatnet keeps the leases itself".into(),
         });
     }
-    let text = section.required_string("subnet")?;
-    let subnet: Ipv4Network = text
-        .parse()
-        .map_err(|_| section.problem("subnet", format!("is {text:?}, not an IPv4 subnet such as 10.87.1.0/24")))?;
-    if !text.contains('/') {
-        return Err(section.problem("subnet", format!("is {text:?}, which lacks its prefix length, such as /24")));
-    }
+    let subnet = subnet(&mut section)?;
     let gateway = address(&mut section, "gateway")?;
     let start = address(&mut section, "rangeStart")?;
     let end = address(&mut section, "rangeEnd")?;
@@ -150,7 +148,20 @@ fn pool(mut section: Section) -> Result<Pool> {
     Ok(pool)
 }
 
-fn address(section: &mut Section, key: &'static str) -> Result<Option<Ipv4Addr>> {
+/// `subnet`, which must be there.
+pub(crate) fn subnet(section: &mut Section) -> Result<Ipv4Network> {
+    let text = section.required_string("subnet")?;
+    let subnet = text
+        .parse()
+        .map_err(|_| section.problem("subnet", format!("is {text:?}, not an IPv4 subnet such as 10.87.1.0/24")))?;
+    if !text.contains('/') {
+        return Err(section.problem("subnet", format!("is {text:?}, which lacks its prefix length, such as /24")));
+    }
+    Ok(subnet)
+}
+
+/// An address, or nothing.
+pub(crate) fn address(section: &mut Section, key: &'static str) -> Result<Option<Ipv4Addr>> {
     let Some(text) = section.string(key)? else { return Ok(None) };
     match text.parse() {
         Ok(address) => Ok(Some(address)),

@@ -58,6 +58,10 @@ pub(crate) enum Error {
     Changed { what: String },
     /// 107: a bug in flatnet.
     Internal { message: String },
+    /// 108: a port that was to be published is another container's.
+    PortTaken { port: String, holder: String },
+    /// 109: the packet filter could not be read or changed.
+    Firewall { doing: String, problem: String, remedy: String },
     /// The code of `first`: it happened, and what had to be done all the same failed as well.
     AndThen { first: Box<Error>, second: Box<Error> },
 }
@@ -89,6 +93,8 @@ impl Error {
             Self::BridgeConflict { .. } => 105,
             Self::Changed { .. } => 106,
             Self::Internal { .. } => 107,
+            Self::PortTaken { .. } => 108,
+            Self::Firewall { .. } => 109,
             Self::AndThen { first, .. } => first.code(),
         }
     }
@@ -102,9 +108,10 @@ impl Error {
             Self::CommandVersion { since, .. } => {
                 format!("set cniVersion to {since} or newer, or do not send this command")
             }
-            Self::Unsupported { remedy, .. } | Self::BridgeConflict { remedy, .. } | Self::NotReady { remedy, .. } => {
-                remedy.clone()
-            }
+            Self::Unsupported { remedy, .. }
+            | Self::BridgeConflict { remedy, .. }
+            | Self::NotReady { remedy, .. }
+            | Self::Firewall { remedy, .. } => remedy.clone(),
             Self::Environment { problems } if problems.iter().all(|(variable, _)| *variable == "CNI_ARGS") => {
                 "ask for another address or MAC, or for none (`podman run --ip`, `--mac-address`)".into()
             }
@@ -127,6 +134,7 @@ impl Error {
                 )
             }
             Self::AddressTaken { .. } => "ask for another address, or remove that container first".into(),
+            Self::PortTaken { .. } => "publish another port of the host, or remove that container first".into(),
             Self::InterfaceExists { .. } => {
                 "give this network another interface name, or run DEL for the one that has it".into()
             }
@@ -189,12 +197,22 @@ impl fmt::Display for Error {
             Self::BridgeConflict { bridge, found, .. } => write!(f, "use bridge {bridge}: {found}"),
             Self::Changed { what } => write!(f, "find the attachment as ADD left it: {what}"),
             Self::Internal { message } => write!(f, "keep a promise of its own: {message}"),
+            Self::PortTaken { port, holder } => write!(f, "publish port {port}: it is held by {holder}"),
+            Self::Firewall { doing, problem, .. } => write!(f, "{doing}: {problem}"),
             Self::AndThen { first, .. } => first.fmt(f),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+/// Both outcomes of two things that had to be done whatever became of the other.
+pub(crate) fn both(first: Result<()>, second: Result<()>) -> Result<()> {
+    match (first, second) {
+        (Err(first), Err(second)) => Err(first.and_then(second)),
+        (first, second) => first.and(second),
+    }
+}
 
 fn list(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = String>) -> fmt::Result {
     f.write_str(&items.collect::<Vec<_>>().join(", "))

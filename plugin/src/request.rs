@@ -201,7 +201,7 @@ pub(crate) fn is_identifier(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
 
-fn container_problem(text: &str) -> Option<String> {
+pub(crate) fn container_problem(text: &str) -> Option<String> {
     let problem = || format!("is {text:?}, but must start with a letter or digit and hold only letters, digits, _ . -");
     (!is_identifier(text)).then(problem)
 }

@@ -53,6 +53,11 @@ impl Network {
         if self.0.contains_key("bridge") { self.text("bridge") } else { USUAL_BRIDGE }
     }
 
+    /// The MTU that it asks for, if it does.
+    pub fn mtu(&self) -> Option<i64> {
+        self.0.get("mtu").and_then(Value::as_i64)
+    }
+
     /// The range of addresses, if it says one.
     pub fn subnet(&self) -> Option<IpNetwork> {
         self.0.get("ipam")?.get("subnet")?.as_str()?.parse().ok()

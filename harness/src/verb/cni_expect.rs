@@ -32,14 +32,14 @@ pub(super) struct Expect {
 /// One phrase, or several, in any order.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "expected words, or a list of them")]
-enum Phrases {
+pub(super) enum Phrases {
     One(String),
     Several(Vec<String>),
 }
 
 impl Phrases {
     /// The first phrase, `*` and `?` in it being wild, that `text` lacks; upper and lower case are the same.
-    fn missing_in(&self, text: &str) -> Option<&str> {
+    pub(super) fn missing_in(&self, text: &str) -> Option<&str> {
         let text = text.to_lowercase();
         let phrases = match self {
             Self::One(phrase) => std::slice::from_ref(phrase),

@@ -1,14 +1,17 @@
 //! ADD: ties a container to the network.
 
+use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use serde_json::{Map, Value};
 
 use super::or_undo;
 use crate::config::Network;
-use crate::error::{Doing, Error, PREV_RESULT, Result};
+use crate::error::{Doing, Error, PREV_RESULT, Result, both};
+use crate::firewall::{self, Door, Port};
 use crate::ipam::lease::{self, Attachment};
 use crate::link::veth::{Made, Pair};
 use crate::link::{bridge, veth};
@@ -31,6 +34,8 @@ struct Site<'a> {
     netns: Netns,
     host: Netlink,
     container: Netlink,
+    /// Whether publishing has begun.
+    published: Cell<bool>,
 }
 
 /// flatnet makes the interface, so it must come first in its list. Errors: 2.
@@ -45,19 +50,30 @@ pub(super) fn refuse_chained(config: &Map<String, Value>) -> Result<()> {
     }
 }
 
-/// Makes the bridge if need be and then the attachment, whole or not at all.
+/// Answers a CNI runtime's ADD.
 pub(super) async fn add(input: &Input, target: &Target, network: &Network) -> Result<Reply> {
-    if let Some(problem) = target.args.ip.and_then(|address| network.pool.refusal(address)) {
-        return Err(Error::Environment { problems: vec![("CNI_ARGS", problem)] });
+    if let Some((address, problem)) = target.args.ip.and_then(|ip| Some((ip, network.pool.refusal(ip)?))) {
+        return Err(Error::Environment { problems: vec![("CNI_ARGS", format!("has IP={address}, which {problem}"))] });
     }
+    let success = attach(target, network, None).await?;
+    Ok(Reply::Added(success, input.version))
+}
+
+/// Makes the bridge if need be and then the attachment, whole or not at all. `ports` are published, where the runtime leaves
+/// that to flatnet; with none (CNI has `portmap` for it) the packet filter is not even looked at.
+pub(crate) async fn attach(target: &Target, network: &Network, ports: Option<&[Port]>) -> Result<Success> {
     let netns = Netns::open(&target.netns)?;
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let container =
         Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
-    let site = Site { network, target, netns, host, container };
+    let site = Site { network, target, netns, host, container, published: Cell::new(false) };
     let made = Made::default();
-    let success = or_undo(site.attach(&made), || made.undo(&site.host)).await?;
-    Ok(Reply::Added(success, input.version))
+    let work = async {
+        let success = site.attach(&made).await?;
+        site.publish(&success, ports).await?;
+        Ok(success)
+    };
+    or_undo(work, || site.undo(&made)).await
 }
 
 impl Site<'_> {
@@ -65,7 +81,7 @@ impl Site<'_> {
     /// crash leaves; the address is claimed before anything can use it; and the host end is up before the container's, whose
     /// rising carrier then opens the bridge port.
     async fn attach(&self, made: &Made) -> Result<Success> {
-        let Self { network, target, netns, host, container } = self;
+        let Self { network, target, netns, host, container, .. } = self;
         let attachment = Attachment { network: &network.name, target };
         let bridge = bridge::ensure(host, network).await?;
         sysctl::enable_forwarding()?;
@@ -79,6 +95,31 @@ impl Site<'_> {
         let routes = self.set_up_container(&pair.container, address, mac).await?;
         self.port_opens(&pair.host).await?;
         Ok(self.success(&bridge, &pair, (address, mac), routes))
+    }
+
+    /// Also without ports: what is published at this address may be a dead container's, and must not lead to this one.
+    async fn publish(&self, success: &Success, ports: Option<&[Port]>) -> Result<()> {
+        let Some(ports) = ports else { return Ok(()) };
+        let Some(IpNetwork::V4(address)) = success.ips.first().map(|ip| ip.address) else { return Ok(()) };
+        let bridge = &self.network.bridge;
+        if ports.is_empty() && !firewall::is_in_use(bridge) {
+            return Ok(());
+        }
+        let attachment = Attachment { network: &self.network.name, target: self.target };
+        let door = Door { attachment: &attachment, address, bridge };
+        self.published.set(true);
+        firewall::publish(&self.host, &door, ports).await
+    }
+
+    async fn undo(&self, made: &Made) -> Result<()> {
+        // Not earlier: before that, what is published under this name is an attachment's that exists.
+        let withdrawn = if self.published.get() {
+            let attachment = Attachment { network: &self.network.name, target: self.target };
+            firewall::withdraw(&self.host, &attachment.name(), &self.network.bridge).await
+        } else {
+            Ok(())
+        };
+        both(withdrawn, made.undo(&self.host).await)
     }
 
     async fn raise_host_end(&self, link: &Link, attachment: &Attachment<'_>) -> Result<()> {

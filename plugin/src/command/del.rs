@@ -4,7 +4,8 @@
 //! its name on the host, and everything else goes with that one link.
 
 use super::within_deadline;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Result, both};
+use crate::firewall;
 use crate::ipam::lease::{self, Attachment};
 use crate::netlink::{Link, Netlink};
 use crate::reply::Reply;
@@ -12,26 +13,42 @@ use crate::request::Target;
 
 /// Deletes the attachment's link, if there is one, and what the host remembers of its addresses.
 pub(super) async fn del(target: &Target, network: &str) -> Result<Reply> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    within_deadline(detach(&host, &Attachment { network, target })).await?;
-    Ok(Reply::Nothing)
+    detach(target, network, Published::Never).await.map(|()| Reply::Nothing)
 }
 
-async fn detach(host: &Netlink, attachment: &Attachment<'_>) -> Result<()> {
-    match lease::find(host, attachment).await? {
-        Some(link) => delete(host, &link).await,
-        None => Ok(()),
-    }
+/// Whether flatnet may have published ports of the container.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Published<'a> {
+    /// Publishing is somebody else's, or there was nothing to publish: the packet filter is not even looked at.
+    Never,
+    /// For a container on the bridge of that name.
+    Perhaps(&'a str),
+}
+
+/// Takes the attachment back, and with it the ports that were published for it; goes on past an error, and tells both.
+pub(crate) async fn detach(target: &Target, network: &str, published: Published<'_>) -> Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let attachment = Attachment { network, target };
+    within_deadline(async {
+        let withdrawn = match published {
+            Published::Never => Ok(()),
+            Published::Perhaps(bridge) => firewall::withdraw(&host, &attachment.name(), bridge).await,
+        };
+        let deleted = match lease::find(&host, &attachment).await {
+            Ok(Some(link)) => delete(&host, &link).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        both(withdrawn, deleted)
+    })
+    .await
 }
 
 /// Deletes an attachment's host end, and with it everything else; goes on past an error, and tells both if there are two.
 pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
     let deleted = host.delete_link_soon(link.index).await.doing(|| format!("delete link {}", link.name));
     let forgotten = forget_neighbours(host, link).await;
-    match (deleted, forgotten) {
-        (Err(first), Err(second)) => Err(first.and_then(second)),
-        (deleted, forgotten) => deleted.and(forgotten),
-    }
+    both(deleted, forgotten)
 }
 
 /// While the bridge remembers the dead container's MAC, the host sends to nobody for up to a minute, and the gateway waits

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{del, within_deadline};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, both};
 use crate::ipam::lease;
 use crate::netlink::Netlink;
 use crate::reply::Reply;
@@ -51,10 +51,7 @@ pub(super) async fn gc(network: &str, valid: &Valid) -> Result<Reply> {
         let mut outcome: Result<()> = Ok(());
         for (name, link) in lease::of_network(&host, network).await? {
             if !valid.0.contains(&name) {
-                outcome = match (outcome, del::delete(&host, &link).await) {
-                    (Err(first), Err(second)) => Err(first.and_then(second)),
-                    (outcome, deleted) => outcome.and(deleted),
-                };
+                outcome = both(outcome, del::delete(&host, &link).await);
             }
         }
         outcome

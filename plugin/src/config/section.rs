@@ -12,7 +12,7 @@ const SPEC_PREFIX: &str = "cni.dev/";
 const ALIKE: f64 = 0.8;
 
 /// A JSON object, its place in the whole, and the keys asked for so far.
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     path: String,
     map: &'a Map<String, Value>,
     known: Vec<&'static str>,
@@ -20,60 +20,60 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// `path` is empty for the outermost object.
-    pub(super) fn new(path: &str, map: &'a Map<String, Value>) -> Self {
+    pub(crate) fn new(path: &str, map: &'a Map<String, Value>) -> Self {
         Self { path: path.to_owned(), map, known: Vec::new() }
     }
 
     /// Error 7 about `key` of this section; `problem` follows the key: "is ...".
-    pub(super) fn problem(&self, key: &str, problem: impl Into<String>) -> Error {
+    pub(crate) fn problem(&self, key: &str, problem: impl Into<String>) -> Error {
         Error::Config { key: self.full(key), problem: problem.into() }
     }
 
     /// Accepts the key whatever its value.
-    pub(super) fn skip(&mut self, key: &'static str) {
+    pub(crate) fn skip(&mut self, key: &'static str) {
         self.known.push(key);
     }
 
     /// A string, or nothing.
-    pub(super) fn string(&mut self, key: &'static str) -> Result<Option<String>> {
+    pub(crate) fn string(&mut self, key: &'static str) -> Result<Option<String>> {
         self.take(key, "a string", |value| value.as_str().map(str::to_owned))
     }
 
     /// A string that must be there.
-    pub(super) fn required_string(&mut self, key: &'static str) -> Result<String> {
+    pub(crate) fn required_string(&mut self, key: &'static str) -> Result<String> {
         self.string(key)?.ok_or_else(|| self.problem(key, "is missing"))
     }
 
     /// A list of strings, or nothing.
-    pub(super) fn strings(&mut self, key: &'static str) -> Result<Option<Vec<String>>> {
+    pub(crate) fn strings(&mut self, key: &'static str) -> Result<Option<Vec<String>>> {
         self.take(key, "a list of strings", |value| {
             value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
         })
     }
 
     /// A whole number, or nothing.
-    pub(super) fn integer(&mut self, key: &'static str) -> Result<Option<i64>> {
+    pub(crate) fn integer(&mut self, key: &'static str) -> Result<Option<i64>> {
         self.take(key, "a whole number", Value::as_i64)
     }
 
     /// True, false, or nothing.
-    pub(super) fn boolean(&mut self, key: &'static str) -> Result<Option<bool>> {
+    pub(crate) fn boolean(&mut self, key: &'static str) -> Result<Option<bool>> {
         self.take(key, "true or false", Value::as_bool)
     }
 
     /// An object that must be there.
-    pub(super) fn section(&mut self, key: &'static str) -> Result<Section<'a>> {
+    pub(crate) fn section(&mut self, key: &'static str) -> Result<Section<'a>> {
         self.optional_section(key)?.ok_or_else(|| self.problem(key, "is missing"))
     }
 
     /// An object, or nothing.
-    pub(super) fn optional_section(&mut self, key: &'static str) -> Result<Option<Section<'a>>> {
+    pub(crate) fn optional_section(&mut self, key: &'static str) -> Result<Option<Section<'a>>> {
         let path = self.full(key);
         self.take(key, "an object", |value| Some(Section::new(&path, value.as_object()?)))
     }
 
     /// Refuses every key that nobody asked for. Errors: 7, with the nearest known key.
-    pub(super) fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         let unknown = self.map.keys().find(|key| !self.known.contains(&key.as_str()) && !key.starts_with(SPEC_PREFIX));
         let Some(unknown) = unknown else { return Ok(()) };
         let alike = |known: &str| strsim::jaro_winkler(known, unknown);

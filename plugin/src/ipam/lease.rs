@@ -72,6 +72,12 @@ pub(crate) fn attachment_name(container: &str, interface: &str) -> String {
     }
 }
 
+/// Whether that is the name of an attachment of `container`; unknown, and so false, where the name is a hash.
+pub(crate) fn is_of_container(name: &str, container: &str) -> bool {
+    let attachment = name.strip_prefix(ATTACHMENT_PREFIX).and_then(|rest| rest.split_once('@'));
+    attachment.is_some_and(|(id, _)| id == container)
+}
+
 /// The network in a link's record; an ADD that was cut short has left none.
 fn is_of_network(link: &Link, network: &str) -> bool {
     let prefix = format!("network={} ", part(network));

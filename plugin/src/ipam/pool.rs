@@ -86,6 +86,11 @@ impl Pool {
         self.with_prefix(self.gateway)
     }
 
+    /// The subnet itself.
+    pub(crate) fn subnet(&self) -> Ipv4Network {
+        self.subnet
+    }
+
     /// The address containers send to whatever is not on their own subnet.
     pub(crate) fn gateway(&self) -> Ipv4Addr {
         self.gateway
@@ -117,14 +122,14 @@ impl Pool {
         (self.first..=self.last).contains(&address) && address != self.gateway && !RESERVED.contains(address)
     }
 
-    /// Why a container may not ask for `address`, if so.
+    /// Why a container may not ask for `address`, if so; the text follows the address.
     pub(crate) fn refusal(&self, address: Ipv4Addr) -> Option<String> {
         if address == self.gateway {
-            Some(format!("has IP={address}, which is the gateway's own"))
+            Some("is the gateway's own".to_owned())
         } else if self.may_give(address) {
             None
         } else {
-            Some(format!("has IP={address}, which is not one of {} - {} of this network", self.first, self.last))
+            Some(format!("is not one of {} - {} of this network", self.first, self.last))
         }
     }
 }

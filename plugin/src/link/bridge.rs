@@ -68,7 +68,7 @@ pub(crate) async fn find(host: &Netlink, name: &str) -> Result<Option<Link>> {
         Some(link) if link.kind.as_deref() != Some("bridge") || link.name != name => Err(Error::BridgeConflict {
             bridge: name.to_owned(),
             found: format!("link {} is of kind {}, not a bridge", link.name, link.kind.as_deref().unwrap_or("device")),
-            remedy: "set another name as `bridge` in the network's .conflist, or rename that link".into(),
+            remedy: "give the network another bridge (`bridge` in its .conflist, `--interface-name` with Podman 5), or rename that link".into(),
         }),
         Some(link) if link.stp => Err(Error::BridgeConflict {
             bridge: name.to_owned(),
@@ -116,7 +116,7 @@ pub(crate) async fn has_gateway(host: &Netlink, network: &Network, bridge: &Link
             bridge: name.clone(),
             found: format!("it has address {other}, but network {} needs {gateway} there", network.name),
             remedy: format!(
-                "set another name as `bridge` in the network's .conflist, or free this one: `ip address del {other} dev {name}`"
+                "give the network another bridge (`bridge` in its .conflist, `--interface-name` with Podman 5), or free this one: `ip address del {other} dev {name}`"
             ),
         }),
     }
@@ -133,7 +133,7 @@ pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<
         return Err(Error::BridgeConflict {
             bridge: network.bridge.clone(),
             found: format!("{} already has {other}, which overlaps network {}'s {gateway}", link.name, network.name),
-            remedy: "set another ipam.subnet in the network's .conflist".into(),
+            remedy: "give the network another subnet (`ipam.subnet` in its .conflist, `--subnet` with Podman 5)".into(),
         });
     }
     Ok(())

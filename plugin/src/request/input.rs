@@ -33,7 +33,8 @@ impl Input {
         Self::object(text)
     }
 
-    fn object(text: &str) -> Result<Map<String, Value>> {
+    /// The one JSON object that `text` is. Errors: 6 and 7.
+    pub(crate) fn object(text: &str) -> Result<Map<String, Value>> {
         if text.trim().is_empty() {
             return Err(Error::Json { problem: "it is empty".into() });
         }

@@ -1,0 +1,105 @@
+//! flatnet's table as `nft` lists it, in JSON. What flatnet cannot have written is passed over.
+
+use std::net::Ipv4Addr;
+
+use serde_json::Value;
+
+use super::{HostPort, Protocol};
+
+/// The table's name, in the family ip.
+pub(super) const NAME: &str = "flatnet";
+
+/// What is published.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) exists: bool,
+    /// The bridges of containers with published ports.
+    pub(super) bridges: Vec<String>,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// One published port, and the name of the attachment that it was published for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) host: HostPort,
+    pub(super) holder: String,
+}
+
+impl Table {
+    /// Reads the output of `nft -j list table`.
+    pub(super) fn parse(listing: &Value) -> Self {
+        let mut table = Self { exists: true, ..Self::default() };
+        for object in listing["nftables"].as_array().into_iter().flatten() {
+            let elements = |kind: &str| object[kind]["elem"].as_array().into_iter().flatten();
+            if object["set"]["name"] == "bridges" {
+                table.bridges.extend(elements("set").filter_map(Value::as_str).map(str::to_owned));
+            }
+            // An element of a map is a pair: the key, and where it leads.
+            table.entries.extend(elements("map").filter_map(|pair| Entry::parse(pair.get(0)?)));
+        }
+        table
+    }
+
+    /// Those of which `chosen` is true, and the others.
+    pub(super) fn split(&self, chosen: impl Fn(&Entry) -> bool) -> (Vec<&Entry>, Vec<&Entry>) {
+        self.entries.iter().partition(|entry| chosen(entry))
+    }
+}
+
+impl Entry {
+    fn parse(key: &Value) -> Option<Self> {
+        // Without a comment it is the key alone; then nobody holds it.
+        let holder = key["elem"]["comment"].as_str().unwrap_or_default().to_owned();
+        let parts = key["elem"].get("val").unwrap_or(key)["concat"].as_array()?;
+        let (address, protocol, number) = match parts.as_slice() {
+            [protocol, number] => (None, protocol, number),
+            [address, protocol, number] => (Some(address.as_str()?.parse::<Ipv4Addr>().ok()?), protocol, number),
+            _ => return None,
+        };
+        let number = u16::try_from(number.as_u64()?).ok()?;
+        Some(Self { host: HostPort { address, protocol: protocol_of(protocol)?, number }, holder })
+    }
+}
+
+/// By name where the system has /etc/protocols, else by number.
+fn protocol_of(value: &Value) -> Option<Protocol> {
+    match (value.as_str(), value.as_u64()) {
+        (Some("tcp"), _) | (_, Some(6)) => Some(Protocol::Tcp),
+        (Some("udp"), _) | (_, Some(17)) => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_nft_lists() {
+        let listing = json!({ "nftables": [
+            { "metainfo": { "version": "1.1.3" } },
+            { "table": { "family": "ip", "name": "flatnet", "handle": 1 } },
+            { "map": { "name": "published", "elem": [
+                [{ "elem": { "val": { "concat": [6, 8080] }, "comment": "flatnet-att-web@eth0" } }, { "concat": ["10.87.1.2", 80] }],
+                [{ "concat": ["sctp", 8081] }, { "concat": ["10.87.1.2", 80] }],
+            ] } },
+            { "map": { "name": "published_at", "elem": [
+                [{ "concat": ["127.0.0.1", "udp", 53] }, { "concat": ["10.87.1.2", 53] }],
+            ] } },
+            { "set": { "name": "bridges", "elem": ["flatnet-br0"] } },
+            { "set": { "name": "masqueraded", "elem": [{ "concat": ["flatnet-br0", { "prefix": { "addr": "127.0.0.0", "len": 8 } }] }] } },
+        ] });
+        let host = |address, protocol, number| HostPort { address, protocol, number };
+        let expected = Table {
+            exists: true,
+            bridges: vec!["flatnet-br0".into()],
+            entries: vec![
+                Entry { host: host(None, Protocol::Tcp, 8080), holder: "flatnet-att-web@eth0".into() },
+                Entry { host: host(Some(Ipv4Addr::LOCALHOST), Protocol::Udp, 53), holder: String::new() },
+            ],
+        };
+        assert_eq!(Table::parse(&listing), expected);
+    }
+}

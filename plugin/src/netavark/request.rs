@@ -1,0 +1,106 @@
+//! What `setup` and `teardown` read (`NetworkPluginExec` of netavark), lowered to a CNI verb's target, network and ports.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde_json::{Map, Value};
+
+use super::{network, ports};
+use crate::config::section::Section;
+use crate::config::{self, DEFAULT_BRIDGE, Network};
+use crate::error::{Error, Result};
+use crate::firewall::Port;
+use crate::mac::Mac;
+use crate::request::{Args, Target, container_problem, interface_name_problem};
+
+/// One container that is to be attached.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) target: Target,
+    pub(super) network: Network,
+    pub(super) ports: Vec<Port>,
+}
+
+/// One attachment that is to be taken back: less is asked of the text, so that nothing keeps it from going.
+#[derive(Debug)]
+pub(super) struct Teardown {
+    pub(super) target: Target,
+    /// The network's name.
+    pub(super) network: String,
+    pub(super) bridge: String,
+    /// Whether ports were to be published.
+    pub(super) published: bool,
+}
+
+impl Setup {
+    /// Errors: 2 and 7.
+    pub(super) fn parse(request: &Map<String, Value>, netns: &str) -> Result<Self> {
+        let (network, _) = network::parse("network", object(request, "network")?)?;
+        let mut target = target(request, netns)?;
+        let options = object(request, "network_options")?;
+        target.args = args(Section::new("network_options", options), &network)?;
+        target.args.name = Section::new("", request).string("container_name")?.filter(|name| !name.is_empty());
+        let ports = ports::parse(request.get("port_mappings"))?;
+        Ok(Self { target, network, ports })
+    }
+}
+
+impl Teardown {
+    /// Errors: 7 where it does not say which attachment it is about.
+    pub(super) fn parse(request: &Map<String, Value>, netns: &str) -> Result<Self> {
+        let network = object(request, "network")?;
+        let named = network::bridge(&mut Section::new("network", network));
+        let published = request.get("port_mappings").and_then(Value::as_array).is_some_and(|ports| !ports.is_empty());
+        Ok(Self {
+            target: target(request, netns)?,
+            bridge: named.unwrap_or_else(|_| DEFAULT_BRIDGE.to_owned()),
+            network: config::name_of(network)?,
+            published,
+        })
+    }
+}
+
+fn object<'a>(request: &'a Map<String, Value>, key: &str) -> Result<&'a Map<String, Value>> {
+    let problem = || Error::Config { key: key.into(), problem: "is missing or not an object".into() };
+    request.get(key).and_then(Value::as_object).ok_or_else(problem)
+}
+
+fn target(request: &Map<String, Value>, netns: &str) -> Result<Target> {
+    let mut outer = Section::new("", request);
+    let container = outer.required_string("container_id")?;
+    if let Some(problem) = container_problem(&container) {
+        return Err(outer.problem("container_id", problem));
+    }
+    let mut options = outer.section("network_options")?;
+    let interface = options.required_string("interface_name")?;
+    if let Some(problem) = interface_name_problem(&interface) {
+        return Err(options.problem("interface_name", problem));
+    }
+    Ok(Target { container, interface, netns: netns.into(), args: Args::default() })
+}
+
+fn args(mut options: Section, network: &Network) -> Result<Args> {
+    let ip = match options.strings("static_ips")?.unwrap_or_default().as_slice() {
+        [] => None,
+        [one] => Some(static_ip(&options, one, network)?),
+        several => {
+            let problem = format!("asks for {}, but a container has one address of a network", several.join(", "));
+            return Err(options.problem("static_ips", problem));
+        }
+    };
+    let mac = options.string("static_mac")?.filter(|mac| !mac.is_empty());
+    let mac = mac.map(|text| {
+        text.parse::<Mac>().map_err(|problem| options.problem("static_mac", format!("is {text}, which {problem}")))
+    });
+    Ok(Args { ip, mac: mac.transpose()?, name: None })
+}
+
+fn static_ip(options: &Section, text: &str, network: &Network) -> Result<Ipv4Addr> {
+    let problem = |problem: String| options.problem("static_ips", format!("asks for {text}, which {problem}"));
+    match text.parse() {
+        Ok(IpAddr::V4(address)) => match network.pool.refusal(address) {
+            Some(refusal) => Err(problem(refusal)),
+            None => Ok(address),
+        },
+        _ => Err(problem("is not an IPv4 address".to_owned())),
+    }
+}
