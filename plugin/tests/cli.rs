@@ -59,6 +59,29 @@ fn the_binary_carries_its_manual(#[case] arguments: &[&str], #[case] said: &str)
 }
 
 #[test]
+fn systemd_finds_no_fault_in_the_unit() {
+    const UNIT: &str = include_str!("../dist/systemd/flatnet.service");
+    const INSTALLED: &str = "/opt/cni/bin/flatnet";
+    assert!(UNIT.contains(&format!("\nExecStart={INSTALLED} gateway\n")), "{UNIT}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("flatnet.service");
+    // systemd looks whether the program is there, which flatnet need not be on a machine that tests it.
+    let built = assert_cmd::cargo::cargo_bin("flatnet").display().to_string();
+    std::fs::write(&file, UNIT.replace(INSTALLED, &built)).expect("a unit");
+    let verify = std::process::Command::new("systemd-analyze").arg("verify").arg(&file).output();
+    match verify {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && std::env::var_os("CI").is_none() => {
+            eprintln!("skipped: systemd-analyze is not installed");
+        }
+        output => {
+            let output = output.expect("systemd-analyze runs");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && !said.contains("flatnet.service:"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn there_is_no_page_of_a_command_that_is_not_there() {
     flatnet().args(["man", "nonsense"]).assert().code(1).stdout("");
 }

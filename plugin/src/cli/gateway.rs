@@ -87,7 +87,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
 struct Gateway {
     node: Rc<Node>,
     door: Rc<Door>,
-    /// In the order of the networks' names.
+    /// Those whose bridge is in order, by name, and where to listen for them.
     networks: Vec<(String, SocketAddr)>,
     listening: BTreeSet<SocketAddr>,
     /// What is wrong and has been said; each problem is said once.
@@ -119,21 +119,24 @@ impl Gateway {
         let mut kept = Vec::new();
         for network in networks {
             let problem = within_deadline(mend(&network)).await.err();
-            self.found.extend(problem.as_ref().map(words));
-            let address = SocketAddrV4::new(network.pool.gateway(), NAME_SERVICE_PORT);
-            self.networks.push((network.name.clone(), address.into()));
+            if let Some(error) = &problem {
+                self.found.insert(words(error));
+            } else {
+                let address = SocketAddrV4::new(network.pool.gateway(), NAME_SERVICE_PORT);
+                self.networks.push((network.name.clone(), address.into()));
+            }
             kept.push(Kept { network, problem: problem.map(|error| error.to_string()) });
         }
         self.node.keep(kept);
     }
 
-    /// Listens where it should from the start. Errors: an address that was asked for cannot be had, or none at all.
+    /// Listens where it should from the start. Errors: an address that was asked for cannot be had, or no bridge's can, as when
+    /// another `flatnet gateway` has them. A bridge that is not in order may be one day.
     async fn listen(&mut self, asked: &[SocketAddr]) -> Result<()> {
         for address in asked {
             self.listen_on(*address).await?;
         }
         self.listen_at_bridges().await;
-        // Without any network there is nothing to answer yet: the first container brings one.
         if self.listening.is_empty() && !self.networks.is_empty() {
             return Err(anyhow!("serve any network: each reason is told above"));
         }
@@ -151,7 +154,7 @@ impl Gateway {
         }
         let found = std::mem::take(&mut self.found);
         for problem in found.difference(&self.told) {
-            eprintln!("flatnet: failed to {problem}");
+            service::warn(&format!("failed to {problem}"));
         }
         self.told = found;
         self.listening.len() > before

@@ -79,9 +79,10 @@ pub(in crate::cli) fn of_netavark(network: &Value) -> Option<Map<String, Value>>
     }
     let first = |key: &str| network.pointer(&format!("/subnets/0/{key}")).cloned().unwrap_or_default();
     let mtu = network.pointer("/options/mtu").and_then(Value::as_str).and_then(|mtu| mtu.parse::<u32>().ok());
+    let bridge = network["network_interface"].as_str().filter(|bridge| !bridge.is_empty());
     let config = json!({
         "name": network["name"],
-        "bridge": network["network_interface"],
+        "bridge": bridge,
         "mtu": mtu,
         "ipam": {
             "subnet": first("subnet"),
@@ -154,8 +155,9 @@ mod tests {
         let cni = folder(&[("flatnet.conflist", include_str!("../../../dist/flatnet.conflist"))]);
         let netavark = folder(&[(
             "flatnet.json",
-            r#"{"name": "flatnet", "driver": "flatnet", "subnets": [{"subnet": "10.87.1.0/24"}]}"#,
+            r#"{"name": "flatnet", "driver": "flatnet", "network_interface": "", "subnets": [{"subnet": "10.87.1.0/24"}]}"#,
         )]);
-        assert_eq!(Configured::read(cni.path(), netavark.path()).networks.len(), 1);
+        let found = Configured::read(cni.path(), netavark.path());
+        assert_eq!((names(&found), found.problems), (vec!["flatnet flatnet-br0 10.87.1.1/24".to_owned()], vec![]));
     }
 }

@@ -31,11 +31,16 @@ pub(super) fn say(out: &mut impl Write, line: &str) {
     drop(writeln!(out, "{line}").and_then(|()| out.flush()));
 }
 
+/// Says what is wrong, to whoever still reads it.
+pub(super) fn warn(what: &str) {
+    drop(writeln!(io::stderr(), "flatnet: {what}"));
+}
+
 /// The start-up protocol of `sd_notify(3)`: units that come after this one may start. Without systemd there is nobody to tell.
 pub(super) fn tell_systemd_ready() {
     let Some(socket) = env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(e) = notify(&socket) {
-        eprintln!("flatnet: failed to tell systemd by {}: {e}", socket.display());
+        warn(&format!("failed to tell systemd by {}: {e}", socket.display()));
     }
 }
 
