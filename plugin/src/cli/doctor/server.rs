@@ -2,15 +2,14 @@
 //!
 //! The gateway is asked by a name that can be no container's: what comes back has gone all the way and back.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
-use std::sync::mpsc;
-use std::thread;
 
 use serde_json::Value;
 
 use super::finding::{Finding, GATEWAY, NAME_SERVICE};
 use super::http::{self, Answer};
+use super::probe::{self, Ran};
 use crate::layout;
 
 /// The name under which a gateway passes a question about health on to the name service.
@@ -53,18 +52,18 @@ impl From<Ipv4Addr> for Gateway {
 }
 
 impl Gateway {
-    /// In time: a resolver may wait longer than a person does.
+    /// By the host's own resolver: this binary is linked statically, and glibc's then fails on any other glibc (getaddrinfo(3)).
     fn resolve(&self) -> Result<SocketAddr, String> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok((address, self.port).into());
         }
-        let (found, answer) = mpsc::channel();
-        let (host, port) = (self.host.clone(), self.port);
-        thread::spawn(move || drop(found.send((host.as_str(), port).to_socket_addrs())));
-        match answer.recv_timeout(http::PATIENCE) {
-            Ok(Ok(mut addresses)) => addresses.find(SocketAddr::is_ipv4).ok_or_else(|| "has no IPv4 address".into()),
-            Ok(Err(e)) => Err(format!("cannot be resolved: {e}")),
-            Err(_) => Err(format!("was not resolved within {} s", http::PATIENCE.as_secs())),
+        match probe::run("getent", &["ahostsv4", &self.host]) {
+            Ran::Well(text) => {
+                let address = text.split_whitespace().next().and_then(|word| word.parse::<Ipv4Addr>().ok());
+                address.map(|address| (address, self.port).into()).ok_or_else(|| "has no IPv4 address".into())
+            }
+            Ran::Missing => Err("cannot be resolved: there is no getent".into()),
+            Ran::Badly(why) => Err(format!("cannot be resolved: getent {why}")),
         }
     }
 }
@@ -168,6 +167,14 @@ mod tests {
     #[case::url_with_port("http://gateway.lan:81", "gateway.lan", 81)]
     fn gateways(#[case] text: &str, #[case] host: &str, #[case] port: u16) {
         assert_eq!(text.parse(), Ok(Gateway { host: host.into(), port }));
+    }
+
+    #[test]
+    fn a_name_is_resolved_as_this_host_does_it() {
+        let gateway: Gateway = "localhost:81".parse().expect("a gateway");
+        assert_eq!(gateway.resolve(), Ok(([127, 0, 0, 1], 81).into()));
+        let unknown: Gateway = "no-such-name.invalid".parse().expect("a gateway");
+        assert!(unknown.resolve().is_err());
     }
 
     #[rstest]
