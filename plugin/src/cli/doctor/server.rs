@@ -52,6 +52,11 @@ impl From<Ipv4Addr> for Gateway {
 }
 
 impl Gateway {
+    /// Its address, if that is how it was said.
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        self.host.parse().ok()
+    }
+
     /// By the host's own resolver: this binary is linked statically, and glibc's then fails on any other glibc (getaddrinfo(3)).
     fn resolve(&self) -> Result<SocketAddr, String> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
