@@ -76,14 +76,14 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The whole of it.
-    pub(crate) fn subnet(&self) -> Ipv4Network {
-        self.subnet
-    }
-
     /// The gateway's address with the subnet's prefix length: the bridge has it.
     pub(crate) fn gateway_network(&self) -> Ipv4Network {
         self.with_prefix(self.gateway)
+    }
+
+    /// The subnet itself.
+    pub(crate) fn subnet(&self) -> Ipv4Network {
+        self.subnet
     }
 
     /// The address containers send to whatever is not on their own subnet.
