@@ -82,7 +82,7 @@ fn examine(arguments: &Arguments) -> Vec<Finding> {
     });
     let (backend, networks) = choose(&podman, only);
     let folders = podman.plugin_folders(backend);
-    let kernel_says = Snapshot::take();
+    let kernel_says = Snapshot::take(arguments.gateway.as_ref().and_then(Gateway::address));
     let wanted = || arguments.gateway.clone().or_else(|| kernel_says.windows(networking).map(Gateway::from));
     let mut findings = kernel;
     let (files, state, gateway) = thread::scope(|scope| {
@@ -124,20 +124,27 @@ struct Snapshot(Result<Known>);
 
 struct Known {
     links: Vec<Link>,
-    /// The default route's next hop and link, and the addresses of that link.
+    /// The default route's next hop.
     next_hop: Option<Ipv4Addr>,
+    /// The link towards the gateway, and its addresses.
     uplink: Option<String>,
     own: Vec<Ipv4Addr>,
 }
 
 impl Snapshot {
-    fn take() -> Self {
+    /// The gateway is behind the default route, unless it is said where it is.
+    fn take(gateway: Option<Ipv4Addr>) -> Self {
         Self(command::block_on(command::within_deadline(async {
             let host = Netlink::open().doing(|| "open a netlink socket".into())?;
             let links = host.links().await.doing(|| "list the host's links".into())?;
             let routes = host.routes().await.doing(|| "list the routes".into())?;
             let default = routes.iter().find(|route| route.destination == Route::DEFAULT);
-            let index = default.and_then(|route| route.link);
+            let way = match gateway {
+                // One that nothing leads to is the gateway's own line.
+                Some(gateway) => host.way_to(gateway).await.ok(),
+                None => None,
+            };
+            let index = way.as_ref().or(default).and_then(|route| route.link);
             let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
             Ok(Known {
                 next_hop: default.and_then(|route| route.gateway),

@@ -76,11 +76,6 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The whole of it.
-    pub(crate) fn subnet(&self) -> Ipv4Network {
-        self.subnet
-    }
-
     /// The gateway's address with the subnet's prefix length: the bridge has it.
     pub(crate) fn gateway_network(&self) -> Ipv4Network {
         self.with_prefix(self.gateway)

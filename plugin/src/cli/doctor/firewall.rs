@@ -43,7 +43,13 @@ impl Firewall {
     /// nft shows everything, but not what iptables' own conditions say: of iptables' table, iptables' words are better.
     fn read_nftables(&mut self) {
         let listed = match probe::run("nft", &["-j", "list", "ruleset"]) {
-            Ran::Well(text) => nft::parse(&text),
+            Ran::Well(text) => {
+                let ruleset = nft::parse(&text);
+                if ruleset.is_none() {
+                    self.unread.push("what nft lists is not the JSON that is known".into());
+                }
+                ruleset
+            }
             Ran::Missing => None,
             // A kernel without nftables has no such rules.
             Ran::Badly(why) if why.contains("not supported") => Some(Ruleset::default()),

@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn other_ends_are_told_in_kind() {
         assert_eq!(get(serving("SSH-2.0-x\r\n\r\n"), "x", "/", PATIENCE), Answer::Timeout);
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+        // An address that no other test listens on: the port stays free.
+        let free = TcpListener::bind("127.0.0.77:0").and_then(|it| it.local_addr()).expect("a port");
         assert_eq!(get(free, "x", "/", PATIENCE), Answer::Refused);
     }
 }

@@ -64,9 +64,17 @@ pub(super) enum Ran {
     Badly(String),
 }
 
-/// Runs a program without input, in the C locale, until it ends or the patience does.
-pub(super) fn run(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Ran {
-    let mut command = Command::new(program);
+/// Runs a program without input, in the C locale, until it ends or the patience does. One that the path does not lead to may be
+/// in a folder that only root's path has.
+pub(super) fn run(program: &str, arguments: &[&str]) -> Ran {
+    match run_file(program, arguments) {
+        Ran::Missing if !program.contains('/') => run_file(&format!("/usr/sbin/{program}"), arguments),
+        ran => ran,
+    }
+}
+
+fn run_file(file: &str, arguments: &[&str]) -> Ran {
+    let mut command = Command::new(file);
     command.args(arguments).env("LC_ALL", "C").env_remove("CNI_COMMAND");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {

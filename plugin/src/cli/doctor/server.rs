@@ -2,23 +2,22 @@
 //!
 //! The gateway is asked by a name that can be no container's: what comes back has gone all the way and back.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::finding::{Finding, GATEWAY, NAME_SERVICE};
 use super::http::{self, Answer};
+use super::probe::{self, Ran};
 use crate::layout;
 
 /// The name under which a gateway passes a question about health on to the name service.
 const HEALTH: &str = "health.flatnet.invalid";
 const HTTP_PORT: u16 = 80;
 
-/// For a resolver, and for the name service of this host.
+/// For the name service of this host.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// For a gateway: longer than flatnet.conf lets it wait for the name service. Then it says that it does not reach this host.
 const GATEWAY_PATIENCE: Duration = Duration::from_secs(9);
@@ -59,18 +58,23 @@ impl From<Ipv4Addr> for Gateway {
 }
 
 impl Gateway {
-    /// In time: a resolver may wait longer than a person does.
+    /// Its address, if that is how it was said.
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        self.host.parse().ok()
+    }
+
+    /// By the host's own resolver: this binary is linked statically, and glibc's then fails on any other glibc (getaddrinfo(3)).
     fn resolve(&self) -> Result<SocketAddr, String> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok((address, self.port).into());
         }
-        let (found, answer) = mpsc::channel();
-        let (host, port) = (self.host.clone(), self.port);
-        thread::spawn(move || drop(found.send((host.as_str(), port).to_socket_addrs())));
-        match answer.recv_timeout(PATIENCE) {
-            Ok(Ok(mut addresses)) => addresses.find(SocketAddr::is_ipv4).ok_or_else(|| "has no IPv4 address".into()),
-            Ok(Err(e)) => Err(format!("cannot be resolved: {e}")),
-            Err(_) => Err(format!("was not resolved within {} s", PATIENCE.as_secs())),
+        match probe::run("getent", &["ahostsv4", &self.host]) {
+            Ran::Well(text) => {
+                let address = text.split_whitespace().next().and_then(|word| word.parse::<Ipv4Addr>().ok());
+                address.map(|address| (address, self.port).into()).ok_or_else(|| "has no IPv4 address".into())
+            }
+            Ran::Missing => Err("cannot be resolved: there is no getent".into()),
+            Ran::Badly(why) => Err(format!("cannot be resolved: getent {why}")),
         }
     }
 }
@@ -176,6 +180,14 @@ mod tests {
         assert_eq!(text.parse(), Ok(Gateway { host: host.into(), port }));
     }
 
+    #[test]
+    fn a_name_is_resolved_as_this_host_does_it() {
+        let gateway: Gateway = "localhost:81".parse().expect("a gateway");
+        assert_eq!(gateway.resolve(), Ok(([127, 0, 0, 1], 81).into()));
+        let unknown: Gateway = "no-such-name.invalid".parse().expect("a gateway");
+        assert!(unknown.resolve().is_err());
+    }
+
     #[rstest]
     #[case::https("https://gateway.lan/")]
     #[case::port("gateway.lan:http")]
@@ -195,6 +207,7 @@ mod tests {
     #[case::good(status(200, GOOD), State::Ok, "")]
     #[case::not_well(status(503, "{\"healthy\": false}"), State::Ok, "")]
     #[case::another_page(status(200, "<html>Welcome to nginx!</html>"), State::Bad, "flatnet.conf")]
+    #[case::anothers_object(status(200, "{\"status\": \"up\"}"), State::Bad, "flatnet.conf")]
     #[case::old_configuration(status(404, "not the name of a container"), State::Bad, "flatnet.conf")]
     #[case::no_way(status(503, "no route"), State::Bad, "flatnet-route.ps1")]
     #[case::refused(Answer::Refused, State::Bad, "start OpenResty")]
@@ -210,6 +223,7 @@ mod tests {
     #[case::good(status(200, GOOD), State::Ok, "")]
     #[case::not_well(status(503, "{\"healthy\": false}"), State::Ok, "")]
     #[case::another(status(200, "hello"), State::Bad, "ss -ltnp")]
+    #[case::anothers_object(status(200, "{\"status\": \"up\"}"), State::Bad, "ss -ltnp")]
     #[case::another_without_health(status(404, "{}"), State::Bad, "ss -ltnp")]
     #[case::broken(status(500, "failed to read"), State::Bad, "journalctl")]
     #[case::dead(Answer::Refused, State::Bad, "flatnet gateway")]

@@ -147,7 +147,8 @@ fn is_one_of(words: Option<Vec<String>>, wanted: &[&str]) -> About {
 
 /// A set's elements, or the one value.
 fn flat(value: &Value) -> Vec<&Value> {
-    let inner = value.get("set").unwrap_or(value);
+    // Flags of one value, as of a connection's state, come as a list, or with the sign that joins them.
+    let inner = value.get("set").or_else(|| value.get("|")).unwrap_or(value);
     match inner.as_array() {
         Some(items) => items.iter().map(|item| item.pointer("/elem/val").unwrap_or(item)).collect(),
         None => vec![inner],
