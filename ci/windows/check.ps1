@@ -1,5 +1,5 @@
 # Parses, lints and tests the Windows script. Runs in Windows PowerShell 5.1 and in PowerShell 7; CI runs it in both:
-#   powershell -NoProfile -File ci/windows/check.ps1
+#   powershell -NoProfile -ExecutionPolicy Bypass -File ci/windows/check.ps1
 #   pwsh -NoProfile -File ci/windows/check.ps1
 Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'

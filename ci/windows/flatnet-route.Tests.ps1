@@ -242,7 +242,7 @@ Describe 'The command line' {
     ) {
         $engine = (Get-Process -Id $PID).Path
         $ErrorActionPreference = 'Continue'
-        $said = & $engine -NoProfile -NonInteractive -File $shipped @Arguments 2>&1 | Out-String
+        $said = & $engine -NoProfile -NonInteractive -ExecutionPolicy Bypass -File $shipped @Arguments 2>&1 | Out-String
         $LASTEXITCODE | Should -Be 1
         $said | Should -BeLike $Because
     }

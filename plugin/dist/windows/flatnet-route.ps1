@@ -253,7 +253,8 @@ function Test-Administrator {
 # Returns when an address of Windows changes, or after that many seconds.
 function Wait-Change([int] $Seconds) {
     if (-not (Get-EventSubscriber -SourceIdentifier 'flatnet' -ErrorAction SilentlyContinue)) {
-        Register-ObjectEvent -InputObject ([System.Net.NetworkInformation.NetworkChange]) -EventName NetworkAddressChanged -SourceIdentifier 'flatnet'
+        $network = [System.Net.NetworkInformation.NetworkChange]
+        Register-ObjectEvent -InputObject $network -EventName NetworkAddressChanged -SourceIdentifier 'flatnet' | Out-Null
     }
     Wait-Event -SourceIdentifier 'flatnet' -Timeout $Seconds | Out-Null
     Get-Event -SourceIdentifier 'flatnet' -ErrorAction SilentlyContinue | Remove-Event
@@ -317,7 +318,6 @@ function Sync-Route {
     if ($after.State -ne 'right') { return ConvertTo-Answer 1 "the route is $($after.State) even after '$todo': $($said -join ' ')" }
     ConvertTo-Answer 0 "set: $goal (was $($plan.State))"
 }
-
 # Ends when its own file goes: then somebody has uninstalled it.
 function Watch-Route([string] $Wanted, [string] $Prefix, [int] $Seconds, [bool] $StartDistro, [string] $Log) {
     $before = $null
