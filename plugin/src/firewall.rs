@@ -10,6 +10,7 @@ mod nft;
 mod script;
 mod table;
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -59,6 +60,8 @@ pub(crate) struct Door<'a> {
     pub(crate) address: Ipv4Network,
     /// The bridge's name.
     pub(crate) bridge: &'a str,
+    /// Becomes true when something may have been published, whatever cuts that short.
+    pub(crate) begun: &'a Cell<bool>,
 }
 
 impl HostPort {
@@ -110,6 +113,7 @@ pub(crate) async fn publish(host: &Netlink, door: &Door<'_>, ports: &[Port]) -> 
     if wanted.is_empty() {
         return remove(&table, &stale, door.bridge).await;
     }
+    door.begun.set(true);
     nft::change(&script::publish(door, &wanted, &stale)).await?;
     // After the rules, which keep the bridge's containers from the host's loopback addresses.
     set_route_localnet(door.bridge, true)
