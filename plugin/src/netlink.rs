@@ -4,6 +4,7 @@
 //! `ENOTCONN`. Deadlines are the caller's: dropping the future abandons the exchange. (What no deadline can end is the kernel's own
 //! waiting: it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
 
+mod conntrack;
 mod farewell;
 mod l3;
 mod link;
@@ -17,6 +18,7 @@ use rtnetlink::Handle;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
+pub(crate) use self::conntrack::forget_udp;
 pub(crate) use self::l3::Route;
 pub(crate) use self::link::{Link, NewVeth};
 use crate::error::errno_of;
