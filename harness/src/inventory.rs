@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ipnetwork::IpNetwork;
 
 use crate::lab::{FOLDER, Link, Namespace, Route, View};
 use crate::sandbox::STATE_FOLDERS;
@@ -18,6 +19,22 @@ use crate::scenario::Network;
 
 /// What the harness itself keeps under them.
 const OWN_FOLDERS: [&str; 2] = [FOLDER, "/run/harness"];
+
+/// Empties `/run`, as a reboot does, but for what the harness itself keeps there.
+pub fn clear_run() -> Result<()> {
+    for entry in fs::read_dir("/run").context("list /run")? {
+        let path = entry.context("list /run")?.path();
+        let own = OWN_FOLDERS.iter().any(|own| path.starts_with(own));
+        let folder = path.is_dir() && !path.is_symlink();
+        let removed = match (own, folder) {
+            (true, _) => Ok(()),
+            (false, true) => fs::remove_dir_all(&path),
+            (false, false) => fs::remove_file(&path),
+        };
+        removed.with_context(|| format!("remove {}", path.display()))?;
+    }
+    Ok(())
+}
 
 /// One reading of a node, each thing a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +72,14 @@ impl Inventory {
         let gone = self.lines.difference(&now.lines).map(|line| format!("- {line}"));
         let new = now.lines.difference(&self.lines).filter(move |line| !is_furniture(line, networks));
         gone.chain(new.map(|line| format!("+ {line}")))
+    }
+
+    /// Takes another address on a link as what was there before.
+    pub fn readdress(&mut self, link: &str, from: IpNetwork, to: IpNetwork) {
+        let entry = |address| format!("address {address} on {link}");
+        if self.lines.remove(&entry(from)) {
+            self.lines.insert(entry(to));
+        }
     }
 
     /// Its lines, in order.

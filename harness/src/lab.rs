@@ -2,6 +2,7 @@
 //!
 //! Invariant: must only be used inside a [`crate::sandbox`]; a host sees the others over its wires and in no other way.
 
+mod change;
 mod namespace;
 mod view;
 mod wire;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, anyhow};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
+pub use change::replace_route;
 pub use namespace::{FOLDER, Namespace};
 pub use view::{Link, Route, View};
 
@@ -49,11 +51,16 @@ pub struct HostSpec {
     pub addresses: Vec<IpNetwork>,
     /// Of its wires, in bytes; the kernel's own (1500) if not said.
     pub mtu: Option<u32>,
-    /// What serves its port 80, if it is a gateway.
+    /// What serves its port 80, if it is a gateway, or a node with nginx.
     pub proxy: Proxy,
 }
 
 impl HostSpec {
+    /// Whether it proxies to containers: a gateway does, and a node where nginx was asked for.
+    pub fn proxies(&self) -> bool {
+        self.role == Role::Gateway || self.proxy == Proxy::Nginx
+    }
+
     /// Its address on a subnet that `other` has an address on too.
     pub fn address_beside(&self, other: &Self) -> Option<IpAddr> {
         let shared = |mine: &&IpNetwork| other.addresses.iter().any(|theirs| subnet(theirs) == subnet(mine));
@@ -142,6 +149,19 @@ impl Lab {
         let namespace = self.containers.remove(name).ok_or_else(|| anyhow!("find a container named {name}"))?;
         namespace.kill_processes()?;
         namespace.remove()
+    }
+
+    /// Gives a host another address in the place of `from`, which the others forget; tells on which link.
+    pub fn readdress(&self, name: &str, from: IpNetwork, to: IpNetwork) -> Result<String> {
+        let link = change::readdress(&self.host(name)?.namespace, from, to)?;
+        self.hosts().try_for_each(|(_, host)| change::forget_neighbour(&host.namespace, from.ip()))?;
+        Ok(link)
+    }
+
+    /// Ends what runs on a node and in all containers, and leaves the node's network as it comes up.
+    pub fn reboot(&mut self, node: &str) -> Result<()> {
+        self.crash_all()?;
+        change::restart(&self.host(node)?.namespace)
     }
 
     /// Ends all containers.

@@ -6,6 +6,7 @@ mod cni;
 mod cni_expect;
 mod doctor;
 mod gateway;
+mod host;
 mod http;
 mod kernel;
 mod process;
@@ -40,6 +41,9 @@ const VERBS: &[(&str, Read)] = &[
     ("links", |words| words.verb(kernel::Links::new)),
     ("routes", |words| words.verb(kernel::Routes::new)),
     ("sysctl", |words| words.verb(kernel::Sysctl::new)),
+    ("readdress", |words| words.verb(host::Readdress::new)),
+    ("route", |words| words.verb(host::Route::new)),
+    ("reboot", |words| words.verb(host::Reboot::new)),
     ("run", |words| words.verb(process::Run::new)),
     ("doctor", |words| words.verb(doctor::Doctor::new)),
     ("kill", |words| words.verb(process::Kill::new)),

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use ipnetwork::IpNetwork;
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -19,8 +20,8 @@ use crate::deadline;
 use crate::gateway;
 use crate::http::{LISTENING, forwarder, nginx};
 use crate::installed;
-use crate::inventory::Inventory;
-use crate::lab::{Lab, Namespace, Proxy};
+use crate::inventory::{self, Inventory};
+use crate::lab::{self, Lab, Namespace, Proxy};
 use crate::plugin::Plugins;
 use crate::scenario::{Network, Setting};
 
@@ -79,7 +80,7 @@ impl World {
             installed::put(&setting, &plugins)?;
         }
         let mut before = BTreeMap::new();
-        for node in setting.in_role(crate::lab::Role::Node) {
+        for node in setting.in_role(lab::Role::Node) {
             before.insert(node.to_owned(), Inventory::take(&lab.host(node)?.namespace)?);
         }
         Ok(Self {
@@ -112,6 +113,24 @@ impl World {
             attached.open = false;
         }
         Ok(())
+    }
+
+    /// Gives a node another address in the place of `from`; tells on which link. From now on it is the node's own.
+    pub fn readdress(&mut self, node: &str, from: IpNetwork, to: IpNetwork) -> Result<String> {
+        let link = self.lab.readdress(node, from, to)?;
+        if let Some(before) = self.before.get_mut(node) {
+            before.readdress(&link, from, to);
+        }
+        Ok(link)
+    }
+
+    /// Ends the node and all containers, and leaves what a boot finds: its wires and its files.
+    pub fn reboot(&mut self, node: &str) -> Result<()> {
+        self.lab.reboot(node)?;
+        for attached in self.attached.values_mut() {
+            attached.open = false;
+        }
+        inventory::clear_run()
     }
 
     /// Ends every container with something attached that DEL would have to detach.
@@ -205,7 +224,7 @@ impl World {
             found.extend(strange.map(|pid| format!("{}: + process {}", place.name(), command_line(pid))));
         }
         for container in self.lab.containers() {
-            let links = crate::lab::View::of(container)?.links;
+            let links = lab::View::of(container)?.links;
             let own = links.iter().filter(|link| link.name != "lo");
             // Once nothing is attached, a container has nothing but lo.
             let name = container.name();

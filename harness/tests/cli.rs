@@ -116,6 +116,20 @@ fn text(bytes: &[u8]) -> String {
 )]
 #[case::a_misspelt_kill("{ add = \"web\" },\n{ kill = \"wbe\" }", "case.toml:5:3: there is no host")]
 #[case::a_misspelt_stop("{ add = \"web\", together = 2 },\n{ stop = \"web-3\" }", "case.toml:5:3: there is no host")]
+#[case::another_address_of_no_node(
+    "{ readdress = \"windows\", from = \"172.30.0.1/24\", to = \"172.30.0.9/24\" }",
+    "case.toml:4:3: windows is not a node"
+)]
+#[case::an_address_on_another_wire(
+    "{ readdress = \"wsl\", from = \"172.30.0.2/24\", to = \"172.30.1.2/24\" }",
+    "case.toml:4:46: 172.30.1.2/24 is not another address on the wire of 172.30.0.2/24"
+)]
+#[case::a_route_of_nobody(
+    "{ route = \"linux\", to = \"10.87.1.0/24\", via = \"172.30.0.2\" }",
+    "there is no host named linux"
+)]
+#[case::a_route_of_a_node("{ route = \"wsl\", to = \"10.87.1.0/24\", via = \"172.30.0.1\" }", "wsl is a node")]
+#[case::a_reboot_of_no_node("{ reboot = \"windows\" }", "case.toml:4:3: windows is not a node")]
 fn mistakes_are_told_with_their_place(#[case] step: &str, #[case] expected: &str) {
     let told = Case::with_steps(step).run();
     assert!(told.contains(expected), "{told}");
@@ -363,6 +377,14 @@ fn a_kept_world_can_be_entered_until_enter_is_pressed() {
 #[case("{ links = \"web\", timeout_ms = 50, only = \"eth*\", count = 2 }", "expected  2 links like eth*")]
 #[case("{ routes = \"web\", timeout_ms = 50, expect = { default = \"10.87.1.9\" } }", "expected  default = 10.87.1.9")]
 #[case("{ sysctl = \"net.ipv4.ip_forward\", in = \"wsl\", expect = 0 }", "expected  0")]
+#[case(
+    "{ readdress = \"wsl\", from = \"172.30.0.3/24\", to = \"172.30.0.4/24\" }",
+    "find the address 172.30.0.3/24 on wsl"
+)]
+#[case(
+    "{ route = \"windows\", to = \"10.87.1.0/24\", via = \"10.99.0.1\" }",
+    "set the route to 10.87.1.0/24 via 10.99.0.1"
+)]
 #[case("{ run = \"exit 3\", in = \"wsl\" }", "expected  exit status: 0")]
 #[case("{ run = \"echo a\", in = \"wsl\", expect = { stdout = \"b\" } }", "expected  b")]
 #[case("{ run = \"sleep 9\", in = \"wsl\", timeout_ms = 50 }", "killed: it was late")]

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::link::{InfoBridge, InfoData, InfoKind, InfoVeth, LinkMessage};
+use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::namespace::{Namespace, at_home};
@@ -87,12 +88,21 @@ pub(super) fn configure(host: &Namespace, addresses: &[IpNetwork], routes: &[(Ip
             add.execute().await.with_context(|| format!("set the address {address}"))?;
         }
         for (to, via) in routes {
-            let message = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to.network(), to.prefix());
-            let message = message.and_then(|message| message.gateway(*via)).context("word a route")?.build();
-            handle.route().add(message).execute().await.with_context(|| format!("add a route to {to} via {via}"))?;
+            handle
+                .route()
+                .add(route(*to, *via)?)
+                .execute()
+                .await
+                .with_context(|| format!("add a route to {to} via {via}"))?;
         }
         Ok(())
     })
+}
+
+/// A route to a range over a next hop.
+pub(super) fn route(to: IpNetwork, via: IpAddr) -> Result<RouteMessage> {
+    let message = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to.network(), to.prefix());
+    Ok(message.and_then(|message| message.gateway(via)).context("word a route")?.build())
 }
 
 async fn bring_up(handle: &Handle, name: &str) -> Result<()> {

@@ -94,8 +94,10 @@ fn hosts(raw: Option<BTreeMap<String, RawHost>>) -> Result<BTreeMap<String, Host
     };
     raw.into_iter()
         .map(|(name, host)| {
-            if let Some(proxy) = host.proxy.as_ref().filter(|_| host.role != Role::Gateway) {
-                return Err(Mistake::new(proxy.span(), format!("`proxy` belongs to gateways, and {name} is none")));
+            let fits = |proxy: Proxy| host.role == Role::Gateway || (host.role, proxy) == (Role::Node, Proxy::Nginx);
+            if let Some(proxy) = host.proxy.as_ref().filter(|proxy| !fits(*proxy.get_ref())) {
+                let text = format!("`proxy` belongs to gateways (`nginx` to nodes, too), and {name} is none");
+                return Err(Mistake::new(proxy.span(), text));
             }
             let addresses = match host.address {
                 OneOrMore::One(address) => vec![address],
@@ -199,6 +201,18 @@ mod tests {
     #[case(
         "summary = \"x\"\n[hosts]\na = { role = \"nod\", address = \"1.2.3.4/8\" }\n[run]\nsteps = [1]",
         "3:14: unknown variant"
+    )]
+    #[case(
+        "summary = \"x\"\n[hosts]\na = { role = \"node\", address = \"1.2.3.4/8\" }\nb = { role = \"node\", address = \"1.2.3.5/8\" }\n[run]\nsteps = [{ reboot = \"a\" }]",
+        "6:12: only the one node of a world can reboot"
+    )]
+    #[case(
+        "summary = \"x\"\n[hosts]\na = { role = \"client\", address = \"1.2.3.4/8\", proxy = \"nginx\" }\n[run]\nsteps = [1]",
+        "3:55: `proxy` belongs to gateways"
+    )]
+    #[case(
+        "summary = \"x\"\n[hosts]\na = { role = \"node\", address = \"1.2.3.4/8\", proxy = \"builtin\" }\n[run]\nsteps = [1]",
+        "3:53: `proxy` belongs to gateways"
     )]
     fn mistakes_have_a_place(#[case] text: &str, #[case] expected: &str) {
         let mistake = parse(Path::new("x.toml"), text).unwrap_err().at(Path::new("x.toml"), text).to_string();

@@ -279,7 +279,7 @@ pub(super) fn describe(verb: &str, url: &str, via: Option<&str>, from: Option<&s
 fn gateway<'a>(setting: &'a Setting, via: Option<&'a str>) -> Result<Option<&'a str>, String> {
     match via.map(|name| (name, setting.hosts.get(name))) {
         None => Ok(None),
-        Some((name, Some(host))) if host.role == Role::Gateway => Ok(Some(name)),
+        Some((name, Some(host))) if host.proxies() => Ok(Some(name)),
         Some((name, Some(_))) => Err(format!("{name} is not a gateway")),
         Some((name, None)) => Err(format!("there is no host named {name}")),
     }

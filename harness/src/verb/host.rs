@@ -1,0 +1,127 @@
+//! `readdress`, `route` and `reboot`: what befalls a host while containers run.
+//!
+//! Invariant: what a step itself changes for good on a node (its address) is not taken for a leftover; all else is.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+
+use super::process::NoOptions;
+use super::{Failure, Misfit, Verb, misfit};
+use crate::lab::{self, Role};
+use crate::scenario::Setting;
+use crate::world::World;
+
+/// `{ readdress = "wsl", from = "172.30.0.2/24", to = "172.30.0.77/24" }`: another address on the same wire; routes over it stay.
+#[derive(Debug)]
+pub(super) struct Readdress {
+    host: String,
+    options: ReaddressOptions,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReaddressOptions {
+    from: IpNetwork,
+    to: IpNetwork,
+}
+
+impl Readdress {
+    pub(super) fn new(host: String, options: ReaddressOptions) -> Self {
+        Self { host, options }
+    }
+}
+
+impl Verb for Readdress {
+    fn describe(&self) -> String {
+        format!("readdress {} to {}", self.host, self.options.to)
+    }
+
+    fn check(&self, setting: &Setting) -> Result<(), Misfit> {
+        misfit("readdress", setting.node(Some(&self.host)))?;
+        let ReaddressOptions { from, to } = self.options;
+        let wire = |address: IpNetwork| (address.network(), address.prefix());
+        let fits = if from == to || wire(from) != wire(to) {
+            Err(format!("{to} is not another address on the wire of {from}"))
+        } else {
+            Ok(())
+        };
+        misfit("to", fits)
+    }
+
+    fn run(&self, world: &mut World) -> Result<String, Failure> {
+        let ReaddressOptions { from, to } = self.options;
+        Ok(world.readdress(&self.host, from, to)?)
+    }
+}
+
+/// `{ route = "windows", to = "10.87.1.0/24", via = "172.30.0.77" }`: the route to that range, in the place of the one before.
+#[derive(Debug)]
+pub(super) struct Route {
+    host: String,
+    options: RouteOptions,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RouteOptions {
+    to: IpNetwork,
+    via: IpAddr,
+}
+
+impl Route {
+    pub(super) fn new(host: String, options: RouteOptions) -> Self {
+        Self { host, options }
+    }
+}
+
+impl Verb for Route {
+    fn describe(&self) -> String {
+        format!("route {} to {} via {}", self.host, self.options.to, self.options.via)
+    }
+
+    fn check(&self, setting: &Setting) -> Result<(), Misfit> {
+        let known = setting.hosts.get(&self.host).map(|host| host.role);
+        let fits = match known {
+            None => Err(format!("there is no host named {}", self.host)),
+            Some(Role::Node) => Err(format!("{} is a node: no route of its own leads to containers", self.host)),
+            Some(Role::Gateway | Role::Client) => Ok(()),
+        };
+        misfit("route", fits)
+    }
+
+    fn run(&self, world: &mut World) -> Result<String, Failure> {
+        let host = &world.lab.host(&self.host)?.namespace;
+        lab::replace_route(host, self.options.to, self.options.via)?;
+        Ok(String::new())
+    }
+}
+
+/// `{ reboot = "wsl" }`: processes, containers, links and `/run` are gone, and forwarding is off; files elsewhere stay. Nobody is told.
+#[derive(Debug)]
+pub(super) struct Reboot(String);
+
+impl Reboot {
+    pub(super) fn new(host: String, _: NoOptions) -> Self {
+        Self(host)
+    }
+}
+
+impl Verb for Reboot {
+    fn describe(&self) -> String {
+        format!("reboot {}", self.0)
+    }
+
+    fn check(&self, setting: &Setting) -> Result<(), Misfit> {
+        misfit("reboot", setting.node(Some(&self.0)))?;
+        let alone = setting.in_role(Role::Node).count() == 1;
+        // Containers and /run are the world's, not the host's.
+        misfit("reboot", if alone { Ok(()) } else { Err("only the one node of a world can reboot".to_owned()) })
+    }
+
+    fn run(&self, world: &mut World) -> Result<String, Failure> {
+        world.reboot(&self.0)?;
+        Ok(String::new())
+    }
+}
