@@ -4,7 +4,7 @@
 //!
 //! Invariant: read afresh from the kernel each time; what cannot be read is said, not taken for empty.
 
-mod nftables;
+pub(crate) mod nftables;
 
 use std::collections::BTreeSet;
 use std::fs;

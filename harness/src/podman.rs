@@ -1,4 +1,4 @@
-//! Podman with its CNI backend in a world: real containers on the network under test.
+//! Podman in a world, with CNI or with netavark as its version has it: real containers on the network under test.
 //!
 //! Invariant: all that Podman keeps lies on mounts of the world, and control groups can only be read there,
 //! so it shares nothing with a Podman of the machine, and nothing of it outlives the world.
@@ -19,15 +19,18 @@ use anyhow::{Context, Result, bail};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::Pid;
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::deadline;
+use crate::inventory::nftables;
 use crate::lab::{FOLDER, Namespace, View};
 use crate::plugin::Plugins;
 use crate::process;
+use crate::shipped;
 
 pub use image::IMAGE;
 pub use service::{SOCKET, Service};
-pub use setup::{lacks_cni, reason_to_skip};
+pub use setup::{Backend, lacks_cni, reason_to_skip};
 
 /// The shipped network's name, which is also the type of its first plugin: what Podman calls its driver.
 pub const NETWORK: &str = "flatnet";
@@ -41,6 +44,7 @@ const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Podman {
     node: Namespace,
+    backend: Backend,
 }
 
 /// How a container is attached to the network, as `podman inspect` shows it.
@@ -61,27 +65,68 @@ pub struct Attachment {
 }
 
 impl Podman {
-    /// Sets Podman up on `node` with the shipped network, the plugin from `plugins` and the image [`IMAGE`].
+    /// Sets Podman up on `node` with the network [`NETWORK`] (with CNI the shipped one), the plugin from `plugins` and the image [`IMAGE`].
     ///
     /// Must be called in a world with the machine's users.
     pub fn set_up(node: &Namespace, plugins: &Plugins) -> Result<Self> {
-        setup::mount_private()?;
-        setup::write_config(plugins)?;
-        let podman = Self { node: node.clone() };
+        let backend = Backend::installed()?;
+        setup::mount_private(backend)?;
+        setup::write_config(backend, plugins)?;
+        let podman = Self { node: node.clone(), backend };
         image::import(&podman)?;
+        if backend == Backend::Netavark {
+            podman.output(["network", "create", "--driver", "flatnet", NETWORK])?;
+        }
         Ok(podman)
+    }
+
+    /// Makes one more network, on a bridge of its own.
+    pub fn add_network(&self, name: &str, bridge: &str, subnet: &str) -> Result<()> {
+        match self.backend {
+            Backend::Cni => {
+                let plugin = json!({ "type": "flatnet", "bridge": bridge, "ipam": { "subnet": subnet } });
+                let list = json!({ "cniVersion": "1.0.0", "name": name, "plugins": [plugin] });
+                setup::write_conflist(name, &list.to_string())
+            }
+            Backend::Netavark => {
+                let options = ["--driver", "flatnet", "--subnet", subnet, "--interface-name", bridge];
+                self.output(["network", "create"].iter().chain(&options).chain(&[name])).map(drop)
+            }
+        }
+    }
+
+    /// Makes `--publish` work on the network: with CNI the reference `portmap` is chained, with netavark the driver publishes.
+    pub fn enable_ports(&self) -> Result<()> {
+        if self.backend == Backend::Netavark {
+            return Ok(());
+        }
+        let mut list = shipped::list()?;
+        let portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
+        list["plugins"].as_array_mut().context("find the plugins of the shipped network")?.push(portmap);
+        setup::write_conflist(NETWORK, &list.to_string())
     }
 
     /// Starts a container that answers every request on port 80 with `<name> saw <the client's address>`.
     pub fn start_web(&self, name: &str) -> Result<Attachment> {
+        self.start_web_with(name, &[])
+    }
+
+    /// The same with more options of `podman run`.
+    pub fn start_web_with(&self, name: &str, options: &[&str]) -> Result<Attachment> {
         let env = format!("NAME={name}");
-        self.output(["run", "--detach", "--name", name, "--env", &env, "--network", NETWORK, IMAGE])?;
+        let run = ["run", "--detach", "--name", name, "--env", &env, "--network", NETWORK];
+        self.output(run.iter().chain(options).chain(&[IMAGE]))?;
         self.attachment(name)
     }
 
-    /// How a running container is attached.
+    /// How a running container is attached to [`NETWORK`].
     pub fn attachment(&self, name: &str) -> Result<Attachment> {
-        let format = format!("{{{{json .NetworkSettings.Networks.{NETWORK}}}}}");
+        self.attachment_to(NETWORK, name)
+    }
+
+    /// How a running container is attached to one of its networks.
+    pub fn attachment_to(&self, network: &str, name: &str) -> Result<Attachment> {
+        let format = format!("{{{{json .NetworkSettings.Networks.{network}}}}}");
         let shown = self.output(["inspect", "--format", &format, name])?;
         serde_json::from_str(&shown).with_context(|| format!("read podman's view of {name}: {shown}"))
     }
@@ -112,7 +157,7 @@ impl Podman {
         self.output(["rm", "--force", name]).map(drop)
     }
 
-    /// What Podman calls the driver of a network: the type of its first plugin.
+    /// What Podman calls the driver of a network; with CNI, the type of its first plugin.
     pub fn driver(&self, network: &str) -> Result<String> {
         self.output(["network", "inspect", "--format", "{{.Driver}}", network])
     }
@@ -172,6 +217,8 @@ impl Podman {
             view.links.iter().filter(|link| link.name.starts_with("fn-")).map(|link| format!("link {}", link.name)),
         );
         left.extend(self.leases_now()?.iter().map(|address| format!("lease {address}")));
+        let tables = self.node.enter(nftables::list)?;
+        left.extend(tables.into_iter().filter(|line| line == "nftables table ip flatnet"));
         for namespace in fs::read_dir(FOLDER).context("list namespaces")? {
             let name = namespace.context("list namespaces")?.file_name();
             left.extend(

@@ -29,7 +29,7 @@ const KINDS: [Kind; 3] = [
 ];
 
 /// One line for each object.
-pub(super) fn list() -> Result<Vec<String>> {
+pub(crate) fn list() -> Result<Vec<String>> {
     let mut socket = match Socket::new(NETLINK_NETFILTER) {
         Err(err) if err.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) => return Ok(Vec::new()),
         socket => socket.context("open a netfilter socket")?,

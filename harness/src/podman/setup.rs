@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::geteuid;
@@ -19,7 +20,8 @@ use crate::shipped;
 
 const CONTAINERS_CONF: &str = "/run/containers.conf";
 const STORAGE_CONF: &str = "/run/storage.conf";
-const NETWORKS_FOLDER: &str = "/etc/cni/net.d";
+const CNI_NETWORKS: &str = "/etc/cni/net.d";
+const NETAVARK_NETWORKS: &str = "/etc/containers/networks";
 
 /// Podman hands this on to the processes that clean up behind containers.
 pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
@@ -28,6 +30,33 @@ pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
     ("HOME", "/run"),
     ("TMPDIR", "/run"),
 ];
+
+/// How Podman makes networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// By CNI plugins: Podman 4.
+    Cni,
+    /// By netavark, which starts flatnet as a driver: Podman 5 and later, which are built without CNI.
+    Netavark,
+}
+
+impl Backend {
+    /// That of the Podman that `PATH` finds.
+    pub fn installed() -> Result<Self> {
+        let output = Command::new("podman").arg("--version").output().context("start podman")?;
+        let version = String::from_utf8_lossy(&output.stdout);
+        Self::of(&version).with_context(|| format!("know the backend of {version:?}"))
+    }
+
+    fn of(version: &str) -> Option<Self> {
+        let (major, _) = version.strip_prefix("podman version ")?.split_once('.')?;
+        match major.parse().ok()? {
+            4 => Some(Self::Cni),
+            5.. => Some(Self::Netavark),
+            _ => None,
+        }
+    }
+}
 
 /// Why Podman's cases cannot run on this machine, if they cannot.
 pub fn reason_to_skip() -> Option<String> {
@@ -38,8 +67,8 @@ pub fn reason_to_skip() -> Option<String> {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         Err(err) => return Some(format!("podman cannot be started: {err}")),
     };
-    if !version.starts_with("podman version 4.") {
-        return Some(format!("Podman 4 is the last with the CNI backend, and this is {version}"));
+    if Backend::of(&version).is_none() {
+        return Some(format!("Podman 4 has CNI, Podman 5 and later netavark, and this is {version}"));
     }
     image::busybox().err().map(|err| format!("{err:#}"))
 }
@@ -50,37 +79,61 @@ pub fn lacks_cni(error: &str) -> bool {
 }
 
 /// Covers what Podman would share with the machine. `/run`, `/etc/cni` and `/var/lib/cni` are the world's own already.
-pub(super) fn mount_private() -> Result<()> {
+pub(super) fn mount_private(backend: Backend) -> Result<()> {
     // The kernel's folder for shared memory holds the lock of every container; the other one holds images and containers.
     for folder in ["/dev/shm", "/var/lib/containers"] {
         empty_folder(folder)?;
     }
-    mount_control_groups()
+    if backend == Backend::Netavark {
+        empty_folder(NETAVARK_NETWORKS)?;
+    }
+    mount_control_groups().context("mount control groups to be read only")
 }
 
 /// Control groups of version 2 alone, as crun does not run beside those of both. They can only be read, as Podman's API would
 /// move processes between groups of the whole machine.
-fn mount_control_groups() -> Result<()> {
-    const FOLDER: &str = "/sys/fs/cgroup";
-    let none = None::<&str>;
+fn mount_control_groups() -> Result<(), Errno> {
+    let (place, none) = ("/sys/fs/cgroup", None::<&str>);
     // Mounted a second time in the same place they would be refused as busy, and elsewhere would lose the machine's options.
-    if statfs(FOLDER).is_ok_and(|there| there.filesystem_type() == CGROUP2_SUPER_MAGIC) {
-        mount(Some(FOLDER), FOLDER, none, MsFlags::MS_BIND, none)
+    if statfs(place)?.filesystem_type() == CGROUP2_SUPER_MAGIC {
+        mount(Some(place), place, none, MsFlags::MS_BIND, none)?;
     } else {
-        mount(Some("world"), FOLDER, Some("cgroup2"), MsFlags::empty(), none)
+        match mount(Some("world"), place, Some("cgroup2"), MsFlags::empty(), none) {
+            // There is one such file system for all, and somebody has it to be read only already.
+            Err(Errno::EBUSY) => return mount(Some("world"), place, Some("cgroup2"), MsFlags::MS_RDONLY, none),
+            mounted => mounted?,
+        }
     }
-    .context("mount control groups of version 2")?;
-    mount(none, FOLDER, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, none)
-        .context("let control groups only be read")
+    mount(none, place, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, none)
 }
 
-/// Writes Podman's configuration, with the shipped network as it is.
-pub(super) fn write_config(plugins: &Plugins) -> Result<()> {
+/// Writes Podman's configuration, with CNI with the shipped network as it is.
+pub(super) fn write_config(backend: Backend, plugins: &Plugins) -> Result<()> {
     let folders: Vec<_> = plugins.path().split(':').map(|folder| format!("{folder:?}")).collect();
-    write(CONTAINERS_CONF, &containers_conf(&folders.join(", ")))?;
+    let network = match backend {
+        Backend::Cni => format!(
+            "network_backend = \"cni\"\nnetwork_config_dir = \"{CNI_NETWORKS}\"\ncni_plugin_dirs = [{}]",
+            folders.join(", ")
+        ),
+        Backend::Netavark => {
+            format!(
+                "network_backend = \"netavark\"\nnetavark_plugin_dirs = [{:?}]",
+                plugins.folder().display().to_string()
+            )
+        }
+    };
+    write(CONTAINERS_CONF, &format!("{CONTAINERS}{network}\n"))?;
     write(STORAGE_CONF, STORAGE)?;
-    fs::create_dir_all(NETWORKS_FOLDER).with_context(|| format!("make {NETWORKS_FOLDER}"))?;
-    write(&format!("{NETWORKS_FOLDER}/{NETWORK}.conflist"), shipped::CONFLIST)
+    fs::create_dir_all(CNI_NETWORKS).with_context(|| format!("make {CNI_NETWORKS}"))?;
+    match backend {
+        Backend::Cni => write_conflist(NETWORK, shipped::CONFLIST),
+        Backend::Netavark => Ok(()),
+    }
+}
+
+/// Writes the file of a CNI network, or writes it anew.
+pub(super) fn write_conflist(network: &str, text: &str) -> Result<()> {
+    write(&format!("{CNI_NETWORKS}/{network}.conflist"), text)
 }
 
 fn write(file: &str, text: &str) -> Result<()> {
@@ -94,9 +147,7 @@ runroot = "/run/containers/storage"
 "#;
 
 /// No `default_network`: the Docker API would call that one "bridge", and testcontainers would not find it by its name.
-fn containers_conf(plugin_folders: &str) -> String {
-    format!(
-        r#"[containers]
+const CONTAINERS: &str = r#"[containers]
 cgroups = "disabled"
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 
@@ -105,12 +156,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 
 [network]
-network_backend = "cni"
-network_config_dir = "{NETWORKS_FOLDER}"
-cni_plugin_dirs = [{plugin_folders}]
-"#
-    )
-}
+"#;
 
 /// Where a program is, by `PATH`.
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {

@@ -2,11 +2,13 @@
 //!
 //! Invariant: a case removes its containers by the command that a user would take.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use harness::podman::{IMAGE, NETWORK, Podman};
+use nix::mount::{MsFlags, mount};
 use testcontainers::bollard::query_parameters::InspectContainerOptions;
 use testcontainers::core::client::docker_client_instance;
 use testcontainers::runners::AsyncRunner;
@@ -16,7 +18,7 @@ use crate::world::{Gateway, WINDOWS, WINDOWS_WITH_NGINX, World};
 
 type Case = fn(&mut World) -> Result<()>;
 
-pub(crate) const CASES: [(&str, Case); 10] = [
+pub(crate) const CASES: [(&str, Case); 15] = [
     ("podman_knows_the_shipped_network", podman_knows_the_shipped_network),
     ("run_gives_a_flat_address_and_its_gateway", run_gives_a_flat_address_and_its_gateway),
     ("the_gateway_reaches_the_container_untranslated", the_gateway_reaches_the_container_untranslated),
@@ -26,6 +28,11 @@ pub(crate) const CASES: [(&str, Case); 10] = [
     ("stop_frees_the_address_and_start_takes_it_again", stop_frees_the_address_and_start_takes_it_again),
     ("kill_frees_the_address", kill_frees_the_address),
     ("removal_by_force_frees_the_address", removal_by_force_frees_the_address),
+    ("an_asked_address_and_mac_are_given", an_asked_address_and_mac_are_given),
+    ("a_container_is_connected_to_one_more_network", a_container_is_connected_to_one_more_network),
+    ("name_servers_are_the_hosts", name_servers_are_the_hosts),
+    ("a_published_port_leads_to_the_container_untranslated", a_published_port_leads_to_the_container_untranslated),
+    ("published_ports_come_and_go_with_their_containers", published_ports_come_and_go_with_their_containers),
     ("testcontainers_runs_on_the_network", testcontainers_runs_on_the_network),
 ];
 
@@ -109,6 +116,79 @@ fn removal_by_force_frees_the_address(world: &mut World) -> Result<()> {
     expect_leases(&world.podman, &[FIRST])?;
     world.podman.remove("web")?;
     expect_leases(&world.podman, &[])
+}
+
+fn an_asked_address_and_mac_are_given(world: &mut World) -> Result<()> {
+    let asked = Ipv4Addr::new(10, 87, 1, 77);
+    let options = ["--ip", "10.87.1.77", "--mac-address", "02:00:00:00:00:77"];
+    let web = world.podman.start_web_with("web", &options)?;
+    ensure!((web.address, web.mac.as_str()) == (asked, "02:00:00:00:00:77"), "attach web as asked: it is {web:?}");
+    expect_page(&world.page_at(WINDOWS, asked)?, "web", WINDOWS.back)?;
+    let Err(refusal) = world.podman.start_web_with("late", &options[..2]) else {
+        bail!("refuse an address that is taken");
+    };
+    let said = format!("{refusal:#}");
+    ensure!(
+        said.contains("it is held by link fn-") && said.contains("name=web"),
+        "name the holder: podman says {said}"
+    );
+    world.podman.remove("late")?;
+    expect_leases(&world.podman, &[asked])?;
+    world.podman.remove("web")
+}
+
+fn a_container_is_connected_to_one_more_network(world: &mut World) -> Result<()> {
+    let (podman, asked) = (&world.podman, Ipv4Addr::new(10, 87, 2, 9));
+    podman.add_network("second", "flatnet-br1", "10.87.2.0/24")?;
+    podman.start_web("web")?;
+    podman.output(["network", "connect", "--ip", "10.87.2.9", "second", "web"])?;
+    let second = podman.attachment_to("second", "web")?;
+    ensure!((second.address, second.prefix) == (asked, 24), "attach web as asked: it is {second:?}");
+    expect_leases(podman, &[FIRST, asked])?;
+    podman.output(["network", "disconnect", "second", "web"])?;
+    expect_leases(podman, &[FIRST])?;
+    podman.output(["network", "connect", "second", "web"])?;
+    expect_leases(podman, &[FIRST, Ipv4Addr::new(10, 87, 2, 2)])?;
+    podman.remove("web")
+}
+
+fn name_servers_are_the_hosts(world: &mut World) -> Result<()> {
+    const SERVER: &str = "nameserver 192.0.2.53";
+    // Podman looks there first if it is a file of systemd-resolved's; this is the world's own.
+    let own = "/run/resolv.conf";
+    fs::write(own, format!("{SERVER}\n")).context("write resolv.conf")?;
+    let none = None::<&str>;
+    mount(Some(own), "/etc/resolv.conf", none, MsFlags::MS_BIND, none).context("put it in place")?;
+    world.podman.start_web("web")?;
+    let file = world.podman.output(["exec", "web", "busybox", "cat", "/etc/resolv.conf"])?;
+    ensure!(file.lines().any(|line| line == SERVER), "hand the host's name server on: resolv.conf is {file:?}");
+    world.podman.remove("web")
+}
+
+fn a_published_port_leads_to_the_container_untranslated(world: &mut World) -> Result<()> {
+    world.podman.enable_ports()?;
+    let web = world.podman.start_web_with("web", &["--publish", "8080:80"])?;
+    expect_page(&world.page_of_port(WINDOWS, 8080)?, "web", WINDOWS.back)?;
+    // The one caller that has to be translated: its own address could not come back.
+    expect_page(&world.page_of_port_on_node(8080)?, "web", GATEWAY)?;
+    expect_page(&world.page_at(WINDOWS, web.address)?, "web", WINDOWS.back)?;
+    world.podman.remove("web")?;
+    world.refusal_of_port(WINDOWS, 8080).map(drop)
+}
+
+fn published_ports_come_and_go_with_their_containers(world: &mut World) -> Result<()> {
+    world.podman.enable_ports()?;
+    world.podman.start_web_with("one", &["--publish", "8081:80"])?;
+    world.podman.start_web_with("two", &["--publish", "8082:80"])?;
+    world.podman.kill("one")?;
+    expect_leases(&world.podman, &[Ipv4Addr::new(10, 87, 1, 3)])?;
+    world.podman.remove("one")?;
+    expect_page(&world.page_of_port(WINDOWS, 8082)?, "two", WINDOWS.back)?;
+    world.refusal_of_port(WINDOWS, 8081)?;
+    world.podman.stop("two")?;
+    world.podman.start("two")?;
+    expect_page(&world.page_of_port(WINDOWS, 8082)?, "two", WINDOWS.back)?;
+    world.podman.remove("two")
 }
 
 fn testcontainers_runs_on_the_network(world: &mut World) -> Result<()> {

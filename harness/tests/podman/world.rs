@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use harness::deadline;
-use harness::http::client::{self, Question};
+use harness::http::client::{self, NoAnswer, Question};
 use harness::http::{forwarder, name, nginx};
 use harness::lab::{HostSpec, Proxy, Role};
 use harness::plugin::Plugins;
@@ -61,6 +61,7 @@ pub(crate) const WINDOWS_WITH_NGINX: Gateway = Gateway {
 
 const LAN: &str = "lan";
 const NODE: &str = "wsl";
+const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 2);
 
 pub(crate) struct World {
     pub(crate) podman: Podman,
@@ -77,7 +78,7 @@ impl World {
         };
         let mut hosts = vec![
             (LAN.to_owned(), host(Role::Client, Proxy::default(), &[Ipv4Addr::new(192, 168, 50, 9)])?),
-            (NODE.to_owned(), host(Role::Node, Proxy::default(), &[Ipv4Addr::new(172, 30, 0, 2)])?),
+            (NODE.to_owned(), host(Role::Node, Proxy::default(), &[NODE_ADDRESS])?),
         ];
         for gateway in [WINDOWS, WINDOWS_WITH_NGINX] {
             let spec = host(Role::Gateway, gateway.proxy, &[gateway.front, gateway.back])?;
@@ -103,6 +104,27 @@ impl World {
         self.world.proxy(gateway.name)?;
         let front = SocketAddr::from((gateway.front, forwarder::PORT));
         self.page(LAN, front, name::of(SocketAddrV4::new(address, 80)))
+    }
+
+    /// What `gateway` itself gets from a published port of the node, once that answers.
+    pub(crate) fn page_of_port(&self, gateway: Gateway, port: u16) -> Result<String> {
+        self.page(gateway.name, SocketAddr::from((NODE_ADDRESS, port)), NODE_ADDRESS.to_string())
+    }
+
+    /// What the node itself gets from a published port by its loopback address, once that answers.
+    pub(crate) fn page_of_port_on_node(&self, port: u16) -> Result<String> {
+        self.page(NODE, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Ipv4Addr::LOCALHOST.to_string())
+    }
+
+    /// How one try to get a page from a published port of the node fails.
+    pub(crate) fn refusal_of_port(&self, gateway: Gateway, port: u16) -> Result<NoAnswer> {
+        let from = &self.world.lab.host(gateway.name)?.namespace;
+        let address = SocketAddr::from((NODE_ADDRESS, port));
+        let question = Question { address, host: NODE_ADDRESS.to_string(), path: "/".to_owned(), patience: PATIENCE };
+        match client::get(from, &question)? {
+            Ok(answer) => bail!("be refused at port {port}: the answer is {answer:?}"),
+            Err(refusal) => Ok(refusal),
+        }
     }
 
     fn page(&self, from: &str, address: SocketAddr, host: String) -> Result<String> {
