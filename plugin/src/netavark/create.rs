@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use super::network;
 use crate::command;
-use crate::config::Network;
 use crate::error::{Doing, Result};
 use crate::link::bridge;
 use crate::netlink::Netlink;
@@ -14,7 +13,10 @@ use crate::netlink::Netlink;
 /// The configuration as Podman will keep it.
 pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
     let (network, allocator) = network::parse("", &config)?;
-    command::block_on(command::within_deadline(refuse_conflict(&network)))?;
+    command::block_on(command::within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        bridge::refuse_conflict(&host, &network).await
+    }))?;
     let pool = &network.pool;
     let mut subnet = json!({ "subnet": pool.subnet(), "gateway": pool.gateway() });
     if let Some(range) = config.get("subnets").and_then(|subnets| subnets.get(0)?.get("lease_range")) {
@@ -31,13 +33,4 @@ pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
         config.insert(key.to_owned(), value);
     }
     Ok(Value::Object(config))
-}
-
-/// Errors: 105 where the host's bridge or addresses are in the way.
-async fn refuse_conflict(network: &Network) -> Result<()> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    match bridge::find(&host, &network.bridge).await? {
-        Some(found) if bridge::has_gateway(&host, network, &found).await? => Ok(()),
-        _ => bridge::refuse_overlap(&host, network).await,
-    }
 }

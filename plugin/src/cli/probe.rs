@@ -1,4 +1,4 @@
-//! How doctor looks at the machine: files, and programs with an end to the patience.
+//! How the commands look at the machine: files, and programs with an end to the patience.
 //!
 //! Nothing here changes anything, and nothing waits longer than it says.
 
@@ -15,7 +15,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// More than any answer has; what is behind it is not read.
 const OUTPUT_MAX_BYTES: u64 = 16 << 20;
 
-/// What doctor knows of the machine before it looks at anything.
+/// What is known of the machine before anything is looked at.
 #[derive(Clone, Debug)]
 pub(super) struct Host {
     pub(super) root: bool,
@@ -67,8 +67,13 @@ pub(super) enum Ran {
 /// Runs a program without input, in the C locale, until it ends or the patience does. One that the path does not lead to may be
 /// in a folder that only root's path has.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Ran {
-    match run_file(program, arguments, PATIENCE) {
-        Ran::Missing if !program.contains('/') => run_file(&format!("/usr/sbin/{program}"), arguments, PATIENCE),
+    run_within(PATIENCE, program, arguments)
+}
+
+/// The same, with another patience.
+pub(super) fn run_within(patience: Duration, program: &str, arguments: &[&str]) -> Ran {
+    match run_file(program, arguments, patience) {
+        Ran::Missing if !program.contains('/') => run_file(&format!("/usr/sbin/{program}"), arguments, patience),
         ran => ran,
     }
 }
