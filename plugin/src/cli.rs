@@ -4,8 +4,12 @@
 
 mod doctor;
 mod gateway;
+mod install;
 mod ls;
 mod manual;
+mod podman;
+mod probe;
+mod uninstall;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -29,7 +33,9 @@ struct Arguments {
 enum Verb {
     Doctor(doctor::Arguments),
     Gateway(gateway::Arguments),
+    Install(install::Arguments),
     Ls(ls::Arguments),
+    Uninstall(uninstall::Arguments),
     Man(manual::Man),
     Completions(manual::Completions),
     #[command(flatten)]
@@ -86,6 +92,8 @@ fn carry_out(command: Option<Verb>, out: &mut impl Write) -> Result<ExitCode> {
         None => Ok(Arguments::command().write_long_help(out)?),
         Some(Verb::Doctor(arguments)) => return doctor::run(&arguments, out),
         Some(Verb::Gateway(arguments)) => gateway::run(&arguments, out),
+        Some(Verb::Install(arguments)) => return install::run(&arguments, out),
+        Some(Verb::Uninstall(arguments)) => return uninstall::run(&arguments, out),
         Some(Verb::Ls(arguments)) => ls::run(&arguments, out),
         Some(Verb::Man(arguments)) => manual::man(&arguments, out),
         Some(Verb::Completions(arguments)) => manual::completions(&arguments, out),

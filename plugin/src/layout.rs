@@ -2,8 +2,6 @@
 //!
 //! One place for each: install writes them, doctor looks at them, uninstall takes them back.
 
-#![expect(dead_code, reason = "the commands that use these arrive one by one")]
-
 /// The binary, where CNI runtimes look for plugins.
 pub(crate) const BINARY: &str = "/opt/cni/bin/flatnet";
 /// The same binary, where netavark (Podman 5) looks for drivers: the first of its default folders.
@@ -18,6 +16,8 @@ pub(crate) const PODMAN_DROP_IN: &str = "/etc/containers/containers.conf.d/50-fl
 pub(crate) const UNIT: &str = "/etc/systemd/system/flatnet.service";
 /// What `flatnet install` changed, for `flatnet uninstall`.
 pub(crate) const RECORD: &str = "/var/lib/flatnet/installed.json";
+/// What `flatnet install` replaced, until it is put back.
+pub(crate) const REPLACED: &str = "/var/lib/flatnet/replaced";
 /// The network's name, unless another is asked for.
 pub(crate) const NETWORK: &str = "flatnet";
 /// The TCP port on the bridge's address where `flatnet gateway` tells gateways who has which name.

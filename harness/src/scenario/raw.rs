@@ -187,6 +187,7 @@ mod tests {
     #[case("summary = \"x\"\n[run]\nsteps = [{ ad = \"a\" }]", "3:12: a step needs a verb")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", port = 1 }]", "3:23: `port` does not belong to `add`")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", on = \"x\" }]", "3:23: there is no host named x")]
+    #[case("summary = \"x\"\n[run]\nsteps = [{ doctor = \"wsl\" }]", "3:12: `doctor` needs `installed = true`")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", expect = { adress = \"x\" } }]", "3:34: `adress` does not")]
     #[case(
         "summary = \"x\"\n[run]\nsteps = [{ get = \"http://web.flat/\" }]",

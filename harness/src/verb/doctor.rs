@@ -146,3 +146,40 @@ impl Verb for Doctor {
         seen.ok_or_else(|| last.unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn judge(expect: serde_json::Value, states: &[(&str, &str)], exit: i32) -> Result<String, String> {
+        let finding = |(id, state): &(&str, &str)| json!({"id": id, "state": state, "found": "f", "remedy": "mend it"});
+        let ok = !states.iter().any(|(_, state)| *state == "bad");
+        let report = json!({"ok": ok, "findings": states.iter().map(finding).collect::<Vec<_>>()});
+        let report: Report = serde_json::from_value(report).unwrap();
+        let expect: Expect = serde_json::from_value(expect).unwrap();
+        expect.judge(&report, Some(exit)).map_err(|failure| failure.got)
+    }
+
+    #[rstest]
+    #[case::nothing_bad(json!({}), &[("a", "ok"), ("b", "warning")], 0, true)]
+    #[case::what_is_bad(json!({"bad": {"a": "mend*"}}), &[("a", "bad"), ("b", "ok")], 1, true)]
+    #[case::bad_all_the_same(json!({}), &[("a", "bad")], 1, false)]
+    #[case::more_is_bad(json!({"bad": {"a": "*"}}), &[("a", "bad"), ("b", "bad")], 1, false)]
+    #[case::not_bad(json!({"bad": {"a": "*"}}), &[("a", "ok"), ("b", "bad")], 1, false)]
+    #[case::another_remedy(json!({"bad": {"a": "other"}}), &[("a", "bad")], 1, false)]
+    #[case::exit_code(json!({"bad": {"a": "*"}}), &[("a", "bad")], 0, false)]
+    #[case::exit_code_of_well(json!({}), &[("a", "ok")], 1, false)]
+    #[case::no_such_line(json!({"ok": {"c": "*"}}), &[("a", "ok")], 0, false)]
+    fn reports(
+        #[case] expect: serde_json::Value,
+        #[case] states: &[(&str, &str)],
+        #[case] exit: i32,
+        #[case] passes: bool,
+    ) {
+        let judged = judge(expect, states, exit);
+        assert_eq!(judged.is_ok(), passes, "{judged:?}");
+    }
+}

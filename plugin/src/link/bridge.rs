@@ -122,6 +122,14 @@ pub(crate) async fn has_gateway(host: &Netlink, network: &Network, bridge: &Link
     }
 }
 
+/// Errors: 105 where the host's bridge or addresses are in the way of a network that is to be set up.
+pub(crate) async fn refuse_conflict(host: &Netlink, network: &Network) -> Result<()> {
+    match find(host, &network.bridge).await? {
+        Some(found) if has_gateway(host, network, &found).await? => Ok(()),
+        _ => refuse_overlap(host, network).await,
+    }
+}
+
 /// Errors: 105 where the host has an address of this subnet elsewhere: one of the two places could not be reached.
 pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<()> {
     let gateway = network.pool.gateway_network();

@@ -30,7 +30,7 @@ pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
         if !is_named {
             network.bridge = free_bridge(&host, &mut network).await?;
         }
-        refuse_conflict(&host, &network).await
+        bridge::refuse_conflict(&host, &network).await
     }))?;
     let pool = &network.pool;
     let mut subnet = json!({ "subnet": pool.subnet(), "gateway": pool.gateway() });
@@ -91,14 +91,6 @@ fn planned(folder: &Path) -> Vec<(String, Ipv4Addr)> {
         Some((network["network_interface"].as_str()?.to_owned(), gateway))
     };
     files.filter_map(network).collect()
-}
-
-/// Errors: 105 where the host's bridge or addresses are in the way.
-async fn refuse_conflict(host: &Netlink, network: &Network) -> Result<()> {
-    match bridge::find(host, &network.bridge).await? {
-        Some(found) if bridge::has_gateway(host, network, &found).await? => Ok(()),
-        _ => bridge::refuse_overlap(host, network).await,
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::fs;
 
 use self::rules::{Chain, Fate, Packet, Ruleset, Tool};
 use super::finding::{BRIDGE_NETFILTER, FIREWALL, Finding};
-use super::probe::{self, Host, Ran};
+use crate::cli::probe::{self, Host, Ran};
 use crate::config::Network;
 
 /// Whether bridges show what they pass to iptables and nftables, too.

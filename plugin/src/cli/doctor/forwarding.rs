@@ -1,7 +1,7 @@
 //! The kernel's settings that decide whether packets pass: forwarding, and the reverse path filter.
 
 use super::finding::{Finding, IP_FORWARD, REVERSE_PATH};
-use super::probe;
+use crate::cli::probe;
 use crate::ipam::lease;
 use crate::netlink::Link;
 use crate::sysctl;

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
 use super::finding::{Finding, KERNEL, KERNEL_LINKS, ROOT};
-use super::probe::Host;
+use crate::cli::probe::Host;
 use crate::command;
 use crate::error::{Doing, Error, Result};
 use crate::netlink::{Netlink, NewVeth};

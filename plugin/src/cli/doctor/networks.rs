@@ -10,9 +10,9 @@ use ipnetwork::Ipv4Network;
 use serde_json::Value;
 
 use super::finding::{CONFIGURATION, Finding, NETWORK_CLASH};
-use super::podman::Backend;
-use super::probe;
 use crate::cli::gateway::networks::{of_cni, of_netavark};
+use crate::cli::podman::Backend;
+use crate::cli::probe;
 use crate::config::Network;
 use crate::error::Error;
 use crate::layout;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::finding::{BINARY, CHAINED_PLUGINS, Finding, PLUGIN_FOLDERS, SERVICE};
 use super::networks::Configured;
-use super::podman::Backend;
-use super::probe::{self, Ran};
+use crate::cli::podman::Backend;
+use crate::cli::probe::{self, Ran};
 use crate::layout;
 
 const INSTALL: &str = "run `flatnet install`";

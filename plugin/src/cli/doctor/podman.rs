@@ -2,47 +2,12 @@
 //!
 //! What Podman does is asked of Podman; its configuration files are read only to name the one that is in the way.
 
-use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use toml::{Table, Value};
-
 use super::finding::{Finding, PODMAN, PODMAN_BACKEND};
-use super::probe::{self, Host, Ran};
+use crate::cli::podman::{Backend, Settings};
+use crate::cli::probe::{self, Host, Ran};
 use crate::layout;
-
-/// Where Podman reads its settings, later ones over earlier ones (containers.conf(5)).
-const SETTINGS: [&str; 2] = ["/usr/share/containers/containers.conf", "/etc/containers/containers.conf"];
-const DROP_INS: &str = "/etc/containers/containers.conf.d";
-
-/// Who makes networks for Podman.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Backend {
-    Cni,
-    Netavark,
-}
-
-impl Backend {
-    /// The key of containers.conf, and what Podman takes where it is not set.
-    fn folders_setting(self) -> (&'static str, &'static [&'static str]) {
-        match self {
-            Self::Cni => (
-                "cni_plugin_dirs",
-                &["/usr/local/libexec/cni", "/usr/libexec/cni", "/usr/local/lib/cni", "/usr/lib/cni", "/opt/cni/bin"],
-            ),
-            Self::Netavark => (
-                "netavark_plugin_dirs",
-                &[
-                    "/usr/local/libexec/netavark",
-                    "/usr/libexec/netavark",
-                    "/usr/local/lib/netavark",
-                    "/usr/lib/netavark",
-                ],
-            ),
-        }
-    }
-}
 
 /// What is known of Podman.
 #[derive(Debug)]
@@ -73,11 +38,7 @@ impl Podman {
 
     /// The folders that Podman looks for this backend's plugins in.
     pub(super) fn plugin_folders(&self, backend: Backend) -> Vec<PathBuf> {
-        let (key, defaults) = backend.folders_setting();
-        match self.settings.strings(key) {
-            Some(folders) => folders.into_iter().map(PathBuf::from).collect(),
-            None => defaults.iter().map(PathBuf::from).collect(),
-        }
+        self.settings.plugin_folders(backend)
     }
 
     fn version(&mut self, host: &Host) -> Finding {
@@ -148,59 +109,12 @@ impl Podman {
     }
 }
 
-/// Podman's settings of networks: each file's `[network]`, in the order in which later ones win.
-#[derive(Debug, Default)]
-pub(super) struct Settings {
-    files: Vec<(PathBuf, Table)>,
-    /// `CONTAINERS_CONF` names the one file that is read.
-    only: bool,
-}
-
-impl Settings {
-    fn read() -> Self {
-        let only = env::var_os("CONTAINERS_CONF").filter(|path| !path.is_empty());
-        let mut paths: Vec<_> = match &only {
-            Some(path) => vec![path.into()],
-            None => SETTINGS.iter().map(PathBuf::from).chain(probe::files(Path::new(DROP_INS), "conf")).collect(),
-        };
-        paths.extend(env::var_os("CONTAINERS_CONF_OVERRIDE").filter(|path| !path.is_empty()).map(PathBuf::from));
-        let read = |path: PathBuf| Some((path.clone(), network_table(&fs::read_to_string(path).ok()?)?));
-        Self { files: paths.into_iter().filter_map(read).collect(), only: only.is_some() }
-    }
-
-    /// The file whose word on `key` is the last.
-    fn origin(&self, key: &str) -> Option<&Path> {
-        self.last(key).map(|(path, _)| path)
-    }
-
-    /// The folder of CNI configurations, if one is set.
-    pub(super) fn network_folder(&self) -> Option<PathBuf> {
-        let (_, value) = self.last("network_config_dir")?;
-        value.as_str().filter(|text| !text.is_empty()).map(PathBuf::from)
-    }
-
-    fn strings(&self, key: &str) -> Option<Vec<String>> {
-        let (_, value) = self.last(key)?;
-        Some(value.as_array()?.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
-    }
-
-    fn last(&self, key: &str) -> Option<(&Path, &Value)> {
-        self.files.iter().rev().find_map(|(path, table)| Some((path.as_path(), table.get(key)?)))
-    }
-}
-
-/// A file that is not TOML sets nothing; Podman itself then says so.
-fn network_table(text: &str) -> Option<Table> {
-    text.parse::<Table>().ok()?.remove("network")?.try_into().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn podman(backend: &str, files: &[(&str, &str)]) -> Podman {
-        let files = files.iter().map(|(path, text)| (PathBuf::from(path), network_table(text).expect("a table")));
-        let settings = Settings { files: files.collect(), only: false };
+        let settings = Settings::of(files);
         Podman { major: Some(4), backend: Some(backend.into()), settings, findings: Vec::new() }
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::finding::{Finding, GATEWAY, NAME_SERVICE};
 use super::http::{self, Answer};
-use super::probe::{self, Ran};
+use crate::cli::probe::{self, Ran};
 use crate::layout;
 
 /// The name under which a gateway passes a question about health on to the name service.

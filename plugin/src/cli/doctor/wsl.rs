@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 
 use super::finding::{Finding, WINDOWS_ROUTE, WSL};
-use super::probe::{self, Host, Ran};
+use crate::cli::probe::{self, Host, Ran};
 
 /// Where WSL shows the drive C:, unless /etc/wsl.conf says otherwise; the second is found by way of the path.
 const ROUTE_PROGRAMS: [&str; 2] = ["/mnt/c/Windows/System32/ROUTE.EXE", "ROUTE.EXE"];

@@ -1,4 +1,4 @@
-//! How doctor looks at the machine: files, and programs with an end to the patience.
+//! How the commands look at the machine: files, and programs with an end to the patience.
 //!
 //! Nothing here changes anything, and nothing waits longer than it says.
 
@@ -15,7 +15,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// More than any answer has; what is behind it is not read.
 const OUTPUT_MAX_BYTES: u64 = 16 << 20;
 
-/// What doctor knows of the machine before it looks at anything.
+/// What is known of the machine before anything is looked at.
 #[derive(Clone, Debug)]
 pub(super) struct Host {
     pub(super) root: bool,
@@ -60,20 +60,25 @@ pub(super) enum Ran {
     Well(String),
     /// There is no such program.
     Missing,
-    /// In words, to follow the program's name: "said ...", "did not answer within 5 s".
+    /// In words, to follow the program's name: "said ...", "did not answer within 5s".
     Badly(String),
 }
 
 /// Runs a program without input, in the C locale, until it ends or the patience does. One that the path does not lead to may be
 /// in a folder that only root's path has.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Ran {
-    match run_file(program, arguments) {
-        Ran::Missing if !program.contains('/') => run_file(&format!("/usr/sbin/{program}"), arguments),
+    run_within(PATIENCE, program, arguments)
+}
+
+/// The same, with another patience.
+pub(super) fn run_within(patience: Duration, program: &str, arguments: &[&str]) -> Ran {
+    match run_file(program, arguments, patience) {
+        Ran::Missing if !program.contains('/') => run_file(&format!("/usr/sbin/{program}"), arguments, patience),
         ran => ran,
     }
 }
 
-fn run_file(file: &str, arguments: &[&str]) -> Ran {
+fn run_file(file: &str, arguments: &[&str], patience: Duration) -> Ran {
     let mut command = Command::new(file);
     command.args(arguments).env("LC_ALL", "C").env_remove("CNI_COMMAND");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -82,12 +87,12 @@ fn run_file(file: &str, arguments: &[&str]) -> Ran {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ran::Missing,
         Err(e) => return Ran::Badly(format!("cannot be run: {e}")),
     };
-    let outcome = hear(&mut child, Instant::now() + PATIENCE);
+    let outcome = hear(&mut child, Instant::now() + patience);
     // Of a child that has ended the kill fails, as it should.
     drop(child.kill());
     let status = child.wait();
     let Some((stdout, stderr)) = outcome else {
-        return Ran::Badly(format!("did not answer within {} s", PATIENCE.as_secs()));
+        return Ran::Badly(format!("did not answer within {patience:?}"));
     };
     match status {
         Ok(status) if status.success() => Ran::Well(stdout),
@@ -141,7 +146,8 @@ mod tests {
     #[test]
     fn a_program_that_does_not_end_is_ended() {
         let start = Instant::now();
-        assert!(matches!(run("sleep", &["60"]), Ran::Badly(text) if text.contains("within 5 s")));
+        let ran = run_file("sleep", &["60"], Duration::from_millis(10));
+        assert!(matches!(ran, Ran::Badly(text) if text == "did not answer within 10ms"));
         assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     }
 }

@@ -1,0 +1,336 @@
+//! `flatnet install`: puts flatnet on this host, for the Podman that is there.
+//!
+//! It changes nothing that the record does not name, so that uninstall can put everything back; and it works any number of times.
+
+mod ask;
+pub(super) mod bridge;
+mod files;
+pub(super) mod plan;
+pub(super) mod record;
+pub(super) mod take_back;
+mod wanted;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use ipnetwork::Ipv4Network;
+use serde_json::json;
+
+use self::files::Saved;
+use self::plan::{Manner, Plan, Step};
+use self::record::{Before, Record, Written};
+use self::wanted::Wanted;
+use super::podman::Backend;
+use super::probe::{self, Ran};
+use crate::layout;
+
+/// Put flatnet on this host, for the Podman that is there
+///
+/// Podman 4 gets the CNI plugin, its network and the setting that makes it use CNI; Podman 5 gets the netavark driver and a network.
+/// Where systemd runs, a service keeps the bridge in place from boot on. `flatnet uninstall` puts everything back.
+#[derive(Args)]
+#[command(after_help = AFTER)]
+pub(super) struct Arguments {
+    /// This host's number in the flat range: it owns 10.87.N.0/24 [default: 1, or as installed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    host_id: Option<u8>,
+    /// Another subnet than the host's number gives, such as 10.87.16.0/22
+    #[arg(long, value_name = "CIDR", conflicts_with = "host_id")]
+    subnet: Option<Ipv4Network>,
+    /// The bridge's name [default: flatnet-br0, or as installed]
+    #[arg(long, value_name = "NAME")]
+    bridge: Option<String>,
+    /// The network's name [default: flatnet, or as installed]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Install for this network backend, and do not ask Podman for its version
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+const AFTER: &str = "\
+Exit codes: 0 done, or nothing to do; 1 failed, and everything was put back; 2 the arguments are
+wrong; 3 nothing was changed, as it needs your word: --yes.";
+
+pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
+    require_root("install")?;
+    let earlier = Record::read()?;
+    let wanted = Wanted::of(arguments, earlier.as_ref())?;
+    plan(&wanted, earlier.as_ref())?.finish(arguments.manner, out)
+}
+
+/// Errors where the caller may not change the host.
+pub(super) fn require_root(command: &str) -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!("{command} without root's rights: run `sudo flatnet {command}`")
+}
+
+/// What has to change, in the order in which an interruption does the least harm: the record first, the service last.
+fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
+    let mut plan = Plan::default();
+    plan.facts.insert("backend".into(), json!(wanted.backend));
+    plan.facts.insert("network".into(), json!(wanted.network.name));
+    plan.facts.insert("subnet".into(), json!(wanted.network.subnet));
+    plan.facts.insert("bridge".into(), json!(wanted.network.bridge));
+    let mut record = Record {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        backend: wanted.backend,
+        network: wanted.network.clone(),
+        files: Vec::new(),
+        folders: earlier.map(|record| record.folders.clone()).unwrap_or_default(),
+        made_network: false,
+        enabled_service: false,
+    };
+    let files = wanted.files()?;
+    let (mut kept, mut changes) = (Vec::new(), Vec::new());
+    for (path, then) in &files {
+        let change = change(path, then, earlier, &mut plan.questions)?;
+        kept.extend(change.kept);
+        record.files.extend(change.written);
+        add_folders(path, &mut record.folders, &mut changes);
+        changes.push(change.step);
+    }
+    let gone = going(&files, wanted, earlier, &mut plan)?;
+    let network = network(wanted, earlier, &mut record)?;
+    let service = service(wanted, earlier, &changes, &mut record);
+    record_first(&record, kept, &mut plan)?;
+    plan.steps.extend(gone);
+    plan.steps.extend(changes);
+    plan.steps.extend(network);
+    plan.steps.extend(service);
+    refuse_conflict(wanted, earlier)?;
+    ask_about_containers(wanted, earlier, &mut plan)?;
+    warn(wanted, &mut plan);
+    plan.next = next(wanted);
+    Ok(plan)
+}
+
+/// What becomes of one file.
+struct Change {
+    step: Step,
+    /// Nothing for a file that was already there as it should be: it stays when flatnet goes.
+    written: Option<Written>,
+    /// Where the content of a replaced file goes.
+    kept: Option<(PathBuf, Saved)>,
+}
+
+fn change(path: &Path, then: &Saved, earlier: Option<&Record>, questions: &mut Vec<String>) -> Result<Change> {
+    let ours = earlier.and_then(|record| record.file(path));
+    let now = files::look(path)?;
+    let mut before = ours.and_then(|written| written.before.clone());
+    let mut kept = None;
+    let action = match &now {
+        Some(now) if now.serves_as(then) => {
+            return Ok(Change { step: Step::Unchanged { path: path.into() }, written: ours.cloned(), kept });
+        }
+        None => "create",
+        Some(now) if ours.is_some_and(|written| written.hash == now.hash()) => "update",
+        Some(now) => {
+            let whose = if ours.is_some() { "was changed since flatnet wrote it" } else { "flatnet did not write" };
+            questions.push(format!("replace {}, which {whose}", path.display()));
+            if ours.is_none() {
+                let name = path.to_string_lossy().trim_start_matches('/').replace('/', "-");
+                let place = Path::new(layout::REPLACED).join(name);
+                before = Some(Before::of(now, place.clone()));
+                if matches!(now.content, files::Content::Bytes(_)) {
+                    kept = Some((place, Saved { mode: 0o600, ..now.clone() }));
+                }
+            }
+            "replace"
+        }
+    };
+    let written = Some(Written { path: path.into(), hash: then.hash(), before });
+    Ok(Change { step: Step::File { action, path: path.into(), now, then: Some(then.clone()) }, written, kept })
+}
+
+/// Folders that a file needs; those that are made here go again with the installation.
+fn add_folders(path: &Path, known: &mut Vec<PathBuf>, steps: &mut Vec<Step>) {
+    for folder in files::missing_folders(path) {
+        let planned = |step: &Step| matches!(step, Step::MakeFolder(made) if *made == folder);
+        if !steps.iter().any(planned) {
+            steps.push(Step::MakeFolder(folder.clone()));
+        }
+        if !known.contains(&folder) {
+            known.push(folder);
+        }
+    }
+}
+
+/// What an earlier installation made and this one does not have: another backend's files, another name's network.
+fn going(files: &[(PathBuf, Saved)], wanted: &Wanted, earlier: Option<&Record>, plan: &mut Plan) -> Result<Vec<Step>> {
+    let Some(earlier) = earlier else { return Ok(Vec::new()) };
+    let mut steps = Vec::new();
+    let moved = earlier.network != wanted.network || earlier.backend != wanted.backend;
+    if earlier.made_network && moved {
+        steps.push(take_back::network(earlier));
+    }
+    for written in earlier.files.iter().filter(|written| !files.iter().any(|(path, _)| *path == written.path)) {
+        let (step, question) = take_back::file(written)?;
+        steps.extend(step);
+        plan.questions.extend(question);
+    }
+    if moved {
+        let attached = bridge::attached(&earlier.network.name)?;
+        if !attached.is_empty() {
+            plan.questions.push(format!("change the network of {} running containers", attached.len()));
+        } else if bridge::is_idle(&earlier.network.bridge)? {
+            steps.push(Step::DeleteBridge { name: earlier.network.bridge.clone() });
+        }
+    }
+    Ok(steps)
+}
+
+/// Podman makes netavark's networks itself, and asks the driver.
+fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Result<Option<Step>> {
+    if wanted.backend != Backend::Netavark || !wanted.podman {
+        return Ok(None);
+    }
+    let name = &wanted.network.name;
+    let stays = earlier.is_some_and(|it| it.made_network && it.network == wanted.network);
+    let format = "{{.Driver}} {{range .Subnets}}{{.Subnet}}{{end}} {{.NetworkInterface}}";
+    let found =
+        match probe::run_within(plan::PROGRAM_PATIENCE, "podman", &["network", "inspect", "--format", format, name]) {
+            Ran::Well(found) => Some(found.trim().to_owned()),
+            // Podman has no other word for "no such network".
+            Ran::Missing | Ran::Badly(_) => None,
+        };
+    let same = format!("flatnet {} {}", wanted.network.subnet, wanted.network.bridge);
+    record.made_network = stays || found.is_none() || earlier.is_some_and(|it| it.made_network);
+    match found {
+        Some(found) if found == same => return Ok(Some(Step::Unchanged { path: format!("network {name}").into() })),
+        Some(found) if !earlier.is_some_and(|it| it.made_network && it.network.name == *name) => {
+            bail!("use the name {name}: Podman has a network of that name ({found}); remove it, or say another --name")
+        }
+        _ => {}
+    }
+    let folder = PathBuf::from(layout::NETAVARK_NETWORKS);
+    if !folder.exists() && !record.folders.contains(&folder) {
+        record.folders.push(folder);
+    }
+    let make = take_back::create_network(&wanted.network, &wanted.parsed.pool.gateway().to_string());
+    let undo = format!("podman network rm {name}");
+    Ok(Some(Step::run("create", &format!("network {name}"), &make, Some(&undo))))
+}
+
+/// systemd is told where anything changed that it runs.
+fn service(wanted: &Wanted, earlier: Option<&Record>, changes: &[Step], record: &mut Record) -> Vec<Step> {
+    record.enabled_service = wanted.has_systemd;
+    let enabled = earlier.is_some_and(|record| record.enabled_service);
+    let idle = changes.iter().all(|step| matches!(step, Step::Unchanged { .. }));
+    if !wanted.has_systemd || (enabled && idle) {
+        return Vec::new();
+    }
+    let unit = "flatnet.service";
+    let start = if enabled {
+        Step::run("restart", unit, "systemctl restart flatnet.service", None)
+    } else {
+        let undo = "systemctl disable --now flatnet.service";
+        Step::run("enable", unit, "systemctl enable --now flatnet.service", Some(undo))
+    };
+    vec![take_back::reload(), start]
+}
+
+/// The record, with what it keeps, before anything that it names is changed.
+fn record_first(record: &Record, kept: Vec<(PathBuf, Saved)>, plan: &mut Plan) -> Result<()> {
+    let path = Path::new(layout::RECORD);
+    let mut record = record.clone();
+    let mut steps = Vec::new();
+    for place in kept.iter().map(|(place, _)| place.as_path()).chain([path]) {
+        add_folders(place, &mut record.folders, &mut steps);
+    }
+    for (path, saved) in kept {
+        let now = files::look(&path)?;
+        steps.push(Step::File { action: "keep", path, now, then: Some(saved) });
+    }
+    let (now, then) = (files::look(path)?, Saved::new(record.text(), 0o644));
+    if now.as_ref().is_none_or(|now| !now.serves_as(&then)) {
+        let action = if now.is_some() { "update" } else { "create" };
+        steps.push(Step::File { action, path: path.into(), now, then: Some(then) });
+    }
+    plan.steps.extend(steps);
+    Ok(())
+}
+
+/// The bridge of an earlier installation is changed or deleted by the plan itself.
+fn refuse_conflict(wanted: &Wanted, earlier: Option<&Record>) -> Result<()> {
+    if earlier.is_some_and(|record| record.network != wanted.network && record.network.bridge == wanted.network.bridge)
+    {
+        return Ok(());
+    }
+    bridge::refuse_conflict(&wanted.parsed)
+}
+
+/// A change of backend takes the networks from containers that exist.
+fn ask_about_containers(wanted: &Wanted, earlier: Option<&Record>, plan: &mut Plan) -> Result<()> {
+    let switched = earlier.is_some_and(|record| record.file(Path::new(layout::PODMAN_DROP_IN)).is_some());
+    if wanted.backend != Backend::Cni || !wanted.podman || switched {
+        return Ok(());
+    }
+    let ask = |arguments: &[&str]| match probe::run_within(plan::PROGRAM_PATIENCE, "podman", arguments) {
+        Ran::Well(text) => Ok(text.trim().to_owned()),
+        Ran::Missing => bail!("run podman: it is gone"),
+        Ran::Badly(why) => bail!("ask Podman: `podman {}` {why}", arguments.join(" ")),
+    };
+    let backend = ask(&["info", "--format", "{{.Host.NetworkBackend}}"])?;
+    let containers = ask(&["ps", "--all", "--quiet"])?.lines().count();
+    if backend != Backend::Cni.as_str() && containers > 0 {
+        plan.questions.push(format!(
+            "switch Podman from {backend} to CNI with {containers} containers: they and their volumes stay, but their networks are {backend}'s, \
+             which Podman then no longer sees; stop and remove them first (`podman rm`), and run them anew after that. \
+             For a clean start Podman's manual advises `podman system reset`, which removes all containers, images and networks"
+        ));
+    }
+    Ok(())
+}
+
+fn warn(wanted: &Wanted, plan: &mut Plan) {
+    let mut warn = |text: String| plan.warnings.push(text);
+    let binary = Path::new(wanted.backend.binary());
+    let folders = wanted.settings.plugin_folders(wanted.backend);
+    if !folders.iter().any(|folder| Some(folder.as_path()) == binary.parent()) {
+        warn(format!(
+            "Podman does not look for plugins where {} is: `flatnet doctor` says what to set",
+            binary.display()
+        ));
+    }
+    match wanted.backend {
+        Backend::Cni => {
+            if let Some(file) = wanted.overruled_by() {
+                warn(format!("{} wins over {}: remove its network_backend", file.display(), layout::PODMAN_DROP_IN));
+            }
+            if !wanted.has_portmap {
+                warn("`podman run -p` needs the reference plugin portmap: install containernetworking-plugins, and run this again".into());
+            }
+        }
+        Backend::Netavark => {
+            if matches!(probe::run("nft", &["--version"]), Ran::Missing) {
+                warn("`podman run -p` needs nft: install nftables".into());
+            }
+        }
+    }
+    if !wanted.has_systemd {
+        let gateway = format!("{} gateway", wanted.backend.binary());
+        warn(format!(
+            "systemd does not run here: start `{gateway}` at boot by other means, for names at the gateway (WSL: systemd = true, \
+             or command = \"{gateway}\", under [boot] of /etc/wsl.conf)"
+        ));
+    }
+}
+
+fn next(wanted: &Wanted) -> Vec<String> {
+    let Wanted { network, .. } = wanted;
+    vec![
+        format!(
+            "flatnet is installed. Try: podman run -d --name web --network {} docker.io/library/nginx",
+            network.name
+        ),
+        format!("The gateway needs a route to {} by this host; `flatnet doctor` says what is missing.", network.subnet),
+    ]
+}

@@ -1,0 +1,56 @@
+//! What an installation has to know of the kernel: who is attached, and the bridge that goes with the network.
+//!
+//! A bridge with anything on it is never deleted.
+
+use anyhow::Result;
+
+use crate::command::{block_on, within_deadline};
+use crate::config::Network;
+use crate::error::{self, Doing};
+use crate::ipam::lease;
+use crate::link::bridge;
+use crate::netlink::Netlink;
+
+/// The attachments of a network, each as its record says.
+pub(in crate::cli) fn attached(network: &str) -> Result<Vec<String>> {
+    let found = block_on(within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        lease::of_network(&host, network).await
+    }))?;
+    let words = |(name, link): (String, crate::netlink::Link)| link.alias.unwrap_or(name);
+    Ok(found.into_iter().map(words).collect())
+}
+
+/// Whether there is a bridge of that name with nothing on it.
+pub(in crate::cli) fn is_idle(name: &str) -> Result<bool> {
+    Ok(block_on(within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        Ok(idle(&host, name).await?.is_some())
+    }))?)
+}
+
+/// Deletes the bridge, if there is one with nothing on it.
+pub(super) fn delete(name: &str) -> Result<()> {
+    Ok(block_on(within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        match idle(&host, name).await? {
+            Some(index) => host.delete_link(index).await.doing(|| format!("delete bridge {name}")),
+            None => Ok(()),
+        }
+    }))?)
+}
+
+async fn idle(host: &Netlink, name: &str) -> error::Result<Option<u32>> {
+    // What is no bridge is not ours.
+    let Ok(Some(bridge)) = bridge::find(host, name).await else { return Ok(None) };
+    let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {name}"))?;
+    Ok(ports.is_empty().then_some(bridge.index))
+}
+
+/// Errors: 105 where the host's bridge or addresses are in the way of the network.
+pub(super) fn refuse_conflict(network: &Network) -> Result<()> {
+    Ok(block_on(within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        bridge::refuse_conflict(&host, network).await
+    }))?)
+}

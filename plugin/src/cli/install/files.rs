@@ -1,0 +1,164 @@
+//! Files as they are and as they shall be: looked at whole, put in place in one step, and put back.
+//!
+//! A path has the old content or the new one and nothing in between, also where the machine stops midway.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
+
+use crate::hash;
+
+/// A file or symbolic link, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Saved {
+    pub(in crate::cli) content: Content,
+    /// The permission bits.
+    pub(in crate::cli) mode: u32,
+    /// Numbers of user and group; new files are root's, who installs.
+    pub(in crate::cli) owner: (u32, u32),
+    /// Time of the last change, in seconds and nanoseconds; nothing for "now".
+    pub(in crate::cli) changed: Option<(i64, i64)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Content {
+    Bytes(Vec<u8>),
+    /// A symbolic link to there.
+    Link(PathBuf),
+}
+
+impl Saved {
+    /// A file of ours.
+    pub(super) fn new(bytes: impl Into<Vec<u8>>, mode: u32) -> Self {
+        Self { content: Content::Bytes(bytes.into()), mode, owner: (0, 0), changed: None }
+    }
+
+    /// Whether the other is the same to whoever reads or runs it.
+    pub(super) fn serves_as(&self, other: &Self) -> bool {
+        self.content == other.content && self.mode == other.mode
+    }
+
+    /// What tells this content from another.
+    pub(in crate::cli) fn hash(&self) -> String {
+        match &self.content {
+            Content::Bytes(bytes) => hash::of_bytes(bytes),
+            Content::Link(target) => hash::hex16(&["link", &target.to_string_lossy()]),
+        }
+    }
+}
+
+/// What is at `path`, if anything. Errors where it is neither a file nor a symbolic link.
+pub(in crate::cli) fn look(path: &Path) -> Result<Option<Saved>> {
+    let looked = || format!("look at {}", path.display());
+    let data = match fs::symlink_metadata(path) {
+        Ok(data) => data,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).with_context(looked),
+    };
+    let content = if data.is_symlink() {
+        Content::Link(fs::read_link(path).with_context(looked)?)
+    } else if data.is_file() {
+        Content::Bytes(fs::read(path).with_context(looked)?)
+    } else {
+        bail!("use {0}: it is neither a file nor a link; move it away, and try again", path.display());
+    };
+    let (mode, owner) = (data.mode() & 0o7777, (data.uid(), data.gid()));
+    Ok(Some(Saved { content, mode, owner, changed: Some((data.mtime(), data.mtime_nsec())) }))
+}
+
+/// Makes `path` be what is asked for: a file, a link, or nothing.
+pub(super) fn put(path: &Path, wanted: Option<&Saved>) -> Result<()> {
+    let Some(wanted) = wanted else {
+        return fs::remove_file(path).with_context(|| format!("remove {}", path.display()));
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.flatnet-{}", std::process::id()));
+    let made = write(&beside, wanted).and_then(|()| fs::rename(&beside, path));
+    if made.is_err() {
+        // It may not even be there; what went wrong before is what has to be told.
+        drop(fs::remove_file(&beside));
+    }
+    made.with_context(|| format!("write {}", path.display()))
+}
+
+fn write(path: &Path, wanted: &Saved) -> io::Result<()> {
+    match &wanted.content {
+        Content::Link(target) => symlink(target, path)?,
+        Content::Bytes(bytes) => {
+            let mut file = File::create_new(path)?;
+            file.set_permissions(Permissions::from_mode(wanted.mode))?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+        }
+    }
+    let data = fs::symlink_metadata(path)?;
+    let (user, group) = wanted.owner;
+    if (data.uid(), data.gid()) != wanted.owner {
+        lchown(path, Some(user), Some(group))?;
+        // A change of owner takes the set-user-ID bit away.
+        if !data.is_symlink() {
+            fs::set_permissions(path, Permissions::from_mode(wanted.mode))?;
+        }
+    }
+    if let Some((seconds, nanoseconds)) = wanted.changed {
+        let time = TimeSpec::new(seconds, nanoseconds);
+        utimensat(AT_FDCWD, path, &time, &time, UtimensatFlags::NoFollowSymlink)?;
+    }
+    Ok(())
+}
+
+/// The folders that have to be made before a file can be at `path`, outermost first.
+pub(super) fn missing_folders(path: &Path) -> Vec<PathBuf> {
+    let mut missing: Vec<_> =
+        path.ancestors().skip(1).take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+    missing.reverse();
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_comes_back_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "theirs").expect("a file");
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("its mode");
+        symlink("file", &link).expect("a link");
+        for path in [&file, &link] {
+            let before = look(path).expect("a look").expect("something");
+            let mut ours = Saved::new("ours", 0o755);
+            ours.owner = before.owner;
+            put(path, Some(&ours)).expect("ours");
+            let now = look(path).expect("a look").expect("something");
+            assert!(now.serves_as(&ours) && !now.serves_as(&before), "{now:?}");
+            put(path, Some(&before)).expect("theirs");
+            assert_eq!(look(path).expect("a look"), Some(before));
+        }
+        put(&file, None).expect("nothing");
+        assert_eq!(look(&file).expect("a look"), None);
+        // Nothing of the steps between is left.
+        assert_eq!(fs::read_dir(folder.path()).expect("a list").count(), 1);
+    }
+
+    #[test]
+    fn a_folder_in_the_way_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(look(folder.path()).unwrap_err().to_string().contains("neither a file nor a link"));
+    }
+
+    #[test]
+    fn missing_folders_come_outermost_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (outer, inner) = (folder.path().join("a"), folder.path().join("a/b"));
+        assert_eq!(missing_folders(&inner.join("file")), [outer, inner]);
+        assert_eq!(missing_folders(&folder.path().join("file")), [] as [PathBuf; 0]);
+    }
+}

@@ -1,0 +1,107 @@
+//! What an installation has changed, on the disk: how uninstall knows what to put back.
+//!
+//! It is written before anything that it names is changed, so that whatever cuts an installation short, uninstall can undo it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
+
+use super::files::{Content, Saved};
+use crate::cli::podman::Backend;
+use crate::layout;
+
+/// The whole of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct Record {
+    /// Of the flatnet that wrote it.
+    pub(in crate::cli) version: String,
+    pub(in crate::cli) backend: Backend,
+    pub(in crate::cli) network: Network,
+    /// In the order of their making.
+    pub(in crate::cli) files: Vec<Written>,
+    /// Folders that were not there before, outermost first.
+    pub(in crate::cli) folders: Vec<PathBuf>,
+    /// Whether the network was made by Podman on our word.
+    pub(in crate::cli) made_network: bool,
+    /// Whether systemd was told to start the service.
+    pub(in crate::cli) enabled_service: bool,
+}
+
+/// The network, as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct Network {
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) subnet: Ipv4Network,
+    pub(in crate::cli) bridge: String,
+}
+
+/// A file of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct Written {
+    pub(in crate::cli) path: PathBuf,
+    /// Of what was written; another one means that somebody changed it since.
+    pub(in crate::cli) hash: String,
+    /// What was there before.
+    pub(in crate::cli) before: Option<Before>,
+}
+
+/// A file of somebody else's that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct Before {
+    /// Where its content is kept; nothing for a link.
+    pub(in crate::cli) kept: Option<PathBuf>,
+    /// Where it led to, if it was a symbolic link.
+    link: Option<PathBuf>,
+    mode: u32,
+    owner: (u32, u32),
+    changed: Option<(i64, i64)>,
+}
+
+impl Record {
+    /// The record of this host's installation, if there is one.
+    pub(in crate::cli) fn read() -> Result<Option<Self>> {
+        let text = match fs::read_to_string(layout::RECORD) {
+            Ok(text) => text,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(e) => return Err(e).with_context(|| format!("read {}", layout::RECORD)),
+        };
+        let record = serde_json::from_str(&text).with_context(|| {
+            format!("understand {}: remove it to start anew, or use the flatnet that wrote it", layout::RECORD)
+        })?;
+        Ok(Some(record))
+    }
+
+    pub(super) fn text(&self) -> String {
+        format!("{:#}\n", serde_json::json!(self))
+    }
+
+    /// Its entry for a path.
+    pub(in crate::cli) fn file(&self, path: &Path) -> Option<&Written> {
+        self.files.iter().find(|file| file.path == path)
+    }
+}
+
+impl Before {
+    /// `kept` is where a file's content goes.
+    pub(super) fn of(saved: &Saved, kept: PathBuf) -> Self {
+        let (link, kept) = match &saved.content {
+            Content::Link(target) => (Some(target.clone()), None),
+            Content::Bytes(_) => (None, Some(kept)),
+        };
+        Self { kept, link, mode: saved.mode, owner: saved.owner, changed: saved.changed }
+    }
+
+    /// The file as it was.
+    pub(in crate::cli) fn saved(&self) -> Result<Saved> {
+        let content = match (&self.link, &self.kept) {
+            (Some(target), _) => Content::Link(target.clone()),
+            (None, Some(kept)) => Content::Bytes(fs::read(kept).with_context(|| format!("read {}", kept.display()))?),
+            (None, None) => Content::Bytes(Vec::new()),
+        };
+        Ok(Saved { content, mode: self.mode, owner: self.owner, changed: self.changed })
+    }
+}

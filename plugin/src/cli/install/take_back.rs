@@ -1,0 +1,83 @@
+//! The way back: what an installation has left on the host, as steps that put back what was there before.
+//!
+//! What somebody has changed since is theirs: it is asked about, or left alone.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::files;
+use super::plan::Step;
+use super::record::{Record, Written};
+use crate::layout;
+
+/// The step that puts back what was there before one of our files, if there is anything to do; and the question that goes with it.
+pub(in crate::cli) fn file(written: &Written) -> Result<(Option<Step>, Option<String>)> {
+    let path = &written.path;
+    let now = files::look(path)?;
+    let then = written.before.as_ref().map(super::record::Before::saved).transpose()?;
+    let question = match &now {
+        Some(now) if now.hash() != written.hash && Some(now) != then.as_ref() => {
+            let what = if then.is_some() { "put back what was there before" } else { "remove" };
+            Some(format!("{what}: {}, which was changed since flatnet wrote it", path.display()))
+        }
+        _ => None,
+    };
+    if now == then {
+        return Ok((None, None));
+    }
+    let action = if then.is_some() { "restore" } else { "remove" };
+    Ok((Some(Step::File { action, path: path.clone(), now, then }), question))
+}
+
+/// Stops the service before its file goes.
+pub(in crate::cli) fn service() -> Step {
+    Step::run(
+        "disable",
+        "flatnet.service",
+        "systemctl disable --now flatnet.service",
+        Some("systemctl enable --now flatnet.service"),
+    )
+}
+
+/// systemd forgets a file that is gone.
+pub(in crate::cli) fn reload() -> Step {
+    Step::run("reload", "systemd", "systemctl daemon-reload", Some("systemctl daemon-reload"))
+}
+
+/// Podman forgets the network that was made on our word.
+pub(in crate::cli) fn network(record: &Record) -> Step {
+    let network = &record.network;
+    let made = create_network(network, &gateway(network));
+    Step::run(
+        "remove",
+        &format!("network {}", network.name),
+        &format!("podman network rm {}", network.name),
+        Some(&made),
+    )
+}
+
+/// The first address of the subnet, which is the gateway's unless a configuration says otherwise; install never does.
+fn gateway(network: &super::record::Network) -> String {
+    std::net::Ipv4Addr::from_bits(network.subnet.network().to_bits() + 1).to_string()
+}
+
+/// The command that makes the network.
+pub(super) fn create_network(network: &super::record::Network, gateway: &str) -> String {
+    let super::record::Network { name, subnet, bridge } = network;
+    format!(
+        "podman network create --driver flatnet --subnet {subnet} --gateway {gateway} --interface-name {bridge} {name}"
+    )
+}
+
+/// The record itself, and what it kept, once nothing refers to them any more.
+pub(in crate::cli) fn record(record: &Record) -> Result<Vec<Step>> {
+    let kept = record.files.iter().filter_map(|file| file.before.as_ref()?.kept.clone());
+    let mut steps = Vec::new();
+    for path in kept.chain([Path::new(layout::RECORD).to_owned()]) {
+        if let Some(now) = files::look(&path)? {
+            steps.push(Step::File { action: "remove", path, now: Some(now), then: None });
+        }
+    }
+    Ok(steps)
+}

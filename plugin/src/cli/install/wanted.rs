@@ -1,0 +1,190 @@
+//! What is to be installed: the options, what an earlier installation chose, and what Podman is there.
+//!
+//! Whatever exists of it has been checked by the parser that ADD uses; nothing has been touched.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use ipnetwork::Ipv4Network;
+use serde_json::{Value, json};
+
+use super::Arguments;
+use super::files::Saved;
+use super::record::{Network, Record};
+use crate::cli::gateway::networks::of_cni;
+use crate::cli::podman::{Backend, Settings};
+use crate::cli::probe::{self, Ran};
+use crate::config;
+use crate::layout;
+
+/// The shipped files.
+const CONFLIST: &str = include_str!("../../../dist/flatnet.conflist");
+const UNIT: &str = include_str!("../../../dist/systemd/flatnet.service");
+const DROP_IN: &str = "\
+# By `flatnet install`: flatnet is a CNI plugin, and Podman 4 uses netavark unless told otherwise.
+[network]
+network_backend = \"cni\"
+";
+/// The reference plugin that publishes ports, `podman run -p`.
+const PORTMAP: &str = "portmap";
+
+/// Everything that is known before the plan is made.
+pub(super) struct Wanted {
+    pub(super) backend: Backend,
+    pub(super) network: Network,
+    /// The network as ADD sees it.
+    pub(super) parsed: config::Network,
+    /// Whether there is a Podman.
+    pub(super) podman: bool,
+    pub(super) settings: Settings,
+    conflist: String,
+    pub(super) has_portmap: bool,
+    pub(super) has_systemd: bool,
+}
+
+impl Wanted {
+    /// What is not said stays as an earlier installation has it.
+    pub(super) fn of(arguments: &Arguments, earlier: Option<&Record>) -> Result<Self> {
+        let version = podman_version()?;
+        let backend = match (arguments.backend, version) {
+            (Some(backend), _) => backend,
+            (None, Some(4)) => Backend::Cni,
+            (None, Some(5..)) => Backend::Netavark,
+            (None, Some(old)) => bail!("use Podman {old}: flatnet needs Podman 4 or later"),
+            (None, None) => {
+                bail!("find Podman: install it (`apt install podman`), or say --backend for another CNI runtime")
+            }
+        };
+        let before = earlier.map(|record| &record.network);
+        let asked = arguments.subnet.or(arguments.host_id.map(subnet_of));
+        let network = Network {
+            name: arguments.name.clone().or(before.map(|it| it.name.clone())).unwrap_or(layout::NETWORK.into()),
+            subnet: asked.or(before.map(|it| it.subnet)).unwrap_or(subnet_of(1)),
+            bridge: arguments
+                .bridge
+                .clone()
+                .or(before.map(|it| it.bridge.clone()))
+                .unwrap_or(config::DEFAULT_BRIDGE.into()),
+        };
+        let settings = Settings::read();
+        let folders = settings.plugin_folders(Backend::Cni);
+        let has_portmap = folders.iter().any(|folder| folder.join(PORTMAP).is_file());
+        let list = conflist(&network, has_portmap)?;
+        let plugin = of_cni(&list).context("find flatnet in its own configuration")?;
+        let parsed = config::Network::parse(&plugin)?;
+        Ok(Self {
+            backend,
+            network,
+            parsed,
+            podman: version.is_some(),
+            settings,
+            conflist: format!("{list:#}\n"),
+            has_portmap,
+            has_systemd: probe::has_systemd(),
+        })
+    }
+
+    /// The files, each as it shall be.
+    pub(super) fn files(&self) -> Result<Vec<(PathBuf, Saved)>> {
+        let own = fs::read("/proc/self/exe").context("read this program")?;
+        let mut files = vec![(self.backend.binary().into(), Saved::new(own, 0o755))];
+        if self.backend == Backend::Cni {
+            let list = Path::new(layout::CNI_NETWORKS).join(format!("{}.conflist", self.network.name));
+            files.push((list, Saved::new(self.conflist.as_bytes(), 0o644)));
+            files.push((layout::PODMAN_DROP_IN.into(), Saved::new(DROP_IN, 0o644)));
+        }
+        if self.has_systemd {
+            let unit = UNIT.replace(layout::BINARY, self.backend.binary());
+            files.push((layout::UNIT.into(), Saved::new(unit, 0o644)));
+        }
+        Ok(files)
+    }
+
+    /// The file whose word on the backend Podman would take over the drop-in's, if it is another word.
+    pub(super) fn overruled_by(&self) -> Option<&Path> {
+        let last = self.settings.origin("network_backend")?;
+        let drop_in = Path::new(layout::PODMAN_DROP_IN);
+        let later = self.settings.only || (last.parent() == drop_in.parent() && last > drop_in);
+        (later && self.settings.string("network_backend") != Some(Backend::Cni.as_str())).then_some(last)
+    }
+}
+
+/// Host N of the address plan owns 10.87.N.0/24.
+fn subnet_of(host_id: u8) -> Ipv4Network {
+    Ipv4Network::new(Ipv4Addr::new(10, 87, host_id, 0), 24).expect("a prefix length of IPv4")
+}
+
+/// The shipped list with this network's values, and with portmap where it is installed.
+fn conflist(network: &Network, has_portmap: bool) -> Result<Value> {
+    let mut list: Value = serde_json::from_str(CONFLIST).context("read the shipped configuration")?;
+    list["name"] = json!(network.name);
+    list["plugins"][0]["bridge"] = json!(network.bridge);
+    list["plugins"][0]["ipam"]["subnet"] = json!(network.subnet);
+    let plugins = list["plugins"].as_array_mut().context("read the shipped list of plugins")?;
+    if has_portmap {
+        plugins.push(json!({ "type": PORTMAP, "capabilities": { "portMappings": true } }));
+    }
+    Ok(list)
+}
+
+/// Podman's first number; nothing where it is not installed.
+fn podman_version() -> Result<Option<u32>> {
+    match probe::run("podman", &["--version"]) {
+        Ran::Missing => Ok(None),
+        Ran::Badly(why) => Err(anyhow!("ask Podman for its version: `podman --version` {why}")),
+        Ran::Well(text) => {
+            let number = text.split_whitespace().last().and_then(|version| version.split('.').next()?.parse().ok());
+            number.map(Some).with_context(|| format!("ask Podman for its version: it says {:?}", text.trim()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_the_shipped_one_with_ports() {
+        let network = Network { name: "two".into(), subnet: subnet_of(2), bridge: "flatnet-br2".into() };
+        let list = conflist(&network, true).expect("a list");
+        insta::assert_snapshot!(format!("{list:#}"), @r#"
+        {
+          "cniVersion": "1.0.0",
+          "cniVersions": [
+            "1.0.0",
+            "1.1.0"
+          ],
+          "name": "two",
+          "plugins": [
+            {
+              "type": "flatnet",
+              "bridge": "flatnet-br2",
+              "ipam": {
+                "subnet": "10.87.2.0/24"
+              }
+            },
+            {
+              "type": "portmap",
+              "capabilities": {
+                "portMappings": true
+              }
+            }
+          ]
+        }
+        "#);
+        assert_eq!(conflist(&network, false).expect("a list")["plugins"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn the_drop_in_says_cni_to_podman() {
+        let settings = Settings::of(&[(layout::PODMAN_DROP_IN, DROP_IN)]);
+        assert_eq!(settings.string("network_backend"), Some("cni"));
+    }
+
+    #[test]
+    fn the_unit_starts_the_binary_of_either_backend() {
+        assert!(UNIT.contains(&format!("ExecStart={} gateway", layout::BINARY)));
+    }
+}

@@ -1,0 +1,79 @@
+//! `flatnet uninstall`: puts everything back as `flatnet install` found it.
+//!
+//! It goes by the record and by nothing else: what install did not change stays.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::install::plan::{Manner, Plan, Step};
+use super::install::record::Record;
+use super::install::{bridge, require_root, take_back};
+use crate::layout;
+
+/// Put everything back as install found it
+///
+/// Files that install wrote go, files that it replaced come back, the service stops, and the bridge goes if no container is on it.
+/// Containers and images stay. So does `net.ipv4.ip_forward`, which others may need by now.
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    manner: Manner,
+}
+
+pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
+    require_root("uninstall")?;
+    let record = Record::read()?;
+    record.as_ref().map_or_else(|| Ok(nothing()), plan)?.finish(arguments.manner, out)
+}
+
+fn nothing() -> Plan {
+    let nothing = format!("`flatnet install` has not installed anything here: there is no {}", layout::RECORD);
+    Plan { warnings: vec![nothing], ..Plan::default() }
+}
+
+/// The reverse of an installation: the service first, the record last.
+fn plan(record: &Record) -> Result<Plan> {
+    let mut plan = Plan::default();
+    let network = &record.network;
+    plan.facts.insert("network".into(), json!(network.name));
+    let attached = bridge::attached(&network.name)?;
+    if !attached.is_empty() {
+        plan.questions.push(format!(
+            "take the plugin from under running containers, which Podman then cannot stop cleanly; remove them first: {}",
+            attached.join("; ")
+        ));
+    }
+    if record.enabled_service {
+        plan.steps.push(take_back::service());
+    }
+    if record.made_network {
+        plan.steps.push(take_back::network(record));
+    }
+    for written in record.files.iter().rev() {
+        let (step, question) = take_back::file(written)?;
+        plan.steps.extend(step);
+        plan.questions.extend(question);
+    }
+    if record.enabled_service {
+        plan.steps.push(take_back::reload());
+    }
+    if attached.is_empty() && bridge::is_idle(&network.bridge)? {
+        plan.steps.push(Step::DeleteBridge { name: network.bridge.clone() });
+    }
+    plan.steps.extend(take_back::record(record)?);
+    plan.steps.extend(folders(record).into_iter().map(Step::RemoveFolder));
+    plan.next.push("flatnet is uninstalled, and everything is as it was before.".into());
+    Ok(plan)
+}
+
+/// Innermost first; the record's own are among them.
+fn folders(record: &Record) -> Vec<PathBuf> {
+    let mut folders: Vec<_> = record.folders.iter().filter(|folder| folder.is_dir()).cloned().collect();
+    folders.sort_by_key(|folder| std::cmp::Reverse(folder.components().count()));
+    folders
+}
