@@ -4,6 +4,7 @@
 
 mod doctor;
 mod gateway;
+mod gc;
 mod install;
 mod ls;
 mod manual;
@@ -33,6 +34,7 @@ struct Arguments {
 enum Verb {
     Doctor(doctor::Arguments),
     Gateway(gateway::Arguments),
+    Gc(gc::Arguments),
     Install(install::Arguments),
     Ls(ls::Arguments),
     Uninstall(uninstall::Arguments),
@@ -94,6 +96,7 @@ fn carry_out(command: Option<Verb>, out: &mut impl Write) -> Result<ExitCode> {
         Some(Verb::Gateway(arguments)) => gateway::run(&arguments, out),
         Some(Verb::Install(arguments)) => return install::run(&arguments, out),
         Some(Verb::Uninstall(arguments)) => return uninstall::run(&arguments, out),
+        Some(Verb::Gc(arguments)) => gc::run(&arguments, out),
         Some(Verb::Ls(arguments)) => ls::run(&arguments, out),
         Some(Verb::Man(arguments)) => manual::man(&arguments, out),
         Some(Verb::Completions(arguments)) => manual::completions(&arguments, out),

@@ -35,6 +35,8 @@ pub(crate) struct Link {
     pub(crate) up: bool,
     /// Index of its other end, in the namespace where that is; of what it stands on, if it is no veth.
     pub(crate) peer: Option<u32>,
+    /// The kernel's number here for the network namespace that the other end is in, if that is another one.
+    pub(crate) peer_namespace: Option<i32>,
     /// Index of the bridge that it is a port of.
     pub(crate) bridge: Option<u32>,
     /// Whether its bridge passes frames to and from it.
@@ -84,6 +86,19 @@ impl Netlink {
             LinkMessageBuilder::<LinkUnspec>::new().controller(bridge).append_extra_attribute(without_stats());
         let dump = self.dump(RouteNetlinkMessage::GetLink(message.build())).await?;
         Ok(dump.messages.into_iter().filter_map(read).filter(|link| link.bridge == Some(bridge)).collect())
+    }
+
+    /// The MAC of the other end of a pair, wherever that is; nothing where it is gone, or out of this caller's reach.
+    pub(crate) async fn peer_mac(&self, link: &Link) -> Result<Option<Mac>, Errno> {
+        let Some(peer) = link.peer else { return Ok(None) };
+        let mut message = LinkMessageBuilder::<LinkUnspec>::new().index(peer);
+        if let Some(namespace) = link.peer_namespace {
+            message = message.append_extra_attribute(LinkAttribute::IfNetnsId(namespace));
+        }
+        match self.find(message.build()).await {
+            Err(Errno::EINVAL | Errno::EPERM | Errno::ENOENT) => Ok(None),
+            found => Ok(found?.and_then(|link| link.mac)),
+        }
     }
 
     /// All links of the namespace.
@@ -206,6 +221,7 @@ fn read(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Link(index) => link.peer = Some(index),
+            LinkAttribute::LinkNetNsId(id) => link.peer_namespace = Some(id),
             LinkAttribute::Controller(index) => link.bridge = Some(index),
             LinkAttribute::LinkInfo(infos) => read_infos(infos, &mut link),
             _ => {}
