@@ -91,6 +91,15 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
     let files = wanted.files()?;
     let (mut kept, mut changes) = (Vec::new(), Vec::new());
     for (path, then) in &files {
+        if let Some(ours) = edited(path, wanted, earlier)? {
+            plan.warnings.push(format!(
+                "{} was changed since flatnet wrote it, and stays; remove it to have it written anew",
+                path.display()
+            ));
+            changes.push(Step::Unchanged { path: path.clone() });
+            record.files.push(ours.clone());
+            continue;
+        }
         let change = change(path, then, earlier, &mut plan.questions)?;
         kept.extend(change.kept);
         record.files.extend(change.written);
@@ -119,6 +128,14 @@ struct Change {
     written: Option<Written>,
     /// Where the content of a replaced file goes.
     kept: Option<(PathBuf, Saved)>,
+}
+
+/// A network's file that somebody has edited, where no other network is asked for: an upgrade must not undo that.
+fn edited<'a>(path: &Path, wanted: &Wanted, earlier: Option<&'a Record>) -> Result<Option<&'a Written>> {
+    let same = earlier.filter(|it| it.network == wanted.network && it.backend == wanted.backend);
+    let is_network = path.extension().is_some_and(|it| it == "conflist");
+    let Some(ours) = same.and_then(|record| record.file(path)).filter(|_| is_network) else { return Ok(None) };
+    Ok(files::look(path)?.filter(|now| now.hash() != ours.hash).map(|_| ours))
 }
 
 fn change(path: &Path, then: &Saved, earlier: Option<&Record>, questions: &mut Vec<String>) -> Result<Change> {
