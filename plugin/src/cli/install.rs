@@ -106,6 +106,14 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
         add_folders(path, &mut record.folders, &mut changes);
         changes.push(change.step);
     }
+    if wanted.backend == Backend::Cni {
+        // Not made here, but they come with the first container and would stay.
+        for folder in files::missing_folders(&Path::new(layout::CNI_RESULTS).join("any")) {
+            if !record.folders.contains(&folder) {
+                record.folders.push(folder);
+            }
+        }
+    }
     let gone = going(&files, wanted, earlier, &mut plan)?;
     let network = network(wanted, earlier, &mut record)?;
     let service = service(wanted, earlier, &changes, &mut record);
