@@ -10,6 +10,8 @@ mod nft;
 mod script;
 mod table;
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -24,7 +26,7 @@ use nix::fcntl::{Flock, FlockArg};
 use self::table::{Entry, Table};
 use crate::error::{Doing, Error, Result, errno_of};
 use crate::ipam::lease::{self, Attachment};
-use crate::netlink::{Link, Netlink};
+use crate::netlink::{Link, Netlink, forget_udp};
 
 /// How long to wait before the lock is tried again.
 const LOCK_INTERVAL: Duration = Duration::from_millis(2);
@@ -59,6 +61,8 @@ pub(crate) struct Door<'a> {
     pub(crate) address: Ipv4Network,
     /// The bridge's name.
     pub(crate) bridge: &'a str,
+    /// Becomes true when something may have been published, whatever cuts that short.
+    pub(crate) begun: &'a Cell<bool>,
 }
 
 impl HostPort {
@@ -108,9 +112,12 @@ pub(crate) async fn publish(host: &Netlink, door: &Door<'_>, ports: &[Port]) -> 
         }
     }
     if wanted.is_empty() {
-        return remove(&table, &stale, door.bridge).await;
+        return remove(host, &table, &stale, door.bridge).await;
     }
+    door.begun.set(true);
     nft::change(&script::publish(door, &wanted, &stale)).await?;
+    let changed = wanted.iter().map(|port| port.host).chain(stale.iter().map(|entry| entry.host));
+    forget_flows(host, changed).await?;
     // After the rules, which keep the bridge's containers from the host's loopback addresses.
     set_route_localnet(door.bridge, true)
 }
@@ -121,7 +128,7 @@ pub(crate) async fn withdraw(host: &Netlink, attachment: &str, bridge: &str) -> 
     let table = nft::read().await?;
     let links = host.links().await.doing(|| "list the host's links".into())?;
     let (gone, _) = table.split(|entry| entry.holder == attachment || is_stale(entry, &links));
-    remove(&table, &gone, bridge).await
+    remove(host, &table, &gone, bridge).await
 }
 
 /// Whether ports of containers on `bridge` may be published: a look at one file, where nftables would take a process.
@@ -130,7 +137,7 @@ pub(crate) fn is_in_use(bridge: &str) -> bool {
 }
 
 /// Removes `gone` of the table's entries, and the table with the last.
-async fn remove(table: &Table, gone: &[&Entry], bridge: &str) -> Result<()> {
+async fn remove(host: &Netlink, table: &Table, gone: &[&Entry], bridge: &str) -> Result<()> {
     if !table.exists {
         // Somebody flushed it, and with it the rules that guard this.
         return set_route_localnet(bridge, false);
@@ -139,13 +146,26 @@ async fn remove(table: &Table, gone: &[&Entry], bridge: &str) -> Result<()> {
         return Ok(());
     }
     if gone.len() < table.entries.len() {
-        return nft::change(&script::remove(gone)).await;
+        nft::change(&script::remove(gone)).await?;
+        return forget_flows(host, gone.iter().map(|entry| entry.host)).await;
     }
     // Before the rules that guard it.
     for bridge in &table.bridges {
         set_route_localnet(bridge, false)?;
     }
-    nft::change(script::DELETE_TABLE).await
+    nft::change(script::DELETE_TABLE).await?;
+    forget_flows(host, gone.iter().map(|entry| entry.host)).await
+}
+
+/// Whoever goes on sending to a UDP port would otherwise go on being led where it led before.
+async fn forget_flows(host: &Netlink, ports: impl Iterator<Item = HostPort>) -> Result<()> {
+    let ports: BTreeSet<_> = ports.filter(|port| port.protocol == Protocol::Udp).map(|port| port.number).collect();
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
+    let own = |address| addresses.iter().any(|(_, own)| own.ip() == address);
+    forget_udp(|address, port| ports.contains(&port) && own(address)).doing(|| "forget UDP flows".into())
 }
 
 /// An entry whose attachment's link is gone: its container crashed, or nobody tore it down.

@@ -5,6 +5,7 @@
 //! waiting: it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
 
 mod changes;
+mod conntrack;
 mod farewell;
 mod l3;
 mod link;
@@ -19,6 +20,7 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUE
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
 pub(crate) use self::changes::Changes;
+pub(crate) use self::conntrack::forget_udp;
 pub(crate) use self::l3::Route;
 pub(crate) use self::link::{Link, NewVeth};
 use crate::error::errno_of;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::command;
 use crate::error::{Doing, Result};
 use crate::ipam::lease;
+use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
 
 /// Every leased address and the container that has it
@@ -28,7 +29,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     out.write_all(text.as_bytes()).context("write the list")
 }
 
-/// One leased address. A name that the link's record does not have is absent.
+/// One leased address. What the link's record does not have, or the kernel does not tell, is absent.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Line {
     address: Ipv4Addr,
@@ -39,6 +40,8 @@ struct Line {
     container: Option<String>,
     /// The container's end of the pair.
     interface: Option<String>,
+    /// The hardware address of that end, now.
+    mac: Option<String>,
     /// The host's end of the pair.
     link: String,
     state: State,
@@ -77,13 +80,18 @@ fn read() -> Result<Vec<Line>> {
     command::block_on(command::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         let found = host.links().await.doing(|| "list the host's links".into())?;
-        let mut lines: Vec<_> = found.iter().flat_map(lines_of).collect();
+        let mut lines = Vec::new();
+        for link in found.iter().filter(|link| lease::leases(link).next().is_some()) {
+            // It may vanish meanwhile, and who is not root may not ask: the lease is there all the same.
+            let peer = host.peer(link).await.ok().flatten();
+            lines.extend(lines_of(link, peer.and_then(|peer| peer.mac)));
+        }
         lines.sort();
         Ok(lines)
     }))
 }
 
-fn lines_of(link: &Link) -> impl Iterator<Item = Line> + '_ {
+fn lines_of(link: &Link, mac: Option<Mac>) -> impl Iterator<Item = Line> + '_ {
     let part = |key| lease::record_part(link.alias.as_deref().unwrap_or_default(), key).map(str::to_owned);
     lease::leases(link).map(move |address| Line {
         address,
@@ -91,6 +99,7 @@ fn lines_of(link: &Link) -> impl Iterator<Item = Line> + '_ {
         name: part("name"),
         container: part("container"),
         interface: part("interface"),
+        mac: mac.map(|mac| mac.to_string()),
         link: link.name.clone(),
         state: State::of(link),
     })
@@ -103,18 +112,18 @@ fn json(lines: &[Line]) -> String {
 
 /// One line a lease, under headings; a container's id is cut to twelve characters, as Podman shows it.
 fn table(lines: &[Line]) -> String {
-    let heading = ["ADDRESS", "NAME", "CONTAINER", "NETWORK", "INTERFACE", "LINK", "STATE"].map(str::to_owned);
+    let heading = ["ADDRESS", "NAME", "CONTAINER", "NETWORK", "INTERFACE", "MAC", "LINK", "STATE"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(lines.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<_> = (0..7).map(width).collect();
-    let line = |row: &[String; 7]| {
+    let widths: Vec<_> = (0..8).map(width).collect();
+    let line = |row: &[String; 8]| {
         let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         format!("{}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(line).collect()
 }
 
-fn row(line: &Line) -> [String; 7] {
+fn row(line: &Line) -> [String; 8] {
     let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     [
         line.address.to_string(),
@@ -122,6 +131,7 @@ fn row(line: &Line) -> [String; 7] {
         shown(&line.container).chars().take(12).collect(),
         shown(&line.network),
         shown(&line.interface),
+        shown(&line.mac),
         line.link.clone(),
         line.state.as_str().to_owned(),
     ]
@@ -140,17 +150,37 @@ mod tests {
     fn a_table_has_a_line_for_each_lease() {
         let record = "network=flatnet container=0123456789abcdef interface=eth0 name=web";
         let found = [link(Some(record), true, true), link(None, true, false), link(None, false, false)];
-        let lines: Vec<_> = found.iter().flat_map(lines_of).collect();
+        let macs = [Some(Mac::of(Ipv4Addr::new(10, 87, 1, 2))), None, None];
+        let lines: Vec<_> = found.iter().zip(macs).flat_map(|(link, mac)| lines_of(link, mac)).collect();
         insta::assert_snapshot!(table(&lines), @r"
-        ADDRESS    NAME  CONTAINER     NETWORK  INTERFACE  LINK         STATE
-        10.87.1.2  web   0123456789ab  flatnet  eth0       fn-00000001  forwarding
-        10.87.1.2  -     -             -        -          fn-00000001  blocked
-        10.87.1.2  -     -             -        -          fn-00000001  down
+        ADDRESS    NAME  CONTAINER     NETWORK  INTERFACE  MAC                LINK         STATE
+        10.87.1.2  web   0123456789ab  flatnet  eth0       0a:57:0a:57:01:02  fn-00000001  forwarding
+        10.87.1.2  -     -             -        -          -                  fn-00000001  blocked
+        10.87.1.2  -     -             -        -          -                  fn-00000001  down
         ");
     }
 
     #[test]
+    fn an_unreadable_mac_is_null_in_json() {
+        let lines: Vec<_> = lines_of(&link(None, false, false), None).collect();
+        insta::assert_snapshot!(json(&lines), @r#"
+        [
+          {
+            "address": "10.87.1.2",
+            "network": null,
+            "name": null,
+            "container": null,
+            "interface": null,
+            "mac": null,
+            "link": "fn-00000001",
+            "state": "down"
+          }
+        ]
+        "#);
+    }
+
+    #[test]
     fn a_link_without_a_lease_has_no_line() {
-        assert_eq!(lines_of(&Link::default()).count(), 0);
+        assert_eq!(lines_of(&Link::default(), None).count(), 0);
     }
 }

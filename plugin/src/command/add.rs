@@ -34,7 +34,7 @@ struct Site<'a> {
     netns: Netns,
     host: Netlink,
     container: Netlink,
-    /// Whether publishing has begun.
+    /// Whether ports may have been published.
     published: Cell<bool>,
 }
 
@@ -106,13 +106,12 @@ impl Site<'_> {
             return Ok(());
         }
         let attachment = Attachment { network: &self.network.name, target: self.target };
-        let door = Door { attachment: &attachment, address, bridge };
-        self.published.set(true);
+        let door = Door { attachment: &attachment, address, bridge, begun: &self.published };
         firewall::publish(&self.host, &door, ports).await
     }
 
     async fn undo(&self, made: &Made) -> Result<()> {
-        // Not earlier: before that, what is published under this name is an attachment's that exists.
+        // Not otherwise: what is published under this name may be of an attachment that exists.
         let withdrawn = if self.published.get() {
             let attachment = Attachment { network: &self.network.name, target: self.target };
             firewall::withdraw(&self.host, &attachment.name(), &self.network.bridge).await

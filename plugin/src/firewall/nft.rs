@@ -76,6 +76,8 @@ fn start(arguments: &[&str], input: &File, stderr: &File, doing: &str) -> Result
         let (input, stderr) = ends.map_err(|e| failed(doing, &e.to_string()))?;
         match command.stdin(input).stderr(stderr).spawn() {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
+            // A folder of PATH that cannot be looked into hides that there is none in the others.
+            Err(e) if e.kind() == ErrorKind::PermissionDenied && !program.contains('/') => {}
             started => return started.map_err(|e| failed(doing, &format!("{program} cannot be started: {e}"))),
         }
     }

@@ -61,6 +61,7 @@ fn line(script: &mut String, text: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::net::Ipv4Addr;
 
     use super::*;
@@ -74,7 +75,8 @@ mod tests {
             Target { container: "web".into(), interface: "eth0".into(), netns: "".into(), args: Args::default() };
         let attachment = Attachment { network: "flatnet", target: &target };
         let address = "10.87.1.2/24".parse().expect("an address");
-        let door = Door { attachment: &attachment, address, bridge: "flatnet-br0" };
+        let begun = Cell::new(false);
+        let door = Door { attachment: &attachment, address, bridge: "flatnet-br0", begun: &begun };
         let host = HostPort { address: None, protocol: Protocol::Tcp, number: 8080 };
         let stale = Entry {
             host: HostPort { address: Some(Ipv4Addr::LOCALHOST), protocol: Protocol::Udp, number: 53 },

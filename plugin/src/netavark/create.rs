@@ -2,25 +2,42 @@
 //!
 //! Nothing is made yet. Name, id and driver come back as they were, as does every key that flatnet does not know.
 
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use super::network;
 use crate::command;
-use crate::error::{Doing, Result};
+use crate::config::Network;
+use crate::error::{Doing, Error, Result};
+use crate::layout;
 use crate::link::bridge;
 use crate::netlink::Netlink;
 
+/// What a bridge is called that nobody names: this, and a number from 0 on. Number 0 is also the default of a CNI configuration.
+const BRIDGE_PREFIX: &str = "flatnet-br";
+/// How many are tried.
+const BRIDGES: u8 = 100;
+
 /// The configuration as Podman will keep it.
 pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
-    let (network, allocator) = network::parse("", &config)?;
+    let (mut network, allocator) = network::parse("", &config)?;
+    let is_named = config.get("network_interface").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
     command::block_on(command::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        if !is_named {
+            network.bridge = free_bridge(&host, &mut network).await?;
+        }
         bridge::refuse_conflict(&host, &network).await
     }))?;
     let pool = &network.pool;
     let mut subnet = json!({ "subnet": pool.subnet(), "gateway": pool.gateway() });
-    if let Some(range) = config.get("subnets").and_then(|subnets| subnets.get(0)?.get("lease_range")) {
-        subnet["lease_range"] = range.clone();
+    let range = config.get("subnets").and_then(|subnets| subnets.get(0)?.get("lease_range"));
+    if range.is_some_and(|range| !range.is_null()) {
+        let (first, last) = pool.range();
+        subnet["lease_range"] = json!({ "start_ip": first, "end_ip": last });
     }
     for (key, value) in [
         ("network_interface", json!(network.bridge)),
@@ -33,4 +50,61 @@ pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
         config.insert(key.to_owned(), value);
     }
     Ok(Value::Object(config))
+}
+
+/// The first bridge that no network with another gateway has, neither in the kernel nor, as a bridge is made by the first
+/// container only, in Podman's files.
+async fn free_bridge(host: &Netlink, network: &mut Network) -> Result<String> {
+    let gateway = network.pool.gateway();
+    let planned = planned(Path::new(layout::NETAVARK_NETWORKS));
+    for number in 0..BRIDGES {
+        network.bridge = format!("{BRIDGE_PREFIX}{number}");
+        if planned.iter().any(|(bridge, other)| *bridge == network.bridge && *other != gateway) {
+            continue;
+        }
+        let conflict = match bridge::find(host, &network.bridge).await {
+            Ok(Some(found)) => bridge::has_gateway(host, network, &found).await.map(drop),
+            found => found.map(drop),
+        };
+        match conflict {
+            Ok(()) => return Ok(network.bridge.clone()),
+            Err(Error::BridgeConflict { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::Unsupported {
+        key: "network_interface".into(),
+        value: "\"\"".into(),
+        remedy: format!(
+            "name a bridge with --interface-name: {BRIDGE_PREFIX}0 - {BRIDGE_PREFIX}{} are in use",
+            BRIDGES - 1
+        ),
+    })
+}
+
+/// The bridges and gateways of the networks that Podman keeps in `folder`. What cannot be read is none of flatnet's.
+fn planned(folder: &Path) -> Vec<(String, Ipv4Addr)> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let network = |file: fs::DirEntry| {
+        let network: Value = serde_json::from_str(&fs::read_to_string(file.path()).ok()?).ok()?;
+        let gateway = network["subnets"].get(0)?["gateway"].as_str()?.parse().ok()?;
+        Some((network["network_interface"].as_str()?.to_owned(), gateway))
+    };
+    files.filter_map(network).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn podmans_files_name_the_bridges_of_networks() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("a file");
+        write("a.json", r#"{"network_interface": "flatnet-br0", "subnets": [{"gateway": "10.87.1.1"}]}"#);
+        write("b.json", r#"{"driver": "macvlan"}"#);
+        write("c.json", "nonsense");
+        assert_eq!(planned(folder.path()), [("flatnet-br0".to_owned(), Ipv4Addr::new(10, 87, 1, 1))]);
+        assert_eq!(planned(&folder.path().join("missing")), []);
+    }
 }

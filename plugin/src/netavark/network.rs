@@ -143,6 +143,13 @@ fn pool(section: &Section, config: &Map<String, Value>) -> Result<Pool> {
     let (mut start, mut end) = (None, None);
     if let Some(mut range) = inner.optional_section("lease_range")? {
         (start, end) = (config::address(&mut range, "start_ip")?, config::address(&mut range, "end_ip")?);
+        // Podman ends a range that reaches the subnet's end with the broadcast address (`--ip-range`).
+        end =
+            end.map(
+                |end| {
+                    if end == subnet.broadcast() { Ipv4Addr::from_bits(end.to_bits().saturating_sub(1)) } else { end }
+                },
+            );
     }
     Pool::new(subnet, gateway, start, end).map_err(|(key, problem)| inner.problem(podmans_word(key), problem))
 }
@@ -200,6 +207,14 @@ mod tests {
         let error = parsed(&change).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
         assert!(error.to_string().contains(words), "{error}");
+    }
+
+    #[test]
+    fn a_range_to_the_end_of_the_subnet_is_podmans_way_to_say_it() {
+        let range = json!({"start_ip": "10.87.7.129", "end_ip": "10.87.7.255"});
+        let (network, _) =
+            parsed(&json!({"subnets": [{"subnet": "10.87.7.0/24", "lease_range": range}]})).expect("a network");
+        assert_eq!(network.pool.range(), (Ipv4Addr::new(10, 87, 7, 129), Ipv4Addr::new(10, 87, 7, 254)));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) struct Link {
     pub(crate) up: bool,
     /// Index of its other end, in the namespace where that is; of what it stands on, if it is no veth.
     pub(crate) peer: Option<u32>,
+    /// The namespace of its other end, by the number that this namespace has for it; none where that is this one.
+    pub(crate) peer_namespace: Option<i32>,
     /// Index of the bridge that it is a port of.
     pub(crate) bridge: Option<u32>,
     /// Whether its bridge passes frames to and from it.
@@ -76,6 +78,17 @@ impl Netlink {
     /// The link with this index.
     pub(crate) async fn link_by_index(&self, index: u32) -> Result<Option<Link>, Errno> {
         self.find(LinkMessageBuilder::<LinkUnspec>::new().index(index).build()).await
+    }
+
+    /// The other end of a veth pair, asked for from here (Linux 4.15). Needs `CAP_NET_ADMIN` over the namespace where it is.
+    pub(crate) async fn peer(&self, link: &Link) -> Result<Option<Link>, Errno> {
+        let Some(index) = link.peer else { return Ok(None) };
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index);
+        let message = match link.peer_namespace {
+            Some(id) => message.append_extra_attribute(LinkAttribute::IfNetnsId(id)),
+            None => message,
+        };
+        self.find(message.build()).await
     }
 
     /// The ports of a bridge. While others come and go, one may be missing or stand twice.
@@ -206,6 +219,7 @@ fn read(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Link(index) => link.peer = Some(index),
+            LinkAttribute::LinkNetNsId(id) => link.peer_namespace = Some(id),
             LinkAttribute::Controller(index) => link.bridge = Some(index),
             LinkAttribute::LinkInfo(infos) => read_infos(infos, &mut link),
             _ => {}
