@@ -8,7 +8,7 @@ pub(crate) const BINARY: &str = "/opt/cni/bin/flatnet";
 pub(crate) const NETAVARK_DRIVER: &str = "/usr/local/libexec/netavark/flatnet";
 /// The folder of CNI network configurations; flatnet's is `<network name>.conflist` in it.
 pub(crate) const CNI_NETWORKS: &str = "/etc/cni/net.d";
-/// Where CNI's library keeps the results of containers that exist; it leaves the empty folders behind.
+/// Where libcni, and so Podman 4, remembers each container's result: its own folder, and gone with the last container but for itself.
 pub(crate) const CNI_RESULTS: &str = "/var/lib/cni/results";
 /// The folder of netavark's network configurations, `<network name>.json` each; Podman writes them.
 pub(crate) const NETAVARK_NETWORKS: &str = "/etc/containers/networks";

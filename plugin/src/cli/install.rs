@@ -106,14 +106,12 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
         add_folders(path, &mut record.folders, &mut changes);
         changes.push(change.step);
     }
-    if wanted.backend == Backend::Cni {
-        // Not made here, but they come with the first container and would stay.
-        for folder in files::missing_folders(&Path::new(layout::CNI_RESULTS).join("any")) {
-            if !record.folders.contains(&folder) {
-                record.folders.push(folder);
-            }
-        }
-    }
+    let runtimes = match wanted.backend {
+        Backend::Cni => Path::new(layout::CNI_RESULTS),
+        Backend::Netavark => Path::new(layout::NETAVARK_NETWORKS),
+    };
+    // The runtime makes it by itself, because of what is installed here.
+    add_folders(&runtimes.join("file"), &mut record.folders, &mut Vec::new());
     let gone = going(&files, wanted, earlier, &mut plan)?;
     let network = network(wanted, earlier, &mut record)?;
     let service = service(wanted, earlier, &changes, &mut record);
@@ -234,10 +232,6 @@ fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Re
             bail!("use the name {name}: Podman has a network of that name ({found}); remove it, or say another --name")
         }
         _ => {}
-    }
-    let folder = PathBuf::from(layout::NETAVARK_NETWORKS);
-    if !folder.exists() && !record.folders.contains(&folder) {
-        record.folders.push(folder);
     }
     let make = take_back::create_network(&wanted.network, &wanted.parsed.pool.gateway().to_string());
     let undo = format!("podman network rm {name}");

@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     out.write_all(text.as_bytes()).context("write the list")
 }
 
-/// One leased address. A name that the link's record does not have is absent.
+/// One leased address. What the link's record does not have, or the kernel does not tell, is absent.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Line {
     address: Ipv4Addr,
@@ -40,7 +40,7 @@ struct Line {
     container: Option<String>,
     /// The container's end of the pair.
     interface: Option<String>,
-    /// The container's MAC, where its end can be looked at.
+    /// The hardware address of that end, now.
     mac: Option<String>,
     /// The host's end of the pair.
     link: String,
@@ -79,13 +79,12 @@ impl State {
 fn read() -> Result<Vec<Line>> {
     command::block_on(command::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let found = host.links().await.doing(|| "list the host's links".into())?;
         let mut lines = Vec::new();
-        for link in host.links().await.doing(|| "list the host's links".into())? {
-            if lease::leases(&link).next().is_some() {
-                let mac =
-                    host.peer_mac(&link).await.doing(|| format!("look up the container's end of {}", link.name))?;
-                lines.extend(lines_of(&link, mac));
-            }
+        for link in found.iter().filter(|link| lease::leases(link).next().is_some()) {
+            // It may vanish meanwhile, and who is not root may not ask: the lease is there all the same.
+            let peer = host.peer(link).await.ok().flatten();
+            lines.extend(lines_of(link, peer.and_then(|peer| peer.mac)));
         }
         lines.sort();
         Ok(lines)
@@ -151,14 +150,33 @@ mod tests {
     fn a_table_has_a_line_for_each_lease() {
         let record = "network=flatnet container=0123456789abcdef interface=eth0 name=web";
         let found = [link(Some(record), true, true), link(None, true, false), link(None, false, false)];
-        let mac = Some(Mac::of(Ipv4Addr::new(10, 87, 1, 2)));
-        let lines: Vec<_> = found.iter().zip([mac, None, None]).flat_map(|(link, mac)| lines_of(link, mac)).collect();
+        let macs = [Some(Mac::of(Ipv4Addr::new(10, 87, 1, 2))), None, None];
+        let lines: Vec<_> = found.iter().zip(macs).flat_map(|(link, mac)| lines_of(link, mac)).collect();
         insta::assert_snapshot!(table(&lines), @r"
         ADDRESS    NAME  CONTAINER     NETWORK  INTERFACE  MAC                LINK         STATE
         10.87.1.2  web   0123456789ab  flatnet  eth0       0a:57:0a:57:01:02  fn-00000001  forwarding
         10.87.1.2  -     -             -        -          -                  fn-00000001  blocked
         10.87.1.2  -     -             -        -          -                  fn-00000001  down
         ");
+    }
+
+    #[test]
+    fn an_unreadable_mac_is_null_in_json() {
+        let lines: Vec<_> = lines_of(&link(None, false, false), None).collect();
+        insta::assert_snapshot!(json(&lines), @r#"
+        [
+          {
+            "address": "10.87.1.2",
+            "network": null,
+            "name": null,
+            "container": null,
+            "interface": null,
+            "mac": null,
+            "link": "fn-00000001",
+            "state": "down"
+          }
+        ]
+        "#);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) struct Link {
     pub(crate) up: bool,
     /// Index of its other end, in the namespace where that is; of what it stands on, if it is no veth.
     pub(crate) peer: Option<u32>,
-    /// The kernel's number here for the network namespace that the other end is in, if that is another one.
+    /// The namespace of its other end, by the number that this namespace has for it; none where that is this one.
     pub(crate) peer_namespace: Option<i32>,
     /// Index of the bridge that it is a port of.
     pub(crate) bridge: Option<u32>,
@@ -80,25 +80,23 @@ impl Netlink {
         self.find(LinkMessageBuilder::<LinkUnspec>::new().index(index).build()).await
     }
 
+    /// The other end of a veth pair, asked for from here (Linux 4.15). Needs `CAP_NET_ADMIN` over the namespace where it is.
+    pub(crate) async fn peer(&self, link: &Link) -> Result<Option<Link>, Errno> {
+        let Some(index) = link.peer else { return Ok(None) };
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index);
+        let message = match link.peer_namespace {
+            Some(id) => message.append_extra_attribute(LinkAttribute::IfNetnsId(id)),
+            None => message,
+        };
+        self.find(message.build()).await
+    }
+
     /// The ports of a bridge. While others come and go, one may be missing or stand twice.
     pub(crate) async fn ports(&self, bridge: u32) -> Result<Vec<Link>, Errno> {
         let message =
             LinkMessageBuilder::<LinkUnspec>::new().controller(bridge).append_extra_attribute(without_stats());
         let dump = self.dump(RouteNetlinkMessage::GetLink(message.build())).await?;
         Ok(dump.messages.into_iter().filter_map(read).filter(|link| link.bridge == Some(bridge)).collect())
-    }
-
-    /// The MAC of the other end of a pair, wherever that is; nothing where it is gone, or out of this caller's reach.
-    pub(crate) async fn peer_mac(&self, link: &Link) -> Result<Option<Mac>, Errno> {
-        let Some(peer) = link.peer else { return Ok(None) };
-        let mut message = LinkMessageBuilder::<LinkUnspec>::new().index(peer);
-        if let Some(namespace) = link.peer_namespace {
-            message = message.append_extra_attribute(LinkAttribute::IfNetnsId(namespace));
-        }
-        match self.find(message.build()).await {
-            Err(Errno::EINVAL | Errno::EPERM | Errno::ENOENT) => Ok(None),
-            found => Ok(found?.and_then(|link| link.mac)),
-        }
     }
 
     /// All links of the namespace.
