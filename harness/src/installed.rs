@@ -12,7 +12,6 @@ use anyhow::{Context, Result};
 
 use crate::gateway;
 use crate::plugin::Plugins;
-use crate::sandbox::empty_folder;
 use crate::scenario::Setting;
 
 /// Where runtimes look for the binary.
@@ -33,7 +32,6 @@ esac
 
 /// Puts all of it in place.
 pub fn put(setting: &Setting, plugins: &Plugins) -> Result<()> {
-    empty_folder("/opt/cni")?;
     for folder in [BINARIES, STAND_INS] {
         fs::create_dir_all(folder).with_context(|| format!("make {folder}"))?;
     }

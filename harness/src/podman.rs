@@ -70,7 +70,7 @@ impl Podman {
     /// Must be called in a world with the machine's users.
     pub fn set_up(node: &Namespace, plugins: &Plugins) -> Result<Self> {
         let backend = Backend::installed()?;
-        setup::mount_private(backend)?;
+        setup::mount_private()?;
         setup::write_config(backend, plugins)?;
         let podman = Self { node: node.clone(), backend };
         image::import(&podman)?;

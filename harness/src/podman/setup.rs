@@ -20,7 +20,8 @@ use crate::shipped;
 const CONTAINERS_CONF: &str = "/run/containers.conf";
 const STORAGE_CONF: &str = "/run/storage.conf";
 const CNI_NETWORKS: &str = "/etc/cni/net.d";
-const NETAVARK_NETWORKS: &str = "/etc/containers/networks";
+/// Which images Podman takes; without it, none.
+const POLICY: &str = "/etc/containers/policy.json";
 
 /// Podman hands this on to the processes that clean up behind containers.
 pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
@@ -77,14 +78,11 @@ pub fn lacks_cni(error: &str) -> bool {
     error.contains("cni support is not enabled")
 }
 
-/// Covers what Podman would share with the machine. `/run`, `/etc/cni` and `/var/lib/cni` are the world's own already.
-pub(super) fn mount_private(backend: Backend) -> Result<()> {
+/// Covers what Podman would share with the machine. Its other folders are the world's own already.
+pub(super) fn mount_private() -> Result<()> {
     // The kernel's folder for shared memory holds the lock of every container; the other one holds images and containers.
     for folder in ["/dev/shm", "/var/lib/containers"] {
         empty_folder(folder)?;
-    }
-    if backend == Backend::Netavark {
-        empty_folder(NETAVARK_NETWORKS)?;
     }
     mount_control_groups()
 }
@@ -122,6 +120,7 @@ pub(super) fn write_config(backend: Backend, plugins: &Plugins) -> Result<()> {
     };
     write(CONTAINERS_CONF, &format!("{CONTAINERS}{network}\n"))?;
     write(STORAGE_CONF, STORAGE)?;
+    write(POLICY, r#"{ "default": [{ "type": "insecureAcceptAnything" }] }"#)?;
     fs::create_dir_all(CNI_NETWORKS).with_context(|| format!("make {CNI_NETWORKS}"))?;
     match backend {
         Backend::Cni => write_conflist(NETWORK, shipped::CONFLIST),

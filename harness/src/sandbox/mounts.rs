@@ -1,15 +1,27 @@
-//! The world's private mounts: fresh `/proc`, and empty folders where the plugin keeps its state.
+//! The world's private mounts: fresh `/proc`, and empty folders where flatnet keeps its state or is installed.
 //!
 //! Invariant: the plugin's real default paths exist, are empty, and writing there reaches nothing outside the world.
 
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 
-/// Where the plugin keeps or finds state: all empty in a new world.
-pub const STATE_FOLDERS: [&str; 3] = ["/run", "/var/lib/cni", "/etc/cni"];
+/// Where flatnet keeps or finds state, and where it is installed: all empty in a new world.
+pub const STATE_FOLDERS: [&str; 8] = [
+    "/run",
+    "/var/lib/cni",
+    "/var/lib/flatnet",
+    "/etc/cni",
+    "/etc/containers",
+    "/etc/systemd/system",
+    "/opt/cni",
+    "/usr/local/libexec/netavark",
+];
+
+/// What the world's own mounts say that they are of.
+const SOURCE: &str = "world";
 
 /// Cuts the mounts off from the machine's and puts the private ones in place.
 pub(super) fn make_private() -> Result<()> {
@@ -19,9 +31,10 @@ pub(super) fn make_private() -> Result<()> {
         .context("mount a fresh /proc (in a container, its /proc must not be masked)")?;
     // The overlays' upper halves live in a first /run, which the lasting one then hides.
     tmpfs("/run")?;
-    for folder in STATE_FOLDERS.iter().filter(|folder| **folder != "/run") {
-        empty_folder(folder)?;
-    }
+    let others = || STATE_FOLDERS.iter().filter(|folder| **folder != "/run");
+    // An overlay hides what is mounted below it, so each is there before the first is covered.
+    others().try_for_each(|folder| ensure(Path::new(folder)))?;
+    others().try_for_each(|folder| tmpfs(folder))?;
     tmpfs("/run")
 }
 
@@ -33,24 +46,45 @@ pub fn empty_folder(folder: &str) -> Result<()> {
 }
 
 fn tmpfs(folder: &str) -> Result<()> {
-    mount(Some("world"), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+    mount(Some(SOURCE), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
         .with_context(|| format!("mount an empty {folder}"))
 }
 
-/// Makes `folder` exist in this world: an overlay over its parent, so that the machine's disk is not written to.
+/// Makes `folder` exist in this world: an overlay over what there is above it, so that the machine's disk is not written to.
 fn ensure(folder: &Path) -> Result<()> {
-    let Some(parent) = folder.parent().filter(|_| !folder.is_dir()) else {
+    if folder.is_dir() {
         return Ok(());
+    }
+    let there = folder.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("/"));
+    if !is_of_the_world(there)? {
+        overlay(there).with_context(|| {
+            let folder = folder.display();
+            format!("make {folder} in the world (`sudo mkdir -p {folder}` once would do without an overlay)")
+        })?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("make {} in the world", folder.display()))
+}
+
+/// Whether what is written to `folder` stays in the world.
+fn is_of_the_world(folder: &Path) -> Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("list mounts")?;
+    let covers = |line: &str| {
+        let (place, source) = (line.split(' ').nth(4), line.split(" - ").nth(1).and_then(|it| it.split(' ').nth(1)));
+        place.is_some_and(|place| folder.starts_with(place)) && source == Some(SOURCE)
     };
-    let scratch = Path::new("/run").join(parent.to_string_lossy().trim_start_matches('/').replace('/', "-"));
+    Ok(mounts.lines().any(covers))
+}
+
+fn overlay(folder: &Path) -> Result<()> {
+    if folder == Path::new("/") {
+        bail!("put an overlay over the whole machine");
+    }
+    let scratch = Path::new("/run").join(folder.to_string_lossy().trim_start_matches('/').replace('/', "-"));
     let (upper, work) = (scratch.join("upper"), scratch.join("work"));
     fs::create_dir_all(&upper).context("make a folder in the world")?;
     fs::create_dir_all(&work).context("make a folder in the world")?;
     let options =
-        format!("lowerdir={},upperdir={},workdir={},userxattr", parent.display(), upper.display(), work.display());
-    mount(Some("world"), parent, Some("overlay"), MsFlags::empty(), Some(options.as_str())).with_context(|| {
-        let folder = folder.display();
-        format!("make {folder} in the world (`sudo mkdir -p {folder}` once would do without an overlay)")
-    })?;
-    fs::create_dir(folder).with_context(|| format!("make {} in the world", folder.display()))
+        format!("lowerdir={},upperdir={},workdir={},userxattr", folder.display(), upper.display(), work.display());
+    mount(Some(SOURCE), folder, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .with_context(|| format!("put an overlay over {}", folder.display()))
 }
