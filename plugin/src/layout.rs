@@ -6,6 +6,10 @@
 pub(crate) const BINARY: &str = "/opt/cni/bin/flatnet";
 /// The same binary, where netavark (Podman 5) looks for drivers: the first of its default folders.
 pub(crate) const NETAVARK_DRIVER: &str = "/usr/local/libexec/netavark/flatnet";
+/// A link to the binary, where people's shells look; not where a package has put one already.
+pub(crate) const COMMAND: &str = "/usr/local/bin/flatnet";
+/// The command as a package has it.
+pub(crate) const PACKAGED_COMMAND: &str = "/usr/bin/flatnet";
 /// The folder of CNI network configurations; flatnet's is `<network name>.conflist` in it.
 pub(crate) const CNI_NETWORKS: &str = "/etc/cni/net.d";
 /// Where libcni, and so Podman 4, remembers each container's result: its own folder, and gone with the last container but for itself.

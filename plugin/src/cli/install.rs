@@ -201,12 +201,14 @@ fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Re
     let name = &wanted.network.name;
     let stays = earlier.is_some_and(|it| it.made_network && it.network == wanted.network);
     let format = "{{.Driver}} {{range .Subnets}}{{.Subnet}}{{end}} {{.NetworkInterface}}";
-    let found =
-        match probe::run_within(plan::PROGRAM_PATIENCE, "podman", &["network", "inspect", "--format", format, name]) {
-            Ran::Well(found) => Some(found.trim().to_owned()),
-            // Podman has no other word for "no such network".
-            Ran::Missing | Ran::Badly(_) => None,
-        };
+    // Under CNI the name is our own network's, which goes.
+    let is_cni = earlier.is_some_and(|it| it.backend == Backend::Cni);
+    let inspect = ["network", "inspect", "--format", format, name];
+    let found = match probe::run_within(plan::PROGRAM_PATIENCE, "podman", &inspect) {
+        Ran::Well(found) if !is_cni => Some(found.trim().to_owned()),
+        // Podman has no other word for "no such network".
+        _ => None,
+    };
     let same = format!("flatnet {} {}", wanted.network.subnet, wanted.network.bridge);
     record.made_network = stays || found.is_none() || earlier.is_some_and(|it| it.made_network);
     match found {

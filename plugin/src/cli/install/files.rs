@@ -39,6 +39,11 @@ impl Saved {
         Self { content: Content::Bytes(bytes.into()), mode, owner: (0, 0), changed: None }
     }
 
+    /// A symbolic link of ours; its mode means nothing, and is what the kernel shows.
+    pub(super) fn link(target: &str) -> Self {
+        Self { content: Content::Link(target.into()), mode: 0o777, owner: (0, 0), changed: None }
+    }
+
     /// Whether the other is the same to whoever reads or runs it.
     pub(super) fn serves_as(&self, other: &Self) -> bool {
         self.content == other.content && self.mode == other.mode

@@ -90,6 +90,9 @@ impl Wanted {
     pub(super) fn files(&self) -> Result<Vec<(PathBuf, Saved)>> {
         let own = fs::read("/proc/self/exe").context("read this program")?;
         let mut files = vec![(self.backend.binary().into(), Saved::new(own, 0o755))];
+        if !Path::new(layout::PACKAGED_COMMAND).exists() {
+            files.push((layout::COMMAND.into(), Saved::link(self.backend.binary())));
+        }
         if self.backend == Backend::Cni {
             let list = Path::new(layout::CNI_NETWORKS).join(format!("{}.conflist", self.network.name));
             files.push((list, Saved::new(self.conflist.as_bytes(), 0o644)));
