@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 
 use crate::lab::{FOLDER, Link, Namespace, Route, View};
-use crate::sandbox::STATE_FOLDERS;
+use crate::sandbox::{COMMANDS, STATE_FOLDERS};
 use crate::scenario::Network;
 
 /// What the harness itself keeps under them.
@@ -61,7 +61,7 @@ impl Inventory {
         lines.extend(view.neighbours.iter().map(|neighbour| format!("permanent neighbour {neighbour}")));
         lines.extend(node.enter(nftables::list)?);
         lines.extend(node.enter(|| Ok(legacy_tables()))?);
-        for folder in STATE_FOLDERS {
+        for folder in STATE_FOLDERS.into_iter().chain([COMMANDS]) {
             list_files(Path::new(folder), &mut lines)?;
         }
         Ok(Self { lines })

@@ -45,6 +45,8 @@ const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Podman {
     node: Namespace,
     backend: Backend,
+    /// The file of settings that is read in the place of a user's.
+    settings: Option<&'static str>,
 }
 
 /// How a container is attached to the network, as `podman inspect` shows it.
@@ -72,12 +74,37 @@ impl Podman {
         let backend = Backend::installed()?;
         setup::mount_private()?;
         setup::write_config(backend, plugins)?;
-        let podman = Self { node: node.clone(), backend };
+        let podman = Self { node: node.clone(), backend, settings: Some(setup::CONTAINERS_CONF) };
         image::import(&podman)?;
         if backend == Backend::Netavark {
             podman.output(["network", "create", "--driver", "flatnet", NETWORK])?;
         }
         Ok(podman)
+    }
+
+    /// Makes this the Podman of a host where flatnet never was: its backend is netavark, and its settings are where a user has them.
+    pub fn forget_flatnet(&mut self) -> Result<()> {
+        match self.backend {
+            Backend::Cni => fs::remove_dir_all(setup::CNI_NETWORKS).context("remove the network")?,
+            Backend::Netavark => self.output(["network", "rm", NETWORK]).map(drop)?,
+        }
+        setup::write_user_config(self.backend)?;
+        self.settings = None;
+        Ok(())
+    }
+
+    /// Runs the binary under test as a person does who sits at no terminal: its exit status, and what it said.
+    pub fn flatnet(&self, plugins: &Plugins, arguments: &[&str]) -> Result<(i32, String)> {
+        let mut command = self.program(&plugins.find("flatnet")?.display().to_string())?;
+        command.args(arguments);
+        let done = process::run(command, &[], PATIENCE)?;
+        let status = done.status.and_then(|status| status.code());
+        Ok((status.with_context(|| done.status_text())?, format!("{}{}", done.stdout, done.stderr)))
+    }
+
+    /// How this Podman makes networks, once flatnet is installed.
+    pub fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// Makes one more network, on a bridge of its own.
@@ -183,10 +210,15 @@ impl Podman {
         Ok(done.stdout.trim_end().to_owned())
     }
 
-    /// Podman reads nothing of the caller's environment but where programs are.
     fn command(&self) -> Result<Command> {
-        let mut command = self.node.command("podman")?;
+        self.program("podman")
+    }
+
+    /// It reads nothing of the caller's environment but where programs are.
+    fn program(&self, name: &str) -> Result<Command> {
+        let mut command = self.node.command(name)?;
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(setup::ENVIRONMENT);
+        command.envs(self.settings.map(|file| ("CONTAINERS_CONF", file)));
         Ok(command)
     }
 

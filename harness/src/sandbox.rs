@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, pipe};
 
-pub use mounts::STATE_FOLDERS;
+pub use mounts::{COMMANDS, STATE_FOLDERS};
 
 pub use mounts::empty_folder;
 

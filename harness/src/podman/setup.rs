@@ -4,6 +4,7 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -17,19 +18,18 @@ use crate::plugin::Plugins;
 use crate::sandbox::empty_folder;
 use crate::shipped;
 
-const CONTAINERS_CONF: &str = "/run/containers.conf";
+/// Podman's settings, in the place of all others; what cleans up behind containers gets them from it.
+pub(super) const CONTAINERS_CONF: &str = "/run/containers.conf";
+/// The same, where a user has them.
+const USERS_CONF: &str = "/etc/containers/containers.conf";
 const STORAGE_CONF: &str = "/run/storage.conf";
-const CNI_NETWORKS: &str = "/etc/cni/net.d";
+pub(super) const CNI_NETWORKS: &str = "/etc/cni/net.d";
 /// Which images Podman takes; without it, none.
 const POLICY: &str = "/etc/containers/policy.json";
 
 /// Podman hands this on to the processes that clean up behind containers.
-pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
-    ("CONTAINERS_CONF", CONTAINERS_CONF),
-    ("CONTAINERS_STORAGE_CONF", STORAGE_CONF),
-    ("HOME", "/run"),
-    ("TMPDIR", "/run"),
-];
+pub(super) const ENVIRONMENT: [(&str, &str); 3] =
+    [("CONTAINERS_STORAGE_CONF", STORAGE_CONF), ("HOME", "/run"), ("TMPDIR", "/run")];
 
 /// How Podman makes networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +126,22 @@ pub(super) fn write_config(backend: Backend, plugins: &Plugins) -> Result<()> {
         Backend::Cni => write_conflist(NETWORK, shipped::CONFLIST),
         Backend::Netavark => Ok(()),
     }
+}
+
+/// Writes what a user has set, where that is: nothing of CNI. netavark itself is stood in for where it may not be installed: it is
+/// looked for, but no container uses it.
+pub(super) fn write_user_config(backend: Backend) -> Result<()> {
+    const HELPERS: &str = "/run/helpers";
+    let helpers = format!("[engine]\nhelper_binaries_dir = [{HELPERS:?}]\n");
+    let settings = match backend {
+        Backend::Netavark => CONTAINERS.to_owned(),
+        Backend::Cni => {
+            fs::create_dir_all(HELPERS).context("make a folder for netavark")?;
+            symlink("/bin/true", format!("{HELPERS}/netavark")).context("stand in for netavark")?;
+            format!("{}network_backend = \"netavark\"\n", CONTAINERS.replace("[engine]\n", &helpers))
+        }
+    };
+    write(USERS_CONF, &settings)
 }
 
 /// Writes the file of a CNI network, or writes it anew.

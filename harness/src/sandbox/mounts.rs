@@ -20,6 +20,9 @@ pub const STATE_FOLDERS: [&str; 8] = [
     "/usr/local/libexec/netavark",
 ];
 
+/// Where flatnet's command goes, beside the machine's programs: those stay to be seen, and what is written stays in the world.
+pub const COMMANDS: &str = "/usr/local/bin";
+
 /// What the world's own mounts say that they are of.
 const SOURCE: &str = "world";
 
@@ -34,8 +37,22 @@ pub(super) fn make_private() -> Result<()> {
     let others = || STATE_FOLDERS.iter().filter(|folder| **folder != "/run");
     // An overlay hides what is mounted below it, so each is there before the first is covered.
     others().try_for_each(|folder| ensure(Path::new(folder)))?;
+    ensure(Path::new(COMMANDS))?;
+    cover_commands()?;
     others().try_for_each(|folder| tmpfs(folder))?;
     tmpfs("/run")
+}
+
+/// In the world flatnet is not installed, even if it is on the machine.
+fn cover_commands() -> Result<()> {
+    let folder = Path::new(COMMANDS);
+    if !is_of_the_world(folder)? {
+        overlay(folder)?;
+    }
+    match fs::remove_file(folder.join("flatnet")) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err).context("hide the machine's flatnet"),
+        _ => Ok(()),
+    }
 }
 
 /// Covers `folder` with an empty one of the world's own, which it becomes even if the machine has no such folder. Must be

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use harness::podman::{IMAGE, NETWORK, Podman};
+use harness::podman::{Backend, IMAGE, NETWORK, Podman};
 use nix::mount::{MsFlags, mount};
 use testcontainers::bollard::query_parameters::InspectContainerOptions;
 use testcontainers::core::client::docker_client_instance;
@@ -18,7 +18,7 @@ use crate::world::{Gateway, WINDOWS, WINDOWS_WITH_NGINX, World};
 
 type Case = fn(&mut World) -> Result<()>;
 
-pub(crate) const CASES: [(&str, Case); 15] = [
+pub(crate) const CASES: [(&str, Case); 16] = [
     ("podman_knows_the_shipped_network", podman_knows_the_shipped_network),
     ("run_gives_a_flat_address_and_its_gateway", run_gives_a_flat_address_and_its_gateway),
     ("the_gateway_reaches_the_container_untranslated", the_gateway_reaches_the_container_untranslated),
@@ -33,6 +33,7 @@ pub(crate) const CASES: [(&str, Case); 15] = [
     ("name_servers_are_the_hosts", name_servers_are_the_hosts),
     ("a_published_port_leads_to_the_container_untranslated", a_published_port_leads_to_the_container_untranslated),
     ("published_ports_come_and_go_with_their_containers", published_ports_come_and_go_with_their_containers),
+    ("install_is_all_that_podman_needs", install_is_all_that_podman_needs),
     ("testcontainers_runs_on_the_network", testcontainers_runs_on_the_network),
 ];
 
@@ -189,6 +190,34 @@ fn published_ports_come_and_go_with_their_containers(world: &mut World) -> Resul
     world.podman.start("two")?;
     expect_page(&world.page_of_port(WINDOWS, 8082)?, "two", WINDOWS.back)?;
     world.podman.remove("two")
+}
+
+fn install_is_all_that_podman_needs(world: &mut World) -> Result<()> {
+    world.podman.forget_flatnet()?;
+    let flatnet = |world: &World, arguments: &[&str], status, said: &str| {
+        let (got, text) = world.podman.flatnet(&world.plugins, arguments)?;
+        ensure!(got == status && text.contains(said), "run flatnet {arguments:?}: it exits with {got} and says {text}");
+        anyhow::Ok(())
+    };
+    if world.podman.backend() == Backend::Cni {
+        world.podman.output(["create", "--name", "old", "--network", "none", IMAGE])?;
+        flatnet(world, &["install"], 3, "switch Podman from netavark to CNI with 1 containers")?;
+        world.podman.remove("old")?;
+    }
+    flatnet(world, &["install"], 0, "flatnet is installed")?;
+    flatnet(world, &["install"], 0, "nothing to do")?;
+    let web = world.podman.start_web_with("web", &["--publish", "8080:80"])?;
+    ensure!((web.address, web.gateway) == (FIRST, GATEWAY), "attach web as expected: it is {web:?}");
+    expect_page(&world.page_at(WINDOWS, web.address)?, "web", WINDOWS.back)?;
+    expect_page(&world.page_of_port(WINDOWS, 8080)?, "web", WINDOWS.back)?;
+    flatnet(world, &["uninstall"], 3, "name=web")?;
+    world.podman.remove("web")?;
+    flatnet(world, &["uninstall"], 0, "everything is as it was before")?;
+    for folder in ["/opt/cni", "/usr/local/libexec/netavark", "/etc/containers/containers.conf.d", "/var/lib/flatnet"] {
+        let left = fs::read_dir(folder).map(Iterator::count).unwrap_or_default();
+        ensure!(left == 0, "leave nothing in {folder}: {left} are left");
+    }
+    Ok(())
 }
 
 fn testcontainers_runs_on_the_network(world: &mut World) -> Result<()> {

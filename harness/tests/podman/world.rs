@@ -65,6 +65,7 @@ const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 2);
 
 pub(crate) struct World {
     pub(crate) podman: Podman,
+    pub(crate) plugins: Plugins,
     world: world::World,
 }
 
@@ -88,7 +89,7 @@ impl World {
         let setting = Setting { hosts, network: Network::shipped()?, networks: [].into(), installed: false };
         let world = world::World::build(Arc::new(setting), plugins.clone())?;
         let podman = Podman::set_up(&world.lab.host(NODE)?.namespace, &plugins)?;
-        Ok(Self { podman, world })
+        Ok(Self { podman, plugins, world })
     }
 
     /// What `gateway` itself gets from port 80 of `address`, once that answers.
@@ -143,7 +144,7 @@ impl World {
 
     /// Stops what the world itself runs and names what containers left.
     pub(crate) fn end(self) -> Result<Vec<String>> {
-        let Self { podman, world } = self;
+        let Self { podman, world, .. } = self;
         drop(world);
         podman.leftovers()
     }
