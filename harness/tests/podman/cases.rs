@@ -195,7 +195,7 @@ fn published_ports_come_and_go_with_their_containers(world: &mut World) -> Resul
 fn install_is_all_that_podman_needs(world: &mut World) -> Result<()> {
     world.podman.forget_flatnet()?;
     let flatnet = |world: &World, arguments: &[&str], status, said: &str| {
-        let (got, text) = world.podman.flatnet(&world.plugins, arguments)?;
+        let (got, text) = world.flatnet(arguments)?;
         ensure!(got == status && text.contains(said), "run flatnet {arguments:?}: it exits with {got} and says {text}");
         anyhow::Ok(())
     };

@@ -65,7 +65,6 @@ const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 2);
 
 pub(crate) struct World {
     pub(crate) podman: Podman,
-    pub(crate) plugins: Plugins,
     world: world::World,
 }
 
@@ -89,7 +88,12 @@ impl World {
         let setting = Setting { hosts, network: Network::shipped()?, networks: [].into(), installed: false };
         let world = world::World::build(Arc::new(setting), plugins.clone())?;
         let podman = Podman::set_up(&world.lab.host(NODE)?.namespace, &plugins)?;
-        Ok(Self { podman, plugins, world })
+        Ok(Self { podman, world })
+    }
+
+    /// Runs flatnet on the node as a person does: its exit status, and what it said.
+    pub(crate) fn flatnet(&self, arguments: &[&str]) -> Result<(i32, String)> {
+        self.podman.flatnet(&self.world.plugins, arguments)
     }
 
     /// What `gateway` itself gets from port 80 of `address`, once that answers.
@@ -144,7 +148,7 @@ impl World {
 
     /// Stops what the world itself runs and names what containers left.
     pub(crate) fn end(self) -> Result<Vec<String>> {
-        let Self { podman, world, .. } = self;
+        let Self { podman, world } = self;
         drop(world);
         podman.leftovers()
     }
