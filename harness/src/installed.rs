@@ -20,12 +20,15 @@ const BINARIES: &str = "/opt/cni/bin";
 const STAND_INS: &str = "/run/harness/bin";
 /// Podman's settings: none, whatever the machine has.
 const SETTINGS: &str = "/run/harness/containers.conf";
+/// What the stand-in says of containers: nothing, until a step writes more.
+const CONTAINERS: (&str, &str) = ("/run/harness/containers.json", "[]");
 /// Answers what flatnet asks of Podman.
 const PODMAN: &str = "\
 #!/bin/sh
 case \"$1\" in
     --version) echo 'podman version 4.9.3' ;;
     info) echo cni ;;
+    ps) cat /run/harness/containers.json ;;
     *) echo \"this stand-in for podman does not know $1\" >&2; exit 125 ;;
 esac
 ";
@@ -40,6 +43,8 @@ pub fn put(setting: &Setting, plugins: &Plugins) -> Result<()> {
     let podman = Path::new(STAND_INS).join("podman");
     fs::write(&podman, PODMAN).context("write a stand-in for podman")?;
     fs::set_permissions(&podman, fs::Permissions::from_mode(0o755)).context("make the stand-in executable")?;
+    let (file, none) = CONTAINERS;
+    fs::write(file, none).context("write the stand-in's containers")?;
     fs::write(SETTINGS, "").context("write Podman's settings")
 }
 

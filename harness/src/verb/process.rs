@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Failure, Misfit, Verb, misfit};
+use crate::installed;
 use crate::pattern::Pattern;
 use crate::process;
 use crate::scenario::Setting;
@@ -73,6 +74,10 @@ impl Verb for Run {
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         let mut command = world.place(&self.options.r#in)?.command("sh")?;
         command.args(["-c", &self.command]).env("FLATNET", world.plugins.find("flatnet")?);
+        if world.setting().installed {
+            // The machine's own Podman must not be run, whoever asks for one.
+            installed::prefer(&mut command);
+        }
         let patience = Duration::from_millis(self.options.timeout_ms.unwrap_or(10_000));
         let finished = process::run(command, b"", patience)?;
         let evidence = |failure: Failure| failure.with("stdout", &*finished.stdout).with("stderr", &*finished.stderr);
