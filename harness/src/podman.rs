@@ -16,6 +16,7 @@ use std::process::{self as system, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::Pid;
 use serde::Deserialize;
@@ -177,6 +178,19 @@ impl Podman {
     /// Kills a container; Podman cleans up behind it after this has returned.
     pub fn kill(&self, name: &str) -> Result<()> {
         self.output(["kill", name]).map(drop)
+    }
+
+    /// Kills a container's monitor and then the container, as a lack of memory may: nobody cleans up behind them, and Podman goes
+    /// on taking the container for running.
+    pub fn crash(&self, name: &str) -> Result<()> {
+        let shown =
+            self.output(["inspect", "--format", "{{.State.ConmonPid}} {{.NetworkSettings.SandboxKey}}", name])?;
+        let (monitor, namespace) = shown.split_once(' ').with_context(|| format!("read {shown:?}"))?;
+        let namespace = namespace.rsplit('/').next().filter(|it| it.starts_with("netns-"));
+        let namespace = namespace.with_context(|| format!("find the network namespace of {name} in {shown:?}"))?;
+        let monitor = Pid::from_raw(monitor.parse().with_context(|| format!("read {shown:?}"))?);
+        kill(monitor, Signal::SIGKILL).with_context(|| format!("kill the monitor of {name}"))?;
+        Namespace::named(namespace).kill_processes()
     }
 
     /// Removes a container, running or not.

@@ -7,7 +7,7 @@ mod gc;
 mod status;
 
 pub(crate) use self::add::attach;
-pub(crate) use self::del::{Published, detach};
+pub(crate) use self::del::{Published, detach, remove};
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

@@ -9,6 +9,7 @@ mod conntrack;
 mod farewell;
 mod l3;
 mod link;
+mod namespace;
 
 use std::io;
 use std::thread;

@@ -18,7 +18,7 @@ use crate::world::{Gateway, WINDOWS, WINDOWS_WITH_NGINX, World};
 
 type Case = fn(&mut World) -> Result<()>;
 
-pub(crate) const CASES: [(&str, Case); 16] = [
+pub(crate) const CASES: [(&str, Case); 17] = [
     ("podman_knows_the_shipped_network", podman_knows_the_shipped_network),
     ("run_gives_a_flat_address_and_its_gateway", run_gives_a_flat_address_and_its_gateway),
     ("the_gateway_reaches_the_container_untranslated", the_gateway_reaches_the_container_untranslated),
@@ -28,6 +28,10 @@ pub(crate) const CASES: [(&str, Case); 16] = [
     ("stop_frees_the_address_and_start_takes_it_again", stop_frees_the_address_and_start_takes_it_again),
     ("kill_frees_the_address", kill_frees_the_address),
     ("removal_by_force_frees_the_address", removal_by_force_frees_the_address),
+    (
+        "gc_frees_the_address_of_a_container_that_nobody_cleaned_up",
+        gc_frees_the_address_of_a_container_that_nobody_cleaned_up,
+    ),
     ("an_asked_address_and_mac_are_given", an_asked_address_and_mac_are_given),
     ("a_container_is_connected_to_one_more_network", a_container_is_connected_to_one_more_network),
     ("name_servers_are_the_hosts", name_servers_are_the_hosts),
@@ -117,6 +121,30 @@ fn removal_by_force_frees_the_address(world: &mut World) -> Result<()> {
     expect_leases(&world.podman, &[FIRST])?;
     world.podman.remove("web")?;
     expect_leases(&world.podman, &[])
+}
+
+fn gc_frees_the_address_of_a_container_that_nobody_cleaned_up(world: &mut World) -> Result<()> {
+    let podman = &world.podman;
+    let dead = podman.start_web("dead")?;
+    let web = podman.start_web("web")?;
+    podman.crash("dead")?;
+    expect_leases(podman, &[dead.address, web.address])?;
+    expect_said(&world.flatnet(&["gc", "--dry-run"])?, &format!("would remove {} of dead ", dead.address))?;
+    expect_said(&world.flatnet(&["gc"])?, &format!("removed {} of dead ", dead.address))?;
+    expect_leases(podman, &[web.address])?;
+    expect_page(&world.page_at(WINDOWS, web.address)?, "web", WINDOWS.back)?;
+    expect_said(&world.flatnet(&["gc", "--yes"])?, "nothing to collect")?;
+    podman.remove("dead")?;
+    podman.remove("web")
+}
+
+fn expect_said((status, said): &(i32, String), expected: &str) -> Result<()> {
+    let is_as_expected = *status == 0 && said.starts_with(expected) && said.lines().count() == 1;
+    ensure!(
+        is_as_expected,
+        "exit with 0 and say one line, {expected:?}: flatnet exited with {status} and said {said:?}"
+    );
+    Ok(())
 }
 
 fn an_asked_address_and_mac_are_given(world: &mut World) -> Result<()> {

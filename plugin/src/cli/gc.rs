@@ -1,131 +1,116 @@
-//! `flatnet gc`: what Podman never calls. Takes away attachments whose container is gone, and what an ADD that was cut short has left.
+//! `flatnet gc`: deletes the attachments of containers that are dead, which no runtime will ever DEL.
 //!
-//! Who exists is asked of Podman; another runtime's containers are none that Podman knows, so nothing of a container goes unasked.
+//! A lease cannot outlive its link, and a link not its container's network namespace; but where Podman or a container's monitor was
+//! killed, that namespace stays and nobody comes for it. An attachment goes only if Podman knows its container as one that ran
+//! and the kernel shows no process in its namespace: the links are listed first, then Podman is asked (which waits for a start or a
+//! restart that is at work on a container), then the processes are looked at. So what is starting meanwhile is not mistaken for dead.
 
-use std::collections::BTreeSet;
+mod attachment;
+mod podman;
+mod processes;
+mod report;
+mod verdict;
+
 use std::io::Write;
-use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, bail};
 use clap::Args;
 
-use super::install::plan::PROGRAM_PATIENCE;
-use super::probe::{self, Ran};
-use crate::command::{self, DEADLINE, Published, block_on, within_deadline};
-use crate::config::DEFAULT_BRIDGE;
-use crate::error::Doing;
-use crate::firewall;
+use self::attachment::Attachment;
+use self::podman::Containers;
+use self::processes::Processes;
+use self::report::{Action, Outcome};
+use self::verdict::Verdict;
+use crate::command;
+use crate::error::{Doing, Result, both};
 use crate::ipam::lease;
-use crate::netlink::{Link, Netlink};
-use crate::request::{Args as CniArgs, Target};
+use crate::netlink::Netlink;
 
-/// Take away what containers that are gone have left
+/// Free the addresses of containers that died without Podman's noticing
 ///
-/// Leases end with their containers, so there is little to find: links whose container Podman no longer knows (one that was removed while its
-/// network namespace stayed), and links of a start that was cut short.
+/// Deletes the attachments whose container Podman knows as ended, or as running where no process of it is left (Podman or the
+/// container's monitor was killed), and the ports published for them. Whatever has a process in its network namespace stays. An
+/// attachment whose container Podman does not know is told, and deleted with --yes only: it may be another runtime's
+/// (nerdctl, buildah, on WSL another distribution's). Exit code 0: done, also if there was nothing to do; 1: failed; 2: the arguments
+/// are wrong.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Show what would go, and take nothing away
+    /// Delete nothing, say what would be
     #[arg(long)]
     dry_run: bool,
-    /// Take away what is of containers that Podman does not know: no other runtime has containers on flatnet's networks
+    /// Delete as well what Podman does not know and no process uses
     #[arg(long)]
     yes: bool,
+    /// Look at the attachments of this network only
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
+    /// Print one JSON object, for scripts
+    #[arg(long)]
+    json: bool,
 }
 
-pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
-    let first = links()?;
-    let gone = gone(&first)?;
-    let unfinished = unfinished(&first)?;
-    for link in &gone {
-        writeln!(out, "{}: {}, whose container Podman does not know", link.name, words(link)).context("write it")?;
+pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("collect as an ordinary user, who has another Podman: run `sudo flatnet gc`");
     }
-    for link in &unfinished {
-        writeln!(out, "{}: left by a start that was cut short", link.name).context("write it")?;
-    }
-    if gone.is_empty() && unfinished.is_empty() {
-        return writeln!(out, "nothing to do: every lease has its container").context("write it");
-    }
-    if arguments.dry_run {
-        return Ok(());
-    }
-    if !gone.is_empty() && !arguments.yes {
-        bail!("take them away without your word, as another runtime's containers would lose their network: say --yes");
-    }
-    gone.iter().try_for_each(detach)?;
-    unfinished.iter().try_for_each(delete)
-}
-
-fn links() -> Result<Vec<Link>> {
-    Ok(block_on(within_deadline(async {
+    let found = command::block_on(command::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-        host.links().await.doing(|| "list the host's links".into())
-    }))?)
+        attachment::list(&host, arguments.network.as_deref()).await
+    }))?;
+    let mut outcomes = Vec::new();
+    let mut outcome = Ok(());
+    // Podman may be slow, and where nothing is attached it has nothing to tell.
+    if !found.is_empty() {
+        let containers = podman::ask()?;
+        outcome = command::block_on(collect(arguments, &found, containers.as_ref(), &mut outcomes))?;
+    }
+    let text = if arguments.json { report::json(&outcomes, arguments.dry_run) } else { report::text(&outcomes) };
+    out.write_all(text.as_bytes()).context("write what was done")?;
+    Ok(outcome?)
 }
 
-/// Attachments of containers that Podman does not know, if there is a Podman.
-fn gone(links: &[Link]) -> Result<Vec<Link>> {
-    let attached = || links.iter().filter(|link| lease::leases(link).next().is_some());
-    if attached().next().is_none() {
-        return Ok(Vec::new());
-    }
-    let known: BTreeSet<String> =
-        match probe::run_within(PROGRAM_PATIENCE, "podman", &["ps", "--all", "--quiet", "--no-trunc"]) {
-            Ran::Well(text) => text.lines().map(str::to_owned).collect(),
-            Ran::Missing => {
-                bail!("ask Podman which containers exist: there is no Podman here, so its own runtime has to clean up")
-            }
-            Ran::Badly(why) => bail!("ask Podman which containers exist: `podman ps` {why}"),
+/// Judges and deletes; goes on past what cannot be deleted. The inner result tells of all those.
+async fn collect(
+    arguments: &Arguments,
+    found: &[Attachment],
+    containers: Option<&Containers>,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<Result<()>> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let processes = command::within_deadline(Processes::look(&host, found)).await?;
+    let mut deleted = Ok(());
+    for attachment in found {
+        let verdict = verdict::judge(attachment, containers, &processes);
+        let (goes, reason) = match verdict {
+            Verdict::Stays => continue,
+            Verdict::Stale(reason) => (true, reason),
+            Verdict::Unknown(reason) => (arguments.yes, reason),
         };
-    let is_gone = |link: &&Link| part(link, "container").is_some_and(|id| !known.contains(id));
-    Ok(attached().filter(is_gone).cloned().collect())
-}
-
-/// An ADD that runs just now looks the same, but not for longer than it may last.
-fn unfinished(links: &[Link]) -> Result<Vec<Link>> {
-    let mut found: Vec<_> = links.iter().filter(|link| lease::is_unfinished(link) && is_named(link)).cloned().collect();
-    if found.is_empty() {
-        return Ok(found);
+        if attachment.is_half_made() && !is_still_half_made(&host, attachment).await? {
+            continue;
+        }
+        let action = match goes {
+            false => Action::Unknown,
+            true if arguments.dry_run => Action::WouldRemove,
+            true => match command::remove(&host, &attachment.link).await {
+                Ok(()) => Action::Removed,
+                Err(error) => {
+                    deleted = both(deleted, Err(error));
+                    Action::Failed
+                }
+            },
+        };
+        outcomes.push(Outcome { action, attachment: attachment.clone(), reason });
     }
-    thread::sleep(DEADLINE);
-    let now = self::links()?;
-    found.retain(|link| now.iter().any(|other| other.index == link.index && lease::is_unfinished(other)));
-    Ok(found)
+    Ok(deleted)
 }
 
-/// Whether it has a name that flatnet gives: other veth pairs have no alias either.
-fn is_named(link: &Link) -> bool {
-    let digits = link.name.strip_prefix("fn-");
-    digits.is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-fn part<'a>(link: &'a Link, key: &str) -> Option<&'a str> {
-    lease::record_part(link.alias.as_deref()?, key)
-}
-
-fn words(link: &Link) -> String {
-    let addresses: Vec<_> = lease::leases(link).map(|address| address.to_string()).collect();
-    format!("{} of {}", addresses.join(", "), part(link, "name").or(part(link, "container")).unwrap_or("nobody"))
-}
-
-/// As DEL does it, with the ports that were published.
-fn detach(link: &Link) -> Result<()> {
-    let (Some(container), Some(interface)) = (part(link, "container"), part(link, "interface")) else { return Ok(()) };
-    let target = Target {
-        container: container.to_owned(),
-        interface: interface.to_owned(),
-        netns: std::path::PathBuf::new(),
-        args: CniArgs::default(),
-    };
-    let published =
-        if firewall::is_in_use(DEFAULT_BRIDGE) { Published::Perhaps(DEFAULT_BRIDGE) } else { Published::Never };
-    let network = part(link, "network").unwrap_or_default();
-    Ok(block_on(command::detach(&target, network, published))?)
-}
-
-fn delete(link: &Link) -> Result<()> {
-    Ok(block_on(within_deadline(async {
-        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-        host.delete_link(link.index).await.doing(|| format!("delete link {}", link.name))
-    }))?)
+/// An ADD leaves its link in that state for a moment only.
+async fn is_still_half_made(host: &Netlink, attachment: &Attachment) -> Result<bool> {
+    command::within_deadline(async {
+        let link = host.link_by_index(attachment.link.index).await;
+        let link = link.doing(|| format!("look up link {}", attachment.link.name))?;
+        Ok(link.is_some_and(|link| lease::is_half_made(&link)))
+    })
+    .await
 }

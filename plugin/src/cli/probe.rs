@@ -1,6 +1,6 @@
 //! How the commands look at the machine: files, and programs with an end to the patience.
 //!
-//! Nothing here changes anything, and nothing waits longer than it says.
+//! Nothing here changes anything, and nothing waits longer than it says; of a program that has answered, no thread is left.
 
 use std::fs;
 use std::io::Read;
@@ -106,25 +106,39 @@ fn run_file(file: &str, arguments: &[&str], patience: Duration) -> Ran {
 fn hear(child: &mut Child, until: Instant) -> Option<(String, String)> {
     let (stdout, stderr) = (listen(child.stdout.take()), listen(child.stderr.take()));
     let left = || until.saturating_duration_since(Instant::now());
-    let heard = (stdout.recv_timeout(left()).ok()?, stderr.recv_timeout(left()).ok()?);
+    let (stdout, stderr) = (stdout.text(left())?, stderr.text(left())?);
     // The outputs end a moment before the process does: killed in between, it would seem to have failed.
     while child.try_wait().is_ok_and(|status| status.is_none()) && !left().is_zero() {
         thread::sleep(Duration::from_millis(1));
     }
-    Some(heard)
+    Some((stdout, stderr))
+}
+
+/// Whoever reads an output to its end.
+struct Listener {
+    heard: mpsc::Receiver<String>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Listener {
+    /// What was heard, once the output has ended; the thread has ended too by then.
+    fn text(self, patience: Duration) -> Option<String> {
+        let text = self.heard.recv_timeout(patience).ok()?;
+        self.thread.join().ok().map(|()| text)
+    }
 }
 
 /// A thread of its own reads, so that neither output can fill up while the other is waited for.
-fn listen(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
-    let (heard, text) = mpsc::channel();
-    thread::spawn(move || {
+fn listen(stream: Option<impl Read + Send + 'static>) -> Listener {
+    let (teller, heard) = mpsc::channel();
+    let thread = thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(stream) = stream {
             drop(stream.take(OUTPUT_MAX_BYTES).read_to_end(&mut bytes));
         }
-        drop(heard.send(String::from_utf8_lossy(&bytes).into_owned()));
+        drop(teller.send(String::from_utf8_lossy(&bytes).into_owned()));
     });
-    text
+    Listener { heard, thread }
 }
 
 fn last_line(text: &str) -> &str {

@@ -44,6 +44,25 @@ pub(crate) async fn detach(target: &Target, network: &str, published: Published<
     .await
 }
 
+/// Takes back an attachment, or what is left of one, whose host end is known already.
+pub(crate) async fn remove(host: &Netlink, link: &Link) -> Result<()> {
+    within_deadline(async {
+        let withdrawn = withdraw(host, link).await;
+        let deleted = delete(host, link).await;
+        both(withdrawn, deleted)
+    })
+    .await
+}
+
+/// Takes away the ports that were published for the attachment, if any can have been.
+async fn withdraw(host: &Netlink, link: &Link) -> Result<()> {
+    let (Some(name), Some(index)) = (lease::attachment_of(link), link.bridge) else { return Ok(()) };
+    match host.link_by_index(index).await.doing(|| format!("look up link {index}"))? {
+        Some(bridge) if firewall::is_in_use(&bridge.name) => firewall::withdraw(host, name, &bridge.name).await,
+        _ => Ok(()),
+    }
+}
+
 /// Deletes an attachment's host end, and with it everything else; goes on past an error, and tells both if there are two.
 pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
     let deleted = host.delete_link_soon(link.index).await.doing(|| format!("delete link {}", link.name));

@@ -74,12 +74,21 @@ pub(crate) fn attachment_name(container: &str, interface: &str) -> String {
 
 /// Whether that is the name of an attachment of `container`; unknown, and so false, where the name is a hash.
 pub(crate) fn is_of_container(name: &str, container: &str) -> bool {
-    let attachment = name.strip_prefix(ATTACHMENT_PREFIX).and_then(|rest| rest.split_once('@'));
-    attachment.is_some_and(|(id, _)| id == container)
+    parts_of(name).is_some_and(|(id, _)| id == container)
+}
+
+/// The container's id and its interface in an attachment's name; nothing where the name is a hash.
+pub(crate) fn parts_of(attachment: &str) -> Option<(&str, &str)> {
+    attachment.strip_prefix(ATTACHMENT_PREFIX)?.split_once('@')
+}
+
+/// The name of the attachment that the link is the host end of.
+pub(crate) fn attachment_of(link: &Link) -> Option<&str> {
+    link.names.iter().map(String::as_str).find(|name| name.starts_with(ATTACHMENT_PREFIX))
 }
 
 /// The network in a link's record; an ADD that was cut short has left none.
-fn is_of_network(link: &Link, network: &str) -> bool {
+pub(crate) fn is_of_network(link: &Link, network: &str) -> bool {
     let prefix = format!("network={} ", part(network));
     link.alias.as_ref().is_none_or(|alias| alias.starts_with(&prefix))
 }
@@ -88,7 +97,7 @@ fn is_of_network(link: &Link, network: &str) -> bool {
 pub(crate) async fn of_network(host: &Netlink, network: &str) -> Result<Vec<(String, Link)>> {
     let links = host.links().await.doing(|| "list the host's links".into())?;
     let named = links.into_iter().filter_map(|link| {
-        let name = link.names.iter().find(|name| name.starts_with(ATTACHMENT_PREFIX))?.clone();
+        let name = attachment_of(&link)?.to_owned();
         Some((name, link))
     });
     Ok(named.filter(|(_, link)| is_of_network(link, network)).collect())
@@ -207,6 +216,12 @@ pub(crate) fn is_unfinished(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth") && link.bridge.is_some() && link.names.is_empty() && link.alias.is_none()
 }
 
+/// An unfinished one that flatnet named: it is an ADD's that is at work, or was cut short. (Docker's links on its bridge look alike.)
+pub(crate) fn is_half_made(link: &Link) -> bool {
+    let digits = link.name.strip_prefix(LINK_PREFIX);
+    is_unfinished(link) && digits.is_some_and(|it| it.len() == 8 && it.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -232,6 +247,22 @@ mod tests {
         let name = |target| Attachment { network: "flatnet", target }.name();
         assert_eq!(name(&one).len(), ATTACHMENT_PREFIX.len() + 16);
         assert_ne!(name(&one), name(&other));
+    }
+
+    #[rstest]
+    #[case::own("fn-0123abcd", Some(7), None, true)]
+    #[case::another_s("veth0123abc", Some(7), None, false)]
+    #[case::not_a_port("fn-0123abcd", None, None, false)]
+    #[case::finished("fn-0123abcd", Some(7), Some("network=flatnet"), false)]
+    fn half_made_links(
+        #[case] name: &str,
+        #[case] bridge: Option<u32>,
+        #[case] alias: Option<&str>,
+        #[case] half: bool,
+    ) {
+        let alias = alias.map(str::to_owned);
+        let link = Link { name: name.into(), kind: Some("veth".into()), bridge, alias, ..Link::default() };
+        assert_eq!(is_half_made(&link), half);
     }
 
     #[test]

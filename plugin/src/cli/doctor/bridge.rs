@@ -143,7 +143,7 @@ fn judge_attachments(links: &[Link], bridge: &Link, unfinished: Option<&Link>) -
     if let Some(link) = unfinished {
         return ATTACHMENTS.warning(
             format!("{} on {name} belongs to no container", link.name),
-            format!("if it stays, an ADD was cut short: run `flatnet gc`, or `ip link del {}`", link.name),
+            format!("if it stays, an ADD was cut short: run `flatnet gc --yes`, or `ip link del {}`", link.name),
         );
     }
     ATTACHMENTS.ok(match links.len() {

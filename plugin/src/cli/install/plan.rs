@@ -17,7 +17,7 @@ use super::files::{self, Saved};
 use crate::cli::probe::{self, Ran};
 
 /// Podman and systemd may wait for others.
-pub(in crate::cli) const PROGRAM_PATIENCE: Duration = Duration::from_mins(2);
+pub(super) const PROGRAM_PATIENCE: Duration = Duration::from_mins(2);
 /// The exit code of "not without your word".
 const REFUSED: u8 = 3;
 
