@@ -84,9 +84,14 @@ fn verdict(kind: &str, content: &Value) -> Option<Verdict> {
     }
 }
 
-/// The rules of a verdict map. Of one that is kept elsewhere (`@name`) nothing is known.
+/// The rules of a verdict map. One that is kept elsewhere (`@name`) may accept anything.
 fn spread(before: &[Condition], vmap: &Value) -> Vec<Rule> {
     let key = vmap.get("key").unwrap_or(&Value::Null);
+    if vmap.get("data").is_some_and(Value::is_string) {
+        let unknown = Condition { not: false, about: About::Unknown };
+        let conditions = before.iter().cloned().chain([unknown]).collect();
+        return vec![Rule { conditions, verdict: Verdict::Accept }];
+    }
     let elements = vmap.pointer("/data/set").and_then(Value::as_array).into_iter().flatten();
     let rule = |element: &Value| {
         let (value, outcome) = (element.get(0)?, element.get(1)?.as_object()?);

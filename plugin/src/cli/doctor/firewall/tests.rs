@@ -154,6 +154,7 @@ const ESTABLISHED: &str = r#"{"vmap": {"key": {"ct": {"key": "state"}}, "data": 
     ""
 )]
 #[case::joined_states(r#"{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": {"|": ["new", "established"]}}}, {"accept": null}"#, "drop", State::Ok, "")]
+#[case::named_map(r#"{"vmap": {"key": {"meta": {"key": "oifname"}}, "data": "@zones"}}"#, "drop", State::Warning, "")]
 #[case::only_answers(ESTABLISHED, "drop", State::Bad, "")]
 fn listings_of_nft(#[case] rules: &str, #[case] policy: &str, #[case] state: State, #[case] words: &str) {
     let finding = nft(rules, policy);
