@@ -2,6 +2,7 @@
 //!
 //! Windows speaks many languages: of what its programs print, only numbers are read.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::net::Ipv4Addr;
 
@@ -129,27 +130,28 @@ fn judge_route(text: &str, subnet: Ipv4Network, own: &[Ipv4Addr]) -> Finding {
         subnet.mask()
     );
     let covering =
-        routes(text).filter(|(destination, _)| subnet.is_subnet_of(*destination) && destination.prefix() > 0);
-    match covering.max_by_key(|(destination, _)| destination.prefix()) {
+        routes(text).filter(|(destination, ..)| subnet.is_subnet_of(*destination) && destination.prefix() > 0);
+    match covering.min_by_key(|(destination, _, metric)| (Reverse(destination.prefix()), *metric)) {
         None => WINDOWS_ROUTE.bad(format!("Windows has no route to {subnet}"), mend),
-        Some((destination, gateway)) if own.contains(&gateway) => {
+        Some((destination, gateway, _)) if own.contains(&gateway) => {
             WINDOWS_ROUTE.ok(format!("{destination} by {gateway}"))
         }
-        Some((destination, gateway)) => {
+        Some((destination, gateway, _)) => {
             let found = format!("Windows sends {destination} to {gateway}, and this host is {address}");
             WINDOWS_ROUTE.bad(found, mend)
         }
     }
 }
 
-/// Every line that begins with destination, mask and the address of a next hop. (For what is on the link itself, Windows has a
-/// word in the third place.)
-fn routes(text: &str) -> impl Iterator<Item = (Ipv4Network, Ipv4Addr)> + '_ {
+/// Every line of destination, mask, next hop, interface and metric. (For what is on the link itself, Windows has a word in the
+/// third place. Its list of persistent routes has no interfaces, and may hold what is not in force.)
+fn routes(text: &str) -> impl Iterator<Item = (Ipv4Network, Ipv4Addr, u32)> + '_ {
     text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         let mut address = || words.next()?.parse::<Ipv4Addr>().ok();
-        let (destination, mask, gateway) = (address()?, address()?, address()?);
-        Some((Ipv4Network::with_netmask(destination, mask).ok()?, gateway))
+        let (destination, mask, gateway, _interface) = (address()?, address()?, address()?, address()?);
+        let metric = words.next()?.parse().ok()?;
+        Some((Ipv4Network::with_netmask(destination, mask).ok()?, gateway, metric))
     })
 }
 
@@ -223,6 +225,15 @@ IPv4 ルート テーブル
             "10.0.0.0 255.0.0.0 192.168.50.1 192.168.50.20 25\n10.87.1.0 255.255.255.0 172.30.0.2 172.30.0.1 16\n";
         let own = ["172.30.0.2".parse().expect("an address")];
         assert_eq!(judge_route(text, "10.87.1.0/24".parse().expect("a subnet"), &own).state, State::Ok);
+    }
+
+    #[rstest]
+    #[case::left_from_before(&format!("{ENGLISH}        10.87.1.0    255.255.255.0      172.30.0.99  Default\n"), State::Ok)]
+    #[case::worse(&format!("{ENGLISH}        10.87.1.0    255.255.255.0      172.30.0.99       172.30.0.1     17\n"), State::Ok)]
+    #[case::better(&format!("{ENGLISH}        10.87.1.0    255.255.255.0      172.30.0.99       172.30.0.1     15\n"), State::Bad)]
+    fn of_two_routes_the_one_in_force_counts(#[case] text: &str, #[case] state: State) {
+        let own = ["172.30.0.2".parse().expect("an address")];
+        assert_eq!(judge_route(text, "10.87.1.0/24".parse().expect("a subnet"), &own).state, state);
     }
 
     #[rstest]
