@@ -86,7 +86,7 @@ fn examine(arguments: &Arguments) -> Vec<Finding> {
     let wanted = || arguments.gateway.clone().or_else(|| kernel_says.windows(networking).map(Gateway::from));
     let mut findings = kernel;
     let (files, state, gateway) = thread::scope(|scope| {
-        let gateway = scope.spawn(|| server::gateway(wanted().as_ref()));
+        let gateway = scope.spawn(|| server::gateway(wanted().as_ref(), arguments.gateway.is_some()));
         let state = scope.spawn(|| kernel_says.check(host, &firewall, &networks, networking));
         let mut files = podman.check(backend);
         files.extend(plugin::check(backend, &folders, &networks.ours));

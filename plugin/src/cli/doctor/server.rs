@@ -109,20 +109,23 @@ fn judge_name_service(place: &str, answer: &Answer) -> Finding {
     }
 }
 
-pub(super) fn gateway(gateway: Option<&Gateway>) -> Finding {
+/// `asked` says whether this one was named, or is only where a gateway should be.
+pub(super) fn gateway(gateway: Option<&Gateway>, asked: bool) -> Finding {
     let Some(gateway) = gateway else {
         return GATEWAY.skipped("not asked: say `--gateway <its address>`");
     };
     let place = format!("{}:{}", gateway.host, gateway.port);
     match gateway.resolve() {
-        Ok(address) => judge_gateway(&place, &http::get(address, HEALTH, "/", GATEWAY_PATIENCE)),
+        Ok(address) => judge_gateway(&place, asked, &http::get(address, HEALTH, "/", GATEWAY_PATIENCE)),
         Err(why) => GATEWAY.bad(format!("{place} {why}"), "say the gateway's address instead of its name"),
     }
 }
 
-fn judge_gateway(place: &str, answer: &Answer) -> Finding {
+fn judge_gateway(place: &str, asked: bool, answer: &Answer) -> Finding {
     const ROUTE: &str = "the gateway has no way to this host: on Windows run `flatnet-route.ps1 -Install` as administrator; on Linux `ip route add <subnet> via <this host's address>`; then see the lines ip-forward and firewall";
     const CONFIGURE: &str = "include flatnet.conf in the http block of its nginx.conf and reload it: plugin/dist/openresty/README.md says how";
+    const LET_IN: &str =
+        "`New-NetFirewallRule -DisplayName OpenResty -Direction Inbound -Protocol TCP -LocalPort 80 -Action Allow`";
     match answer {
         Answer::Status { code: 200, body, .. } if is_health(body) => GATEWAY.ok(format!("{place} reaches this host")),
         // The name service's own words, which have come all the way.
@@ -139,9 +142,14 @@ fn judge_gateway(place: &str, answer: &Answer) -> Finding {
             format!("nothing listens on {place}"),
             "start OpenResty or nginx there, with flatnet.conf: plugin/dist/openresty/README.md says how",
         ),
+        // As it comes, Windows' firewall keeps WSL out, whomever else it lets in.
+        Answer::Timeout if !asked => GATEWAY.warning(
+            format!("{place} does not answer this host: perhaps by its firewall, and others reach it"),
+            format!("ask it from elsewhere: `curl -H 'Host: {HEALTH}' http://<the gateway>/`; for this host, on Windows: {LET_IN}"),
+        ),
         Answer::Timeout => GATEWAY.bad(
             format!("{place} does not answer in time"),
-            "let port 80 through the gateway's firewall (Windows: `New-NetFirewallRule -DisplayName OpenResty -Direction Inbound -Protocol TCP -LocalPort 80 -Action Allow`), and see that the address is its own",
+            format!("let port 80 through the gateway's firewall (Windows: {LET_IN}), and see that the address is its own"),
         ),
         Answer::Otherwise(what) => GATEWAY.bad(format!("{place}: {what}"), "see that the address is the gateway's"),
     }
@@ -214,9 +222,16 @@ mod tests {
     #[case::silent(Answer::Timeout, State::Bad, "New-NetFirewallRule")]
     #[case::nonsense(Answer::Otherwise("what answers is not HTTP".into()), State::Bad, "address")]
     fn answers_of_a_gateway(#[case] answer: Answer, #[case] state: State, #[case] words: &str) {
-        let finding = judge_gateway("172.30.0.1:80", &answer);
+        let finding = judge_gateway("172.30.0.1:80", true, &answer);
         assert_eq!(finding.state, state);
         assert!(finding.remedy.unwrap_or_default().contains(words));
+    }
+
+    #[test]
+    fn a_gateway_that_was_not_named_may_be_silent() {
+        let finding = judge_gateway("172.30.0.1:80", false, &Answer::Timeout);
+        assert_eq!(finding.state, State::Warning);
+        assert!(finding.remedy.unwrap_or_default().contains("New-NetFirewallRule"));
     }
 
     #[rstest]
