@@ -110,11 +110,14 @@ impl Networks {
             return findings;
         }
         if self.is_empty() {
-            let found = match only {
-                Some(name) => format!("no network {name} of type flatnet in {}", self.folder.display()),
-                None => format!("no network of type flatnet in {}", self.folder.display()),
+            let folder = self.folder.display();
+            let missing = match only {
+                Some(name) => CONFIGURATION.bad(
+                    format!("no network {name} of type flatnet in {folder}"),
+                    "say the name of one that is there: `podman network ls` has them",
+                ),
+                None => CONFIGURATION.bad(format!("no network of type flatnet in {folder}"), "run `flatnet install`"),
             };
-            let missing = CONFIGURATION.bad(found, "run `flatnet install`");
             return vec![missing, NETWORK_CLASH.skipped("there is no network to compare")];
         }
         findings.extend(self.ours.iter().map(|it| it.finding.clone()));
