@@ -143,7 +143,11 @@ impl Ruleset {
                 Verdict::Next => continue,
                 Verdict::Accept => (Walk { accepted: Some(true), ..Walk::default() }, true),
                 Verdict::Drop => (Walk { accepted: Some(false), ..Walk::default() }, true),
-                Verdict::Return => (Walk::default(), true),
+                // What comes back may be accepted further on, or by the policy.
+                Verdict::Return => {
+                    let goes_on = depth > 0 || chain.policy_drop == Some(false);
+                    (Walk { maybe_accepted: fit == Fit::Maybe && goes_on, ..Walk::default() }, true)
+                }
                 Verdict::Jump(to) => (self.follow(chain, to, packet, depth), false),
                 Verdict::Goto(to) => (self.follow(chain, to, packet, depth), true),
             };
@@ -283,6 +287,15 @@ mod tests {
         assert_eq!(fate(vec![chain("forward", Some(false), maybe(Verdict::Drop))]), Fate::Passes);
         let user = chain("user", None, vec![rule(&[], Verdict::Accept)]);
         assert_eq!(fate(vec![chain("forward", Some(true), maybe(Verdict::Jump("user".into()))), user]), Fate::Unsure);
+    }
+
+    #[test]
+    fn a_return_that_cannot_be_judged_leaves_the_drop_after_it_uncertain() {
+        let rules = || vec![rule(&[when(About::Unknown)], Verdict::Return), rule(&[], Verdict::Drop)];
+        let jump = vec![rule(&[], Verdict::Jump("user".into()))];
+        assert_eq!(fate(vec![chain("forward", Some(true), jump), chain("user", None, rules())]), Fate::Unsure);
+        assert_eq!(fate(vec![chain("forward", Some(false), rules())]), Fate::Unsure);
+        assert_eq!(fate(vec![chain("forward", Some(true), rules())]), Fate::Dropped);
     }
 
     #[test]
