@@ -46,8 +46,8 @@ enum Verb {
 
 const AFTER: &str = "\
 Where things are:
-  binary          /opt/cni/bin/flatnet
-  configuration   /etc/cni/net.d/flatnet.conflist
+  binary          /opt/cni/bin/flatnet; with Podman 5 /usr/local/libexec/netavark/flatnet
+  configuration   /etc/cni/net.d/flatnet.conflist; with Podman 5 `podman network inspect flatnet`
   leases          the kernel holds them, as the names flatnet-ip-<address> of links
   manual          `flatnet man | man -l -`, and README.md where you got flatnet from";
 

@@ -36,10 +36,10 @@ use crate::netlink::Netlink;
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Delete nothing, say what would be
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// Delete as well what Podman does not know and no process uses
-    #[arg(long)]
+    #[arg(short, long)]
     yes: bool,
     /// Look at the attachments of this network only
     #[arg(long, value_name = "NAME")]
