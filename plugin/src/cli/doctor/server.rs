@@ -122,7 +122,7 @@ pub(super) fn gateway(gateway: Option<&Gateway>, asked: bool) -> Finding {
 }
 
 fn judge_gateway(place: &str, asked: bool, answer: &Answer) -> Finding {
-    const ROUTE: &str = "the gateway has no way to this host: on Windows run `flatnet-route.ps1 -Install` as administrator; on Linux `ip route add <subnet> via <this host's address>`; then see the lines ip-forward and firewall";
+    const ROUTE: &str = "the gateway has no way to this host: on Windows run `flatnet-route.ps1 -Install` as administrator; on Linux `ip route add <subnet> via <this host's address>`; or this host's firewall keeps it out: let TCP port 8053 in, such as by `ufw allow 8053/tcp`";
     const CONFIGURE: &str = "include flatnet.conf in the http block of its nginx.conf and reload it: plugin/dist/openresty/README.md says how";
     const LET_IN: &str =
         "`New-NetFirewallRule -DisplayName OpenResty -Direction Inbound -Protocol TCP -LocalPort 80 -Action Allow`";
