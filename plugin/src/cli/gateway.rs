@@ -11,7 +11,7 @@ mod service;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
@@ -161,7 +161,9 @@ impl Gateway {
     }
 
     async fn listen_on(&mut self, address: SocketAddr) -> Result<()> {
-        if self.listening.contains(&address) {
+        // Who listens on all addresses of IPv4 has this one, and the kernel gives it to nobody else.
+        let covers = |other: &SocketAddr| other.port() == address.port() && other.ip() == Ipv4Addr::UNSPECIFIED;
+        if self.listening.contains(&address) || (address.is_ipv4() && self.listening.iter().any(covers)) {
             return Ok(());
         }
         let remedy =
