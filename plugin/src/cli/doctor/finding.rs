@@ -37,8 +37,11 @@ pub(super) const CHAINED_PLUGINS: Check = check(
 pub(super) const NETWORK_CLASH: Check =
     check("network-clash", "other networks", "no other network has its name, bridge or subnet");
 pub(super) const IP_FORWARD: Check = check("ip-forward", "forwarding", "net.ipv4.ip_forward = 1");
-pub(super) const FIREWALL: Check =
-    check("firewall", "firewall", "what is forwarded to the containers, and their answers, pass");
+pub(super) const FIREWALL: Check = check(
+    "firewall",
+    "firewall",
+    "what is forwarded to the containers passes, their answers, and questions to the name service",
+);
 pub(super) const BRIDGE_NETFILTER: Check =
     check("bridge-netfilter", "bridge netfilter", "what containers send each other passes");
 pub(super) const REVERSE_PATH: Check =

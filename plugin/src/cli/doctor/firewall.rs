@@ -8,10 +8,11 @@ mod rules;
 
 use std::fs;
 
-use self::rules::{Chain, Fate, Packet, Ruleset, Tool};
+use self::rules::{Chain, Fate, Hook, Packet, Policy, Ruleset, Tool};
 use super::finding::{BRIDGE_NETFILTER, FIREWALL, Finding};
 use crate::cli::probe::{self, Host, Ran};
 use crate::config::Network;
+use crate::layout::NAME_SERVICE_PORT;
 
 /// Whether bridges show what they pass to iptables and nftables, too.
 const BRIDGE_CALLS: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
@@ -120,17 +121,21 @@ impl Firewall {
     fn forward(&self, uplink: Option<&str>, network: &Network) -> Finding {
         let subnet = network.pool.subnet();
         let request = Packet {
+            hook: Hook::Forward,
             input: uplink.map(str::to_owned),
             output: Some(network.bridge.clone()),
             source: None,
             destination: Some(subnet),
+            port: None,
             state: "new",
         };
         let answer = Packet {
+            hook: Hook::Forward,
             input: request.output.clone(),
             output: request.input.clone(),
             source: Some(subnet),
             destination: None,
+            port: None,
             state: "established",
         };
         let ways = [("what the gateway sends", &request), ("what containers answer", &answer)];
@@ -144,14 +149,47 @@ impl Firewall {
                 format!("{} drops {what}, but for rules that doctor cannot judge", describe(chain)),
                 format!("if containers are not reached: {}", self.remedy(chain, &network.bridge)),
             ),
-            None if self.unread.is_empty() => {
-                FIREWALL.ok(format!("nothing is dropped (read with {})", self.read_with()))
-            }
+            None if self.unread.is_empty() => self
+                .questions(uplink, network)
+                .unwrap_or_else(|| FIREWALL.ok(format!("nothing is dropped (read with {})", self.read_with()))),
             None => FIREWALL.warning(
                 format!("could not be read: {}", self.unread.join("; ")),
                 "install nft to have it looked at (`apt install nftables`); by hand: `iptables -S FORWARD`",
             ),
         }
+    }
+
+    /// What the gateway asks the name service, where it is certainly dropped: addresses are reached all the same.
+    fn questions(&self, uplink: Option<&str>, network: &Network) -> Option<Finding> {
+        let gateway = network.pool.gateway();
+        let packet = Packet {
+            hook: Hook::Input,
+            input: Some(uplink?.to_owned()),
+            output: None,
+            source: None,
+            destination: Some(gateway.into()),
+            port: Some(NAME_SERVICE_PORT),
+            state: "new",
+        };
+        let (chain, _) = self.ruleset.obstacle(&packet).filter(|(_, fate)| *fate == Fate::Dropped)?;
+        let remedy = if chain.table.ends_with(" firewalld") {
+            format!("run `firewall-cmd --permanent --add-port={NAME_SERVICE_PORT}/tcp`, `firewall-cmd --reload`")
+        } else if self.has_beside(chain, "ufw-") {
+            format!("run `ufw allow {NAME_SERVICE_PORT}/tcp`")
+        } else {
+            let (name, rule) = (&chain.name, format!("-d {gateway} -p tcp --dport {NAME_SERVICE_PORT} -j ACCEPT"));
+            let rule = match chain.tool {
+                Tool::Nft => {
+                    let table = &chain.table;
+                    format!("nft insert rule {table} {name} ip daddr {gateway} tcp dport {NAME_SERVICE_PORT} accept")
+                }
+                Tool::Iptables => format!("iptables -I {name} {rule}"),
+                Tool::IptablesLegacy => format!("iptables-legacy -I {name} {rule}"),
+            };
+            format!("run `{rule}`, and let whatever makes that chain do so at boot")
+        };
+        let found = format!("{} drops what the gateway asks the name service: names are not found", describe(chain));
+        Some(FIREWALL.warning(found, remedy))
     }
 
     /// What containers of one bridge send each other.
@@ -160,8 +198,15 @@ impl Firewall {
             return BRIDGE_NETFILTER.ok("off: what stays on a bridge meets no rules");
         }
         let (bridge, subnet) = (Some(network.bridge.clone()), Some(network.pool.subnet()));
-        let packet =
-            Packet { input: bridge.clone(), output: bridge, source: subnet, destination: subnet, state: "new" };
+        let packet = Packet {
+            hook: Hook::Forward,
+            input: bridge.clone(),
+            output: bridge,
+            source: subnet,
+            destination: subnet,
+            port: None,
+            state: "new",
+        };
         match self.ruleset.obstacle(&packet) {
             None => BRIDGE_NETFILTER.ok("on, and nothing is dropped"),
             Some(_) if forward_is_bad => BRIDGE_NETFILTER.skipped("hangs on the firewall"),
@@ -185,12 +230,14 @@ impl Firewall {
         self.sources.join(" and ")
     }
 
+    /// Whether the chain's table has one of that beginning.
+    fn has_beside(&self, chain: &Chain, name: &str) -> bool {
+        let same = |other: &&Chain| other.tool == chain.tool && other.table == chain.table;
+        self.ruleset.chains.iter().filter(same).any(|other| other.name.starts_with(name))
+    }
+
     /// An accept where the firewall that has the chain says that users' rules belong.
     fn remedy(&self, chain: &Chain, bridge: &str) -> String {
-        let beside = |name: &str| {
-            let same = |other: &&Chain| other.tool == chain.tool && other.table == chain.table;
-            self.ruleset.chains.iter().filter(same).any(|other| other.name.starts_with(name))
-        };
         let rule = |to: &str, by: &str, link: &str| match chain.tool {
             Tool::Nft => format!("`nft insert rule {} {to} {link} {bridge} accept`", chain.table),
             Tool::Iptables => format!("`iptables -I {to} {by} {bridge} -j ACCEPT`"),
@@ -202,10 +249,10 @@ impl Firewall {
                 "run `firewall-cmd --permanent --zone=trusted --add-interface={bridge}`, `firewall-cmd --permanent --new-policy=flatnet`, `firewall-cmd --permanent --policy=flatnet --add-ingress-zone=ANY`, `firewall-cmd --permanent --policy=flatnet --add-egress-zone=trusted`, `firewall-cmd --permanent --policy=flatnet --set-target=ACCEPT`, `firewall-cmd --reload`"
             );
         }
-        if beside("ufw-") {
+        if self.has_beside(chain, "ufw-") {
             return format!("run `ufw route allow out on {bridge}` and `ufw route allow in on {bridge}`");
         }
-        if beside("DOCKER-USER") {
+        if self.has_beside(chain, "DOCKER-USER") {
             return format!("{}; Docker leaves that chain alone", in_both_ways("DOCKER-USER"));
         }
         format!("{}, and let whatever makes that chain do so at boot", in_both_ways(&chain.name))
@@ -213,7 +260,7 @@ impl Firewall {
 }
 
 fn describe(chain: &Chain) -> String {
-    let by = if chain.policy_drop == Some(true) { "policy drop" } else { "a rule" };
+    let by = if chain.start.is_some_and(|(_, policy)| policy == Policy::Drop) { "policy drop" } else { "a rule" };
     match chain.tool {
         Tool::Nft => format!("nftables chain {} {} ({by})", chain.table, chain.name),
         Tool::Iptables => format!("iptables chain {} ({by})", chain.name),

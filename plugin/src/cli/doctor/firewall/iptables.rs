@@ -4,10 +4,7 @@
 
 use ipnetwork::Ipv4Network;
 
-use super::rules::{About, Chain, Condition, Rule, Tool, Verdict};
-
-/// What a packet that is forwarded meets.
-const FORWARD: &str = "FORWARD";
+use super::rules::{About, Chain, Condition, Hook, Policy, Rule, Tool, Verdict};
 
 /// The chains of a listing.
 pub(super) fn parse(tool: Tool, text: &str) -> Vec<Chain> {
@@ -15,7 +12,9 @@ pub(super) fn parse(tool: Tool, text: &str) -> Vec<Chain> {
     for line in text.lines() {
         let words = words(line);
         match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["-P", name, policy] => chains.push(chain(tool, name, Some(policy == "DROP"))),
+            ["-P", name, policy] => {
+                chains.push(chain(tool, name, Some(if policy == "DROP" { Policy::Drop } else { Policy::Accept })));
+            }
             ["-N", name, ..] => chains.push(chain(tool, name, None)),
             ["-A", name, ref rest @ ..] => {
                 if let Some(chain) = chains.iter_mut().find(|chain| chain.name == name) {
@@ -28,10 +27,13 @@ pub(super) fn parse(tool: Tool, text: &str) -> Vec<Chain> {
     chains
 }
 
-fn chain(tool: Tool, name: &str, drop: Option<bool>) -> Chain {
-    // Only where forwarding begins does a policy matter here.
-    let policy_drop = drop.filter(|_| name == FORWARD);
-    Chain { tool, table: "ip filter".into(), name: name.into(), policy_drop, rules: Vec::new() }
+fn chain(tool: Tool, name: &str, policy: Option<Policy>) -> Chain {
+    let hook = match name {
+        "FORWARD" => Some(Hook::Forward),
+        "INPUT" => Some(Hook::Input),
+        _ => None,
+    };
+    Chain { tool, table: "ip filter".into(), name: name.into(), start: hook.zip(policy), rules: Vec::new() }
 }
 
 /// White space parts words, but not inside double quotes (comments, log prefixes).
@@ -90,6 +92,12 @@ fn rule(words: &[&str]) -> Rule {
             "-s" => networks(value(), About::Source),
             "-d" => networks(value(), About::Destination),
             "-p" => About::Known(matches!(value(), "tcp" | "6" | "all" | "0")),
+            "--dport" | "--dports" => ports(value()),
+            "--dst-type" => match value() {
+                "LOCAL" => About::ToHost,
+                "MULTICAST" | "BROADCAST" => About::Known(false),
+                _ => About::Unknown,
+            },
             "--ctstate" | "--state" => {
                 About::State(value().to_ascii_lowercase().split(',').map(str::to_owned).collect())
             }
@@ -119,6 +127,15 @@ fn target(name: &str, otherwise: fn(String) -> Verdict) -> Verdict {
 /// iptables writes `+` for any rest.
 fn link_name(name: &str) -> String {
     name.strip_suffix('+').map_or_else(|| name.to_owned(), |start| format!("{start}*"))
+}
+
+/// `22`, `80,443` or `8000:8999`.
+fn ports(text: &str) -> About {
+    let range = |text: &str| {
+        let (first, last) = text.split_once(':').unwrap_or((text, text));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    text.split(',').map(range).collect::<Option<Vec<_>>>().map_or(About::Unknown, About::Port)
 }
 
 fn networks(text: &str, make: fn(Vec<Ipv4Network>) -> About) -> About {

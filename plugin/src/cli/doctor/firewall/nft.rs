@@ -3,11 +3,12 @@
 //! Pure. An expression that is not known here becomes a condition that cannot be judged, never one that is left out.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use ipnetwork::Ipv4Network;
 use serde_json::{Map, Value};
 
-use super::rules::{About, Chain, Condition, Rule, Ruleset, Tool, Verdict};
+use super::rules::{About, Chain, Condition, Hook, Policy, Rule, Ruleset, Tool, Verdict};
 
 /// Expressions that change or count something and let the rule go on.
 const EFFECTS: [&str; 10] =
@@ -38,12 +39,17 @@ fn table(value: &Value) -> Option<String> {
 }
 
 fn read_chain(value: &Value) -> Option<Chain> {
-    let forwards = text(value, "hook") == "forward" && text(value, "type") == "filter";
+    let hook = match (text(value, "type"), text(value, "hook")) {
+        ("filter", "forward") => Some(Hook::Forward),
+        ("filter", "input") => Some(Hook::Input),
+        _ => None,
+    };
+    let policy = if text(value, "policy") == "drop" { Policy::Drop } else { Policy::Accept };
     Some(Chain {
         tool: Tool::Nft,
         table: table(value)?,
         name: text(value, "name").to_owned(),
-        policy_drop: forwards.then(|| text(value, "policy") == "drop"),
+        start: hook.map(|hook| (hook, policy)),
         rules: Vec::new(),
     })
 }
@@ -140,6 +146,9 @@ fn about(left: &Value, right: &Value) -> About {
         (Some("ip"), Some("saddr")) => networks().map_or(About::Unknown, About::Source),
         (Some("ip"), Some("daddr")) => networks().map_or(About::Unknown, About::Destination),
         (Some("ip"), Some("protocol")) => is_one_of(words(), &["tcp"]),
+        (Some("tcp" | "th"), Some("dport")) => {
+            values.iter().map(|value| ports(value)).collect::<Option<Vec<_>>>().map_or(About::Unknown, About::Port)
+        }
         (Some("ip6" | "icmp" | "icmpv6" | "udp" | "sctp" | "dccp" | "arp"), _) => About::Known(false),
         _ => About::Unknown,
     }
@@ -157,6 +166,15 @@ fn flat(value: &Value) -> Vec<&Value> {
     match inner.as_array() {
         Some(items) => items.iter().map(|item| item.pointer("/elem/val").unwrap_or(item)).collect(),
         None => vec![inner],
+    }
+}
+
+/// One port, or a range of them.
+fn ports(value: &Value) -> Option<RangeInclusive<u16>> {
+    let number = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok());
+    match value.get("range").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([first, last]) => Some(number(first)?..=number(last)?),
+        _ => number(value).map(|port| port..=port),
     }
 }
 

@@ -3,13 +3,14 @@
 //! Pure. A condition that cannot be judged counts as "maybe", and a verdict that hangs on one is never called certain.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use ipnetwork::Ipv4Network;
 
 /// Rules lead to other chains at most this deep (the kernel's own limit for nftables).
 const DEPTH_MAX: usize = 16;
 
-/// All chains of a network namespace that IPv4 packets may meet while they are forwarded.
+/// All chains of a network namespace that IPv4 packets may meet on their way through it or into it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ruleset {
     pub(super) chains: Vec<Chain>,
@@ -29,9 +30,25 @@ pub(super) struct Chain {
     /// Family and name, `inet filter`; names of chains are unique in it.
     pub(super) table: String,
     pub(super) name: String,
-    /// For a chain where forwarding begins: whether what reaches its end is dropped.
-    pub(super) policy_drop: Option<bool>,
+    /// For a chain where packets begin: which ones, and whether what reaches its end is dropped.
+    pub(super) start: Option<(Hook, Policy)>,
     pub(super) rules: Vec<Rule>,
+}
+
+/// Which packets begin in a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hook {
+    /// Those that go through this host.
+    Forward,
+    /// Those that are for this host itself.
+    Input,
+}
+
+/// What becomes of those that reach the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Policy {
+    Accept,
+    Drop,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +85,10 @@ pub(super) enum About {
     Output(Vec<String>),
     Source(Vec<Ipv4Network>),
     Destination(Vec<Ipv4Network>),
+    /// Ports that TCP goes to.
+    Port(Vec<RangeInclusive<u16>>),
+    /// For this host itself.
+    ToHost,
     /// States of connection tracking, in lower case.
     State(Vec<String>),
     /// Known for every packet in question.
@@ -79,11 +100,14 @@ pub(super) enum About {
 /// What is asked about.
 #[derive(Clone, Debug)]
 pub(super) struct Packet {
+    pub(super) hook: Hook,
     /// Nothing where it may be any.
     pub(super) input: Option<String>,
     pub(super) output: Option<String>,
     pub(super) source: Option<Ipv4Network>,
     pub(super) destination: Option<Ipv4Network>,
+    /// The port of TCP that it goes to.
+    pub(super) port: Option<u16>,
     /// Of connection tracking: `new` or `established`.
     pub(super) state: &'static str,
 }
@@ -112,8 +136,8 @@ struct Walk {
 }
 
 impl Ruleset {
-    /// The first chain, of those where forwarding begins, that drops the packet; else the first that may. A packet has to
-    /// pass all of them.
+    /// The first chain, of those where such packets begin, that drops the packet; else the first that may. A packet has to pass
+    /// all of them.
     pub(super) fn obstacle(&self, packet: &Packet) -> Option<(&Chain, Fate)> {
         let judged = self.chains.iter().filter_map(|chain| Some((chain, self.fate(chain, packet)?)));
         let mut obstacles: Vec<_> = judged.filter(|(_, fate)| *fate != Fate::Passes).collect();
@@ -121,11 +145,11 @@ impl Ruleset {
         obstacles.into_iter().next()
     }
 
-    /// Nothing for a chain where forwarding does not begin.
+    /// Nothing for a chain where such packets do not begin.
     fn fate(&self, chain: &Chain, packet: &Packet) -> Option<Fate> {
-        let policy_drop = chain.policy_drop?;
+        let (_, policy) = chain.start.filter(|(hook, _)| *hook == packet.hook)?;
         let walk = self.walk(chain, packet, 0);
-        Some(match walk.accepted.unwrap_or(!policy_drop) {
+        Some(match walk.accepted.unwrap_or(policy == Policy::Accept) {
             true => Fate::Passes,
             false if walk.maybe_accepted => Fate::Unsure,
             false => Fate::Dropped,
@@ -145,7 +169,7 @@ impl Ruleset {
                 Verdict::Drop => (Walk { accepted: Some(false), ..Walk::default() }, true),
                 // What comes back may be accepted further on, or by the policy.
                 Verdict::Return => {
-                    let goes_on = depth > 0 || chain.policy_drop == Some(false);
+                    let goes_on = depth > 0 || chain.start.is_some_and(|(_, policy)| policy == Policy::Accept);
                     (Walk { maybe_accepted: fit == Fit::Maybe && goes_on, ..Walk::default() }, true)
                 }
                 Verdict::Jump(to) => (self.follow(chain, to, packet, depth), false),
@@ -186,6 +210,10 @@ impl Condition {
             About::Output(names) => name_fit(names, packet.output.as_deref()),
             About::Source(networks) => network_fit(networks, packet.source),
             About::Destination(networks) => network_fit(networks, packet.destination),
+            About::Port(ports) => {
+                packet.port.map_or(Fit::Maybe, |port| known(ports.iter().any(|it| it.contains(&port))))
+            }
+            About::ToHost => known(packet.hook == Hook::Input),
             About::State(states) => known(states.iter().any(|state| state == packet.state)),
             About::Known(holds) => known(*holds),
             About::Unknown => Fit::Maybe,
@@ -238,11 +266,14 @@ mod tests {
     }
 
     fn chain(name: &str, policy_drop: Option<bool>, rules: Vec<Rule>) -> Chain {
-        Chain { tool: Tool::Nft, table: "inet filter".into(), name: name.into(), policy_drop, rules }
+        let start = policy_drop.map(|drop| (Hook::Forward, if drop { Policy::Drop } else { Policy::Accept }));
+        Chain { tool: Tool::Nft, table: "inet filter".into(), name: name.into(), start, rules }
     }
 
     fn fate(chains: Vec<Chain>) -> Fate {
         let packet = Packet {
+            hook: Hook::Forward,
+            port: None,
             input: Some("eth0".into()),
             output: Some("flatnet-br0".into()),
             source: None,

@@ -29,7 +29,7 @@ const DOCKER: &str = r"-P INPUT ACCEPT
 ";
 
 /// The part of ufw's that forwarding meets.
-const UFW: &str = r#"-P INPUT DROP
+const UFW: &str = r#"-P INPUT ACCEPT
 -P FORWARD DROP
 -P OUTPUT ACCEPT
 -N ufw-before-forward
@@ -158,6 +158,37 @@ const ESTABLISHED: &str = r#"{"vmap": {"key": {"ct": {"key": "state"}}, "data": 
 #[case::only_answers(ESTABLISHED, "drop", State::Bad, "")]
 fn listings_of_nft(#[case] rules: &str, #[case] policy: &str, #[case] state: State, #[case] words: &str) {
     let finding = nft(rules, policy);
+    assert_eq!(finding.state, state, "{finding:?}");
+    assert!(finding.remedy.as_deref().unwrap_or_default().contains(words), "{finding:?}");
+}
+
+/// The part of ufw's that a question to this host meets, with SSH allowed.
+const UFW_INPUT: &str = r"-P INPUT DROP
+-P FORWARD ACCEPT
+-P OUTPUT ACCEPT
+-N ufw-before-input
+-N ufw-not-local
+-N ufw-user-input
+-A INPUT -j ufw-before-input
+-A ufw-before-input -i lo -j ACCEPT
+-A ufw-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw-before-input -p udp -m udp --sport 67 --dport 68 -j ACCEPT
+-A ufw-before-input -j ufw-not-local
+-A ufw-before-input -j ufw-user-input
+-A ufw-not-local -m addrtype --dst-type LOCAL -j RETURN
+-A ufw-not-local -m limit --limit 3/min --limit-burst 10 -j LOG
+-A ufw-not-local -j DROP
+-A ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT
+";
+
+#[rstest]
+#[case::ufw("", State::Warning, "ufw allow 8053/tcp")]
+#[case::ufw_allowed("-A ufw-user-input -p tcp -m tcp --dport 8053 -j ACCEPT", State::Ok, "")]
+#[case::several("-A ufw-user-input -p tcp -m multiport --dports 80,8000:8999 -j ACCEPT", State::Ok, "")]
+#[case::other("-A ufw-user-input -p tcp -m multiport --dports 80,443 -j ACCEPT", State::Warning, "")]
+#[case::from_somewhere("-A ufw-user-input -s 192.168.50.0/24 -j ACCEPT", State::Ok, "")]
+fn questions_to_the_name_service(#[case] rule: &str, #[case] state: State, #[case] words: &str) {
+    let finding = iptables(&with(UFW_INPUT, rule));
     assert_eq!(finding.state, state, "{finding:?}");
     assert!(finding.remedy.as_deref().unwrap_or_default().contains(words), "{finding:?}");
 }
