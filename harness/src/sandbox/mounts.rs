@@ -34,20 +34,35 @@ pub(super) fn make_private() -> Result<()> {
         .context("mount a fresh /proc (in a container, its /proc must not be masked)")?;
     // The overlays' upper halves live in a first /run, which the lasting one then hides.
     tmpfs("/run")?;
+    let commands = keep_commands()?;
     let others = || STATE_FOLDERS.iter().filter(|folder| **folder != "/run");
     // An overlay hides what is mounted below it, so each is there before the first is covered.
     others().try_for_each(|folder| ensure(Path::new(folder)))?;
-    ensure(Path::new(COMMANDS))?;
-    cover_commands()?;
+    cover_commands(commands)?;
     others().try_for_each(|folder| tmpfs(folder))?;
     tmpfs("/run")
 }
 
-/// In the world flatnet is not installed, even if it is on the machine.
-fn cover_commands() -> Result<()> {
+/// The machine's commands, if it has any, in a place where nothing that covers them later hides them.
+fn keep_commands() -> Result<Option<&'static Path>> {
+    let kept = Path::new("/run/commands");
+    if !Path::new(COMMANDS).is_dir() {
+        return Ok(None);
+    }
+    fs::create_dir(kept).context("make a folder in the world")?;
+    let none = None::<&str>;
+    mount(Some(COMMANDS), kept, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
+        .with_context(|| format!("keep {COMMANDS}"))?;
+    Ok(Some(kept))
+}
+
+/// In the world flatnet is not installed, even if it is on the machine. An overlay over a folder further up would not do: in
+/// it the commands' folder still is the machine's root's, who is nobody in a user namespace.
+fn cover_commands(kept: Option<&Path>) -> Result<()> {
     let folder = Path::new(COMMANDS);
-    if !is_of_the_world(folder)? {
-        overlay(folder)?;
+    match kept {
+        None => ensure(folder)?,
+        Some(kept) => overlay(kept, folder)?,
     }
     match fs::remove_file(folder.join("flatnet")) {
         Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err).context("hide the machine's flatnet"),
@@ -74,7 +89,7 @@ fn ensure(folder: &Path) -> Result<()> {
     }
     let there = folder.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("/"));
     if !is_of_the_world(there)? {
-        overlay(there).with_context(|| {
+        overlay(there, there).with_context(|| {
             let folder = folder.display();
             format!("make {folder} in the world (`sudo mkdir -p {folder}` once would do without an overlay)")
         })?;
@@ -92,7 +107,8 @@ fn is_of_the_world(folder: &Path) -> Result<bool> {
     Ok(mounts.lines().any(covers))
 }
 
-fn overlay(folder: &Path) -> Result<()> {
+/// Covers `folder` with what is in `lower`, and whatever is written stays in the world.
+fn overlay(lower: &Path, folder: &Path) -> Result<()> {
     if folder == Path::new("/") {
         bail!("put an overlay over the whole machine");
     }
@@ -101,7 +117,7 @@ fn overlay(folder: &Path) -> Result<()> {
     fs::create_dir_all(&upper).context("make a folder in the world")?;
     fs::create_dir_all(&work).context("make a folder in the world")?;
     let options =
-        format!("lowerdir={},upperdir={},workdir={},userxattr", folder.display(), upper.display(), work.display());
+        format!("lowerdir={},upperdir={},workdir={},userxattr", lower.display(), upper.display(), work.display());
     mount(Some(SOURCE), folder, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .with_context(|| format!("put an overlay over {}", folder.display()))
 }
