@@ -10,8 +10,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest that a program may take to answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest that a program may take to answer: Podman, at its first start after a boot, takes seconds.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// More than any answer has; what is behind it is not read.
 const OUTPUT_MAX_BYTES: u64 = 16 << 20;
 
