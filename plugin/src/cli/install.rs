@@ -116,8 +116,10 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
     let network = network(wanted, earlier, &mut record)?;
     let service = service(wanted, earlier, &changes, &mut record);
     record_first(&record, kept, &mut plan)?;
+    let bridge = going_bridge(wanted, earlier, &mut plan)?;
     plan.steps.extend(gone);
     plan.steps.extend(changes);
+    plan.steps.extend(bridge);
     plan.steps.extend(network);
     plan.steps.extend(service);
     refuse_conflict(wanted, earlier)?;
@@ -151,7 +153,11 @@ fn change(path: &Path, then: &Saved, earlier: Option<&Record>, questions: &mut V
     let mut kept = None;
     let action = match &now {
         Some(now) if now.serves_as(then) => {
-            return Ok(Change { step: Step::Unchanged { path: path.into() }, written: ours.cloned(), kept });
+            return Ok(Change {
+                step: Step::Unchanged { path: path.into() },
+                written: ours.map(|ours| ours.now(then)),
+                kept,
+            });
         }
         None => "create",
         Some(now) if ours.is_some_and(|written| written.hash == now.hash()) => "update",
@@ -192,31 +198,40 @@ fn going(files: &[(PathBuf, Saved)], wanted: &Wanted, earlier: Option<&Record>, 
     let mut steps = Vec::new();
     let moved = earlier.network != wanted.network || earlier.backend != wanted.backend;
     if earlier.made_network && moved {
-        steps.push(take_back::network(earlier));
+        steps.extend(take_back::network(earlier)?);
+    }
+    if earlier.enabled_service && !wanted.has_systemd {
+        steps.extend(take_back::service()?);
     }
     for written in earlier.files.iter().filter(|written| !files.iter().any(|(path, _)| *path == written.path)) {
         let (step, question) = take_back::file(written)?;
         steps.extend(step);
         plan.questions.extend(question);
     }
-    if moved {
-        let attached = bridge::attached(&earlier.network.name)?;
-        if !attached.is_empty() {
-            plan.questions.push(format!("change the network of {} running containers", attached.len()));
-        } else if bridge::is_idle(&earlier.network.bridge)? {
-            steps.push(Step::DeleteBridge { name: earlier.network.bridge.clone() });
-        }
-    }
     Ok(steps)
+}
+
+/// The bridge of the network that was before. It goes after the files: `flatnet gateway` makes anew whatever they still name.
+fn going_bridge(wanted: &Wanted, earlier: Option<&Record>, plan: &mut Plan) -> Result<Option<Step>> {
+    let moved = |it: &&Record| it.network != wanted.network || it.backend != wanted.backend;
+    let Some(earlier) = earlier.filter(moved) else { return Ok(None) };
+    let attached = bridge::attached(&earlier.network.name)?;
+    if !attached.is_empty() {
+        plan.questions.push(format!("change the network of {} running containers", attached.len()));
+        return Ok(None);
+    }
+    let idle = bridge::is_idle(&earlier.network.bridge)?;
+    Ok(idle.then(|| Step::DeleteBridge { name: earlier.network.bridge.clone() }))
 }
 
 /// Podman makes netavark's networks itself, and asks the driver.
 fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Result<Option<Step>> {
+    let made = earlier.is_some_and(|it| it.made_network && it.network == wanted.network);
     if wanted.backend != Backend::Netavark || !wanted.podman {
+        record.made_network = made && wanted.backend == Backend::Netavark;
         return Ok(None);
     }
     let name = &wanted.network.name;
-    let stays = earlier.is_some_and(|it| it.made_network && it.network == wanted.network);
     let format = "{{.Driver}} {{range .Subnets}}{{.Subnet}}{{end}} {{.NetworkInterface}}";
     // Under CNI the name is our own network's, which goes.
     let is_cni = earlier.is_some_and(|it| it.backend == Backend::Cni);
@@ -227,10 +242,11 @@ fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Re
         _ => None,
     };
     let same = format!("flatnet {} {}", wanted.network.subnet, wanted.network.bridge);
-    record.made_network = stays || found.is_none() || earlier.is_some_and(|it| it.made_network);
+    let ours = earlier.is_some_and(|it| it.made_network && it.network.name == *name);
+    record.made_network = ours || found.is_none();
     match found {
         Some(found) if found == same => return Ok(Some(Step::Unchanged { path: format!("network {name}").into() })),
-        Some(found) if !earlier.is_some_and(|it| it.made_network && it.network.name == *name) => {
+        Some(found) if !ours => {
             bail!("use the name {name}: Podman has a network of that name ({found}); remove it, or say another --name")
         }
         _ => {}

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::install::plan::{Manner, Plan, Step};
 use super::install::record::Record;
 use super::install::{bridge, require_root, take_back};
+use super::probe;
 use crate::layout;
 
 /// Put everything back as install found it
@@ -49,17 +50,17 @@ fn plan(record: &Record) -> Result<Plan> {
         ));
     }
     if record.enabled_service {
-        plan.steps.push(take_back::service());
+        plan.steps.extend(take_back::service()?);
     }
     if record.made_network {
-        plan.steps.push(take_back::network(record));
+        plan.steps.extend(take_back::network(record)?);
     }
     for written in record.files.iter().rev() {
         let (step, question) = take_back::file(written)?;
         plan.steps.extend(step);
         plan.questions.extend(question);
     }
-    if record.enabled_service {
+    if record.enabled_service && probe::has_systemd() {
         plan.steps.push(take_back::reload());
     }
     if attached.is_empty() && bridge::is_idle(&network.bridge)? {

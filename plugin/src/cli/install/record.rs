@@ -85,6 +85,13 @@ impl Record {
     }
 }
 
+impl Written {
+    /// The entry, where the file is already as it shall be, whoever made it so.
+    pub(super) fn now(&self, file: &Saved) -> Self {
+        Self { hash: file.hash(), ..self.clone() }
+    }
+}
+
 impl Before {
     /// `kept` is where a file's content goes.
     pub(super) fn of(saved: &Saved, kept: PathBuf) -> Self {

@@ -4,11 +4,12 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::files;
-use super::plan::Step;
+use super::plan::{PROGRAM_PATIENCE, Step};
 use super::record::{Record, Written};
+use crate::cli::probe::{self, Ran};
 use crate::layout;
 
 /// The step that puts back what was there before one of our files, if there is anything to do; and the question that goes with it.
@@ -30,14 +31,16 @@ pub(in crate::cli) fn file(written: &Written) -> Result<(Option<Step>, Option<St
     Ok((Some(Step::File { action, path: path.clone(), now, then }), question))
 }
 
-/// Stops the service before its file goes.
-pub(in crate::cli) fn service() -> Step {
-    Step::run(
-        "disable",
-        "flatnet.service",
-        "systemctl disable --now flatnet.service",
-        Some("systemctl enable --now flatnet.service"),
-    )
+/// Stops the service before its file goes. Where systemd does not run (any more), or has no such unit, only the link is left to go by
+/// which it would be started.
+pub(in crate::cli) fn service() -> Result<Option<Step>> {
+    if probe::has_systemd() && Path::new(layout::UNIT).exists() {
+        let (stop, start) = ("systemctl disable --now flatnet.service", "systemctl enable --now flatnet.service");
+        return Ok(Some(Step::run("disable", "flatnet.service", stop, Some(start))));
+    }
+    let path = Path::new(layout::UNIT_WANTED);
+    let remove = |now| Step::File { action: "remove", path: path.into(), now: Some(now), then: None };
+    Ok(files::look(path)?.map(remove))
 }
 
 /// systemd forgets a file that is gone.
@@ -45,16 +48,25 @@ pub(in crate::cli) fn reload() -> Step {
     Step::run("reload", "systemd", "systemctl daemon-reload", Some("systemctl daemon-reload"))
 }
 
-/// Podman forgets the network that was made on our word.
-pub(in crate::cli) fn network(record: &Record) -> Step {
+/// Podman forgets the network that was made on our word, unless somebody has had it forget it before. Without Podman its file is all
+/// that there is of it.
+pub(in crate::cli) fn network(record: &Record) -> Result<Option<Step>> {
     let network = &record.network;
-    let made = create_network(network, &gateway(network));
-    Step::run(
-        "remove",
-        &format!("network {}", network.name),
-        &format!("podman network rm {}", network.name),
-        Some(&made),
-    )
+    let name = &network.name;
+    let list = ["network", "ls", "--format", "{{.Name}} {{.Driver}}"];
+    match probe::run_within(PROGRAM_PATIENCE, "podman", &list) {
+        Ran::Well(networks) if networks.lines().any(|it| it.trim() == format!("{name} flatnet")) => {
+            let made = create_network(network, &gateway(network));
+            let remove = format!("podman network rm {name}");
+            Ok(Some(Step::run("remove", &format!("network {name}"), &remove, Some(&made))))
+        }
+        Ran::Well(_) => Ok(None),
+        Ran::Badly(why) => bail!("ask Podman for its networks: `podman network ls` {why}"),
+        Ran::Missing => {
+            let path = Path::new(layout::NETAVARK_NETWORKS).join(format!("{name}.json"));
+            Ok(files::look(&path)?.map(|now| Step::File { action: "remove", path, now: Some(now), then: None }))
+        }
+    }
 }
 
 /// The first address of the subnet, which is the gateway's unless a configuration says otherwise; install never does.
