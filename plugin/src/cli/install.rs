@@ -89,7 +89,7 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
         enabled_service: false,
     };
     let files = wanted.files()?;
-    let (mut kept, mut changes) = (Vec::new(), Vec::new());
+    let (mut kept, mut changes, mut is_edited) = (Vec::new(), Vec::new(), false);
     for (path, then) in &files {
         if let Some(ours) = edited(path, wanted, earlier)? {
             plan.warnings.push(format!(
@@ -98,6 +98,8 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
             ));
             changes.push(Step::Unchanged { path: path.clone() });
             record.files.push(ours.clone());
+            // Its bridge is what it says, and no longer what the record says.
+            is_edited = true;
             continue;
         }
         let change = change(path, then, earlier, &mut plan.questions)?;
@@ -117,12 +119,17 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
     let service = service(wanted, earlier, &changes, &mut record);
     record_first(&record, kept, &mut plan)?;
     let bridge = going_bridge(wanted, earlier, &mut plan)?;
+    if !service.is_empty() {
+        plan.steps.extend(take_back::former_service(earlier));
+    }
     plan.steps.extend(gone);
     plan.steps.extend(changes);
     plan.steps.extend(bridge);
     plan.steps.extend(network);
     plan.steps.extend(service);
-    refuse_conflict(wanted, earlier)?;
+    if !is_edited {
+        refuse_conflict(wanted, earlier)?;
+    }
     ask_about_containers(wanted, earlier, &mut plan)?;
     warn(wanted, &mut plan);
     plan.next = next(wanted);
@@ -265,13 +272,16 @@ fn service(wanted: &Wanted, earlier: Option<&Record>, changes: &[Step], record: 
         return Vec::new();
     }
     let unit = "flatnet.service";
-    let start = if enabled {
-        Step::run("restart", unit, "systemctl restart flatnet.service", None)
+    let mut steps = vec![take_back::reload()];
+    if enabled {
+        steps.push(Step::run("restart", unit, "systemctl restart flatnet.service", None));
     } else {
+        // A start that fails leaves the unit enabled, and waiting to be started again.
         let undo = "systemctl disable --now flatnet.service";
-        Step::run("enable", unit, "systemctl enable --now flatnet.service", Some(undo))
-    };
-    vec![take_back::reload(), start]
+        steps.push(Step::run("enable", unit, "systemctl enable flatnet.service", Some(undo)));
+        steps.push(Step::run("start", unit, "systemctl start flatnet.service", None));
+    }
+    steps
 }
 
 /// The record, with what it keeps, before anything that it names is changed.

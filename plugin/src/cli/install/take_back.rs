@@ -43,6 +43,14 @@ pub(in crate::cli) fn service() -> Result<Option<Step>> {
     Ok(files::look(path)?.map(remove))
 }
 
+/// What systemd has to be told when an installation is undone and the former files are back.
+pub(super) fn former_service(earlier: Option<&Record>) -> Vec<Step> {
+    let ran = earlier.is_some_and(|it| it.enabled_service) && Path::new(layout::UNIT_WANTED).is_symlink();
+    let restart = ran.then(|| Step::only_undo("systemctl restart flatnet.service"));
+    // The last is undone first.
+    restart.into_iter().chain([Step::only_undo("systemctl daemon-reload")]).collect()
+}
+
 /// systemd forgets a file that is gone.
 pub(in crate::cli) fn reload() -> Step {
     Step::run("reload", "systemd", "systemctl daemon-reload", Some("systemctl daemon-reload"))
