@@ -150,14 +150,14 @@ fn edited<'a>(path: &Path, wanted: &Wanted, earlier: Option<&'a Record>) -> Resu
     let same = earlier.filter(|it| it.network == wanted.network && it.backend == wanted.backend);
     let is_network = path.extension().is_some_and(|it| it == "conflist");
     let Some(ours) = same.and_then(|record| record.file(path)).filter(|_| is_network) else { return Ok(None) };
-    Ok(files::look(path)?.filter(|now| now.hash() != ours.hash).map(|_| ours))
+    Ok(files::look(path)?.filter(|now| !ours.is(now) && !ours.is_before(now)).map(|_| ours))
 }
 
 fn change(path: &Path, then: &Saved, earlier: Option<&Record>, questions: &mut Vec<String>) -> Result<Change> {
     let ours = earlier.and_then(|record| record.file(path));
     let now = files::look(path)?;
     let mut before = ours.and_then(|written| written.before.clone());
-    let mut kept = None;
+    let (mut kept, mut former) = (None, None);
     let action = match &now {
         Some(now) if now.serves_as(then) => {
             return Ok(Change {
@@ -167,9 +167,14 @@ fn change(path: &Path, then: &Saved, earlier: Option<&Record>, questions: &mut V
             });
         }
         None => "create",
-        Some(now) if ours.is_some_and(|written| written.hash == now.hash()) => "update",
+        Some(now) if ours.is_some_and(|written| written.is(now)) => {
+            former = Some(now.hash());
+            "update"
+        }
         Some(now) => {
-            let whose = if ours.is_some() { "was changed since flatnet wrote it" } else { "flatnet did not write" };
+            // Where an installation was cut short, what it was about to replace may still be there.
+            let is_theirs = ours.is_none_or(|written| written.is_before(now));
+            let whose = if is_theirs { "flatnet did not write" } else { "was changed since flatnet wrote it" };
             questions.push(format!("replace {}, which {whose}", path.display()));
             if ours.is_none() {
                 let name = path.to_string_lossy().trim_start_matches('/').replace('/', "-");
@@ -178,11 +183,13 @@ fn change(path: &Path, then: &Saved, earlier: Option<&Record>, questions: &mut V
                 if matches!(now.content, files::Content::Bytes(_)) {
                     kept = Some((place, Saved { mode: 0o600, ..now.clone() }));
                 }
+            } else if !is_theirs && now.is_by_hand() {
+                kept = Some((files::beside(path), now.clone()));
             }
             "replace"
         }
     };
-    let written = Some(Written { path: path.into(), hash: then.hash(), before });
+    let written = Some(Written { path: path.into(), hash: then.hash(), former, before });
     Ok(Change { step: Step::File { action, path: path.into(), now, then: Some(then.clone()) }, written, kept })
 }
 
@@ -211,8 +218,8 @@ fn going(files: &[(PathBuf, Saved)], wanted: &Wanted, earlier: Option<&Record>, 
         steps.extend(take_back::service()?);
     }
     for written in earlier.files.iter().filter(|written| !files.iter().any(|(path, _)| *path == written.path)) {
-        let (step, question) = take_back::file(written)?;
-        steps.extend(step);
+        let (back, question) = take_back::file(written)?;
+        steps.extend(back);
         plan.questions.extend(question);
     }
     Ok(steps)

@@ -56,8 +56,8 @@ fn plan(record: &Record) -> Result<Plan> {
         plan.steps.extend(take_back::network(record)?);
     }
     for written in record.files.iter().rev() {
-        let (step, question) = take_back::file(written)?;
-        plan.steps.extend(step);
+        let (steps, question) = take_back::file(written)?;
+        plan.steps.extend(steps);
         plan.questions.extend(question);
     }
     if record.enabled_service && probe::has_systemd() {

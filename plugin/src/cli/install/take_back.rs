@@ -6,29 +6,42 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::files;
+use super::files::{self, Saved};
 use super::plan::{PROGRAM_PATIENCE, Step};
-use super::record::{Record, Written};
+use super::record::{Before, Record, Written};
 use crate::cli::probe::{self, Ran};
 use crate::layout;
 
-/// The step that puts back what was there before one of our files, if there is anything to do; and the question that goes with it.
-pub(in crate::cli) fn file(written: &Written) -> Result<(Option<Step>, Option<String>)> {
+/// The steps that put back what was there before one of our files, if there is anything to do; and the question that goes with them.
+pub(in crate::cli) fn file(written: &Written) -> Result<(Vec<Step>, Option<String>)> {
     let path = &written.path;
     let now = files::look(path)?;
-    let then = written.before.as_ref().map(super::record::Before::saved).transpose()?;
-    let question = match &now {
-        Some(now) if now.hash() != written.hash && Some(now) != then.as_ref() => {
-            let what = if then.is_some() { "put back what was there before" } else { "remove" };
-            Some(format!("{what}: {}, which was changed since flatnet wrote it", path.display()))
-        }
-        _ => None,
-    };
-    if now == then {
-        return Ok((None, None));
+    if now.as_ref().is_some_and(|now| written.is_before(now)) {
+        return Ok((Vec::new(), None));
     }
-    let action = if then.is_some() { "restore" } else { "remove" };
-    Ok((Some(Step::File { action, path: path.clone(), now, then }), question))
+    let then = written.before.as_ref().map(Before::saved).transpose()?.flatten();
+    if now == then {
+        return Ok((Vec::new(), None));
+    }
+    let (action, what) =
+        if then.is_some() { ("restore", "put back what was there before") } else { ("remove", "remove") };
+    let (mut steps, mut question) = (Vec::new(), None);
+    if let Some(now) = now.as_ref().filter(|now| !written.is(now)) {
+        question = Some(format!("{what}: {}, which was changed since flatnet wrote it", path.display()));
+        if now.is_by_hand() {
+            steps.push(keep(path, now)?);
+        }
+    } else if written.before.is_some() && then.is_none() {
+        question = Some(format!("remove: {}; what was there before is lost, as its copy was removed", path.display()));
+    }
+    steps.push(Step::File { action, path: path.clone(), now, then });
+    Ok((steps, question))
+}
+
+/// The step that keeps somebody's changes to one of our files beside it.
+fn keep(path: &Path, now: &Saved) -> Result<Step> {
+    let path = files::beside(path);
+    Ok(Step::File { action: "keep", now: files::look(&path)?, path, then: Some(now.clone()) })
 }
 
 /// Stops the service before its file goes. Where systemd does not run (any more), or has no such unit, only the link is left to go by
