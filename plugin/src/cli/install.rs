@@ -240,9 +240,9 @@ fn going_bridge(wanted: &Wanted, earlier: Option<&Record>, plan: &mut Plan) -> R
 
 /// Podman makes netavark's networks itself, and asks the driver.
 fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Result<Option<Step>> {
-    let made = earlier.is_some_and(|it| it.made_network && it.network == wanted.network);
     if wanted.backend != Backend::Netavark || !wanted.podman {
-        record.made_network = made && wanted.backend == Backend::Netavark;
+        let stays = earlier.is_some_and(|it| it.made_network && it.network == wanted.network);
+        record.made_network = stays && wanted.backend == Backend::Netavark;
         return Ok(None);
     }
     let name = &wanted.network.name;
