@@ -19,6 +19,7 @@ use crate::layout;
 /// Put everything back as install found it
 ///
 /// Files that install wrote go, files that it replaced come back, the service stops, and the bridge goes if no container is on it.
+/// What somebody wrote into a file of install's is kept beside it, as `<file>.flatnet-saved`.
 /// Containers and images stay. So does `net.ipv4.ip_forward`, which others may need by now.
 #[derive(Args)]
 pub(super) struct Arguments {
