@@ -30,6 +30,9 @@ use crate::netlink::{Link, Netlink, forget_udp};
 
 /// How long to wait before the lock is tried again.
 const LOCK_INTERVAL: Duration = Duration::from_millis(2);
+/// What is locked: the network namespace, whose table it is. Not the program's file, of
+/// which a host may have several: netavark's driver, and the command of a package.
+const LOCKED: &str = "/proc/self/ns/net";
 
 /// A transport protocol whose ports can be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,10 +199,10 @@ fn refuse_odd_names(door: &Door<'_>, ports: &[Port]) -> Result<()> {
     }
 }
 
-/// One process at a time reads and then changes the table: the lock is on the program's own file, so that it leaves nothing behind.
+/// One process at a time reads and then changes the table; the lock leaves nothing behind.
 async fn lock() -> Result<Flock<File>> {
-    let failed = || "lock flatnet's own program file".to_owned();
-    let mut file = File::open("/proc/self/exe").map_err(|e| errno_of(&e)).doing(failed)?;
+    let failed = || "lock the network namespace's published ports".to_owned();
+    let mut file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
@@ -242,6 +245,16 @@ mod tests {
     fn collisions_with_all_addresses(#[case] other: HostPort, #[case] collides: bool) {
         assert_eq!(port(None, Protocol::Tcp, 80).collides(other), collides);
         assert_eq!(other.collides(port(None, Protocol::Tcp, 80)), collides);
+    }
+
+    #[test]
+    fn whatever_program_it_is_one_at_a_time_changes_the_table() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let ours = runtime.block_on(lock()).expect("the lock");
+        let other = File::open("/proc/thread-self/ns/net").expect("the same namespace");
+        let tried = Flock::lock(other, FlockArg::LockExclusiveNonblock);
+        assert!(matches!(tried, Err((_, Errno::EAGAIN))), "{tried:?}");
+        drop(ours);
     }
 
     #[test]

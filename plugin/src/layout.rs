@@ -20,6 +20,8 @@ pub(crate) const NETAVARK_NETWORKS: &str = "/etc/containers/networks";
 pub(crate) const PODMAN_DROP_IN: &str = "/etc/containers/containers.conf.d/50-flatnet.conf";
 /// Starts `flatnet gateway` at boot.
 pub(crate) const UNIT: &str = "/etc/systemd/system/flatnet.service";
+/// How systemd is told to start it: by this link, which `systemctl enable` makes.
+pub(crate) const UNIT_WANTED: &str = "/etc/systemd/system/multi-user.target.wants/flatnet.service";
 /// What `flatnet install` changed, for `flatnet uninstall`.
 pub(crate) const RECORD: &str = "/var/lib/flatnet/installed.json";
 /// What `flatnet install` replaced, until it is put back.

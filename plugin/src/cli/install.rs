@@ -89,7 +89,7 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
         enabled_service: false,
     };
     let files = wanted.files()?;
-    let (mut kept, mut changes) = (Vec::new(), Vec::new());
+    let (mut kept, mut changes, mut is_edited) = (Vec::new(), Vec::new(), false);
     for (path, then) in &files {
         if let Some(ours) = edited(path, wanted, earlier)? {
             plan.warnings.push(format!(
@@ -98,6 +98,8 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
             ));
             changes.push(Step::Unchanged { path: path.clone() });
             record.files.push(ours.clone());
+            // Its bridge is what it says, and no longer what the record says.
+            is_edited = true;
             continue;
         }
         let change = change(path, then, earlier, &mut plan.questions)?;
@@ -116,11 +118,18 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
     let network = network(wanted, earlier, &mut record)?;
     let service = service(wanted, earlier, &changes, &mut record);
     record_first(&record, kept, &mut plan)?;
+    let bridge = going_bridge(wanted, earlier, &mut plan)?;
+    if !service.is_empty() {
+        plan.steps.extend(take_back::former_service(earlier));
+    }
     plan.steps.extend(gone);
     plan.steps.extend(changes);
+    plan.steps.extend(bridge);
     plan.steps.extend(network);
     plan.steps.extend(service);
-    refuse_conflict(wanted, earlier)?;
+    if !is_edited {
+        refuse_conflict(wanted, earlier)?;
+    }
     ask_about_containers(wanted, earlier, &mut plan)?;
     warn(wanted, &mut plan);
     plan.next = next(wanted);
@@ -141,22 +150,31 @@ fn edited<'a>(path: &Path, wanted: &Wanted, earlier: Option<&'a Record>) -> Resu
     let same = earlier.filter(|it| it.network == wanted.network && it.backend == wanted.backend);
     let is_network = path.extension().is_some_and(|it| it == "conflist");
     let Some(ours) = same.and_then(|record| record.file(path)).filter(|_| is_network) else { return Ok(None) };
-    Ok(files::look(path)?.filter(|now| now.hash() != ours.hash).map(|_| ours))
+    Ok(files::look(path)?.filter(|now| !ours.is(now) && !ours.is_before(now)).map(|_| ours))
 }
 
 fn change(path: &Path, then: &Saved, earlier: Option<&Record>, questions: &mut Vec<String>) -> Result<Change> {
     let ours = earlier.and_then(|record| record.file(path));
     let now = files::look(path)?;
     let mut before = ours.and_then(|written| written.before.clone());
-    let mut kept = None;
+    let (mut kept, mut former) = (None, None);
     let action = match &now {
         Some(now) if now.serves_as(then) => {
-            return Ok(Change { step: Step::Unchanged { path: path.into() }, written: ours.cloned(), kept });
+            return Ok(Change {
+                step: Step::Unchanged { path: path.into() },
+                written: ours.map(|ours| ours.now(then)),
+                kept,
+            });
         }
         None => "create",
-        Some(now) if ours.is_some_and(|written| written.hash == now.hash()) => "update",
+        Some(now) if ours.is_some_and(|written| written.is(now)) => {
+            former = Some(now.hash());
+            "update"
+        }
         Some(now) => {
-            let whose = if ours.is_some() { "was changed since flatnet wrote it" } else { "flatnet did not write" };
+            // Where an installation was cut short, what it was about to replace may still be there.
+            let is_theirs = ours.is_none_or(|written| written.is_before(now));
+            let whose = if is_theirs { "flatnet did not write" } else { "was changed since flatnet wrote it" };
             questions.push(format!("replace {}, which {whose}", path.display()));
             if ours.is_none() {
                 let name = path.to_string_lossy().trim_start_matches('/').replace('/', "-");
@@ -165,11 +183,13 @@ fn change(path: &Path, then: &Saved, earlier: Option<&Record>, questions: &mut V
                 if matches!(now.content, files::Content::Bytes(_)) {
                     kept = Some((place, Saved { mode: 0o600, ..now.clone() }));
                 }
+            } else if !is_theirs && now.is_by_hand() {
+                kept = Some((files::beside(path), now.clone()));
             }
             "replace"
         }
     };
-    let written = Some(Written { path: path.into(), hash: then.hash(), before });
+    let written = Some(Written { path: path.into(), hash: then.hash(), former, before });
     Ok(Change { step: Step::File { action, path: path.into(), now, then: Some(then.clone()) }, written, kept })
 }
 
@@ -192,31 +212,40 @@ fn going(files: &[(PathBuf, Saved)], wanted: &Wanted, earlier: Option<&Record>, 
     let mut steps = Vec::new();
     let moved = earlier.network != wanted.network || earlier.backend != wanted.backend;
     if earlier.made_network && moved {
-        steps.push(take_back::network(earlier));
+        steps.extend(take_back::network(earlier)?);
+    }
+    if earlier.enabled_service && !wanted.has_systemd {
+        steps.extend(take_back::service()?);
     }
     for written in earlier.files.iter().filter(|written| !files.iter().any(|(path, _)| *path == written.path)) {
-        let (step, question) = take_back::file(written)?;
-        steps.extend(step);
+        let (back, question) = take_back::file(written)?;
+        steps.extend(back);
         plan.questions.extend(question);
     }
-    if moved {
-        let attached = bridge::attached(&earlier.network.name)?;
-        if !attached.is_empty() {
-            plan.questions.push(format!("change the network of {} running containers", attached.len()));
-        } else if bridge::is_idle(&earlier.network.bridge)? {
-            steps.push(Step::DeleteBridge { name: earlier.network.bridge.clone() });
-        }
-    }
     Ok(steps)
+}
+
+/// The bridge of the network that was before. It goes after the files: `flatnet gateway` makes anew whatever they still name.
+fn going_bridge(wanted: &Wanted, earlier: Option<&Record>, plan: &mut Plan) -> Result<Option<Step>> {
+    let moved = |it: &&Record| it.network != wanted.network || it.backend != wanted.backend;
+    let Some(earlier) = earlier.filter(moved) else { return Ok(None) };
+    let attached = bridge::attached(&earlier.network.name)?;
+    if !attached.is_empty() {
+        plan.questions.push(format!("change the network of {} running containers", attached.len()));
+        return Ok(None);
+    }
+    let idle = bridge::is_idle(&earlier.network.bridge)?;
+    Ok(idle.then(|| Step::DeleteBridge { name: earlier.network.bridge.clone() }))
 }
 
 /// Podman makes netavark's networks itself, and asks the driver.
 fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Result<Option<Step>> {
     if wanted.backend != Backend::Netavark || !wanted.podman {
+        let stays = earlier.is_some_and(|it| it.made_network && it.network == wanted.network);
+        record.made_network = stays && wanted.backend == Backend::Netavark;
         return Ok(None);
     }
     let name = &wanted.network.name;
-    let stays = earlier.is_some_and(|it| it.made_network && it.network == wanted.network);
     let format = "{{.Driver}} {{range .Subnets}}{{.Subnet}}{{end}} {{.NetworkInterface}}";
     // Under CNI the name is our own network's, which goes.
     let is_cni = earlier.is_some_and(|it| it.backend == Backend::Cni);
@@ -227,10 +256,11 @@ fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Re
         _ => None,
     };
     let same = format!("flatnet {} {}", wanted.network.subnet, wanted.network.bridge);
-    record.made_network = stays || found.is_none() || earlier.is_some_and(|it| it.made_network);
+    let ours = earlier.is_some_and(|it| it.made_network && it.network.name == *name);
+    record.made_network = ours || found.is_none();
     match found {
         Some(found) if found == same => return Ok(Some(Step::Unchanged { path: format!("network {name}").into() })),
-        Some(found) if !earlier.is_some_and(|it| it.made_network && it.network.name == *name) => {
+        Some(found) if !ours => {
             bail!("use the name {name}: Podman has a network of that name ({found}); remove it, or say another --name")
         }
         _ => {}
@@ -249,13 +279,16 @@ fn service(wanted: &Wanted, earlier: Option<&Record>, changes: &[Step], record: 
         return Vec::new();
     }
     let unit = "flatnet.service";
-    let start = if enabled {
-        Step::run("restart", unit, "systemctl restart flatnet.service", None)
+    let mut steps = vec![take_back::reload()];
+    if enabled {
+        steps.push(Step::run("restart", unit, "systemctl restart flatnet.service", None));
     } else {
+        // A start that fails leaves the unit enabled, and waiting to be started again.
         let undo = "systemctl disable --now flatnet.service";
-        Step::run("enable", unit, "systemctl enable --now flatnet.service", Some(undo))
-    };
-    vec![take_back::reload(), start]
+        steps.push(Step::run("enable", unit, "systemctl enable flatnet.service", Some(undo)));
+        steps.push(Step::run("start", unit, "systemctl start flatnet.service", None));
+    }
+    steps
 }
 
 /// The record, with what it keeps, before anything that it names is changed.

@@ -13,11 +13,13 @@ use serde_json::json;
 use super::install::plan::{Manner, Plan, Step};
 use super::install::record::Record;
 use super::install::{bridge, require_root, take_back};
+use super::probe;
 use crate::layout;
 
 /// Put everything back as install found it
 ///
 /// Files that install wrote go, files that it replaced come back, the service stops, and the bridge goes if no container is on it.
+/// What somebody wrote into a file of install's is kept beside it, as `<file>.flatnet-saved`.
 /// Containers and images stay. So does `net.ipv4.ip_forward`, which others may need by now.
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -49,17 +51,17 @@ fn plan(record: &Record) -> Result<Plan> {
         ));
     }
     if record.enabled_service {
-        plan.steps.push(take_back::service());
+        plan.steps.extend(take_back::service()?);
     }
     if record.made_network {
-        plan.steps.push(take_back::network(record));
+        plan.steps.extend(take_back::network(record)?);
     }
     for written in record.files.iter().rev() {
-        let (step, question) = take_back::file(written)?;
-        plan.steps.extend(step);
+        let (steps, question) = take_back::file(written)?;
+        plan.steps.extend(steps);
         plan.questions.extend(question);
     }
-    if record.enabled_service {
+    if record.enabled_service && probe::has_systemd() {
         plan.steps.push(take_back::reload());
     }
     if attached.is_empty() && bridge::is_idle(&network.bridge)? {

@@ -49,6 +49,11 @@ impl Saved {
         self.content == other.content && self.mode == other.mode
     }
 
+    /// Whether somebody may have written this by hand: it is neither a program nor a link.
+    pub(super) fn is_by_hand(&self) -> bool {
+        matches!(&self.content, Content::Bytes(bytes) if !bytes.starts_with(b"\x7fELF"))
+    }
+
     /// What tells this content from another.
     pub(in crate::cli) fn hash(&self) -> String {
         match &self.content {
@@ -75,6 +80,13 @@ pub(in crate::cli) fn look(path: &Path) -> Result<Option<Saved>> {
     };
     let (mode, owner) = (data.mode() & 0o7777, (data.uid(), data.gid()));
     Ok(Some(Saved { content, mode, owner, changed: Some((data.mtime(), data.mtime_nsec())) }))
+}
+
+/// Where somebody's changes to a file of ours are kept: a name that nobody takes for a configuration.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".flatnet-saved");
+    path.with_file_name(name)
 }
 
 /// Makes `path` be what is asked for: a file, a link, or nothing.

@@ -3,8 +3,9 @@
 //! Making a plan changes nothing. A step that fails ends it, and the steps before it are undone in reverse.
 
 use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub(in crate::cli) enum Step {
         run: Vec<String>,
         undo: Option<Vec<String>>,
     },
+    /// Nothing, but a program once the steps behind it are undone.
+    OnlyUndo(Vec<String>),
     /// The bridge of a network that goes; whoever needs it makes it anew.
     DeleteBridge {
         name: String,
@@ -82,30 +85,33 @@ pub(in crate::cli) enum Step {
 impl Step {
     /// A command line with its words apart by spaces.
     pub(in crate::cli) fn run(action: &'static str, subject: &str, run: &str, undo: Option<&str>) -> Self {
-        let words = |line: &str| line.split(' ').map(str::to_owned).collect();
         Self::Run { action, subject: subject.to_owned(), run: words(run), undo: undo.map(words) }
     }
 
-    fn describe(&self) -> (&'static str, String) {
-        match self {
+    /// A command line, as for a program that runs.
+    pub(in crate::cli) fn only_undo(line: &str) -> Self {
+        Self::OnlyUndo(words(line))
+    }
+
+    /// Nothing where there is nothing to tell of.
+    fn describe(&self) -> Option<(&'static str, String)> {
+        Some(match self {
+            Self::OnlyUndo(_) => return None,
             Self::File { action, path, .. } => (action, path.display().to_string()),
             Self::Unchanged { path } => ("unchanged", path.display().to_string()),
             Self::MakeFolder(path) => ("create", format!("{}/", path.display())),
             Self::RemoveFolder(path) => ("remove", format!("{}/", path.display())),
             Self::Run { action, subject, .. } => (action, subject.clone()),
             Self::DeleteBridge { name } => ("delete", format!("bridge {name}")),
-        }
+        })
     }
 
     fn carry_out(&self) -> Result<()> {
         match self {
             Self::File { path, then, .. } => files::put(path, then.as_ref()),
-            Self::Unchanged { .. } => Ok(()),
+            Self::Unchanged { .. } | Self::OnlyUndo(_) => Ok(()),
             Self::MakeFolder(path) => make_folder(path),
-            Self::RemoveFolder(path) => match fs::remove_dir(path) {
-                Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(()),
-                done => done.with_context(|| format!("remove {}", path.display())),
-            },
+            Self::RemoveFolder(path) => remove_folder(path),
             Self::Run { run, .. } => execute(run),
             Self::DeleteBridge { name } => super::bridge::delete(name),
         }
@@ -114,17 +120,35 @@ impl Step {
     fn undo(&self) -> Result<()> {
         match self {
             Self::File { path, now, .. } => files::put(path, now.as_ref()),
-            Self::MakeFolder(path) => fs::remove_dir(path).with_context(|| format!("remove {}", path.display())),
-            Self::RemoveFolder(path) if path.exists() => Ok(()),
+            Self::MakeFolder(path) => remove_folder(path),
             Self::RemoveFolder(path) => make_folder(path),
-            Self::Run { undo: Some(undo), .. } => execute(undo),
+            Self::Run { undo: Some(undo), .. } | Self::OnlyUndo(undo) => execute(undo),
             Self::Unchanged { .. } | Self::Run { undo: None, .. } | Self::DeleteBridge { .. } => Ok(()),
         }
     }
 }
 
-fn make_folder(path: &PathBuf) -> Result<()> {
-    fs::create_dir(path).with_context(|| format!("create the folder {}", path.display()))
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
+
+/// For all to look into, whatever the umask is: Podman without root reads its settings here too. It may have been made since, as
+/// Podman makes some of them by itself when it is asked anything.
+fn make_folder(path: &Path) -> Result<()> {
+    let made = match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        failed => failed,
+    };
+    made.with_context(|| format!("create the folder {}", path.display()))
+}
+
+/// Unless somebody has put something into it.
+fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir(path) {
+        Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => Ok(()),
+        done => done.with_context(|| format!("remove {}", path.display())),
+    }
 }
 
 fn execute(words: &[String]) -> Result<()> {
@@ -172,7 +196,7 @@ impl Plan {
     }
 
     fn show(&self, out: &mut impl Write) -> Result<()> {
-        for (action, subject) in self.steps.iter().map(Step::describe) {
+        for (action, subject) in self.steps.iter().filter_map(Step::describe) {
             writeln!(out, "{action:<10}{subject}").context("write the plan")?;
         }
         for warning in &self.warnings {
@@ -185,7 +209,7 @@ impl Plan {
     }
 
     fn json(&self, manner: Manner, refused: bool) -> Value {
-        let actions = self.steps.iter().map(Step::describe);
+        let actions = self.steps.iter().filter_map(Step::describe);
         let actions: Vec<_> =
             actions.map(|(action, subject)| json!({ "action": action, "subject": subject })).collect();
         let mut object = self.facts.clone();
@@ -261,6 +285,21 @@ mod tests {
         assert!(!file.exists());
         assert!(finish(&plan, true, false).expect("a change").contains("\"changed\": true"));
         assert!(file.exists());
+    }
+
+    #[test]
+    fn a_folder_may_be_there_by_now_and_in_use() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let steps = vec![
+            Step::MakeFolder(folder.path().to_owned()),
+            step(folder.path().join("theirs"), Some("theirs")),
+            Step::MakeFolder(folder.path().join("new")),
+        ];
+        finish(&Plan { steps, ..Plan::default() }, true, false).expect("folders");
+        let mode = fs::metadata(folder.path().join("new")).expect("a folder").permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        Step::MakeFolder(folder.path().to_owned()).undo().expect("it stays");
+        assert!(folder.path().join("theirs").exists());
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub(in crate::cli) struct Written {
     pub(in crate::cli) path: PathBuf,
     /// Of what was written; another one means that somebody changed it since.
     pub(in crate::cli) hash: String,
+    /// Of what flatnet had written before that, and which is still there where an upgrade was cut short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) former: Option<String>,
     /// What was there before.
     pub(in crate::cli) before: Option<Before>,
 }
@@ -85,6 +88,24 @@ impl Record {
     }
 }
 
+impl Written {
+    /// Whether flatnet wrote this.
+    pub(super) fn is(&self, file: &Saved) -> bool {
+        let hash = file.hash();
+        hash == self.hash || self.former.as_ref() == Some(&hash)
+    }
+
+    /// Whether this is what was there before: not replaced yet, or put back already.
+    pub(super) fn is_before(&self, file: &Saved) -> bool {
+        self.before.as_ref().is_some_and(|before| before.is(file))
+    }
+
+    /// The entry, where the file is already as it shall be, whoever made it so.
+    pub(super) fn now(&self, file: &Saved) -> Self {
+        Self { hash: file.hash(), ..self.clone() }
+    }
+}
+
 impl Before {
     /// `kept` is where a file's content goes.
     pub(super) fn of(saved: &Saved, kept: PathBuf) -> Self {
@@ -95,13 +116,26 @@ impl Before {
         Self { kept, link, mode: saved.mode, owner: saved.owner, changed: saved.changed }
     }
 
-    /// The file as it was.
-    pub(in crate::cli) fn saved(&self) -> Result<Saved> {
+    /// Whether this is the file.
+    fn is(&self, file: &Saved) -> bool {
+        let link = match &file.content {
+            Content::Link(target) => Some(target),
+            Content::Bytes(_) => None,
+        };
+        (self.link.as_ref(), self.mode, self.owner, self.changed) == (link, file.mode, file.owner, file.changed)
+    }
+
+    /// The file as it was; nothing where its content is gone.
+    pub(super) fn saved(&self) -> Result<Option<Saved>> {
         let content = match (&self.link, &self.kept) {
             (Some(target), _) => Content::Link(target.clone()),
-            (None, Some(kept)) => Content::Bytes(fs::read(kept).with_context(|| format!("read {}", kept.display()))?),
+            (None, Some(kept)) => match fs::read(kept) {
+                Ok(bytes) => Content::Bytes(bytes),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(e) => return Err(e).with_context(|| format!("read {}", kept.display())),
+            },
             (None, None) => Content::Bytes(Vec::new()),
         };
-        Ok(Saved { content, mode: self.mode, owner: self.owner, changed: self.changed })
+        Ok(Some(Saved { content, mode: self.mode, owner: self.owner, changed: self.changed }))
     }
 }

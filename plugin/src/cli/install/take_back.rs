@@ -4,40 +4,64 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use super::files;
-use super::plan::Step;
-use super::record::{Record, Written};
+use super::files::{self, Saved};
+use super::plan::{PROGRAM_PATIENCE, Step};
+use super::record::{Before, Record, Written};
+use crate::cli::probe::{self, Ran};
 use crate::layout;
 
-/// The step that puts back what was there before one of our files, if there is anything to do; and the question that goes with it.
-pub(in crate::cli) fn file(written: &Written) -> Result<(Option<Step>, Option<String>)> {
+/// The steps that put back what was there before one of our files, if there is anything to do; and the question that goes with them.
+pub(in crate::cli) fn file(written: &Written) -> Result<(Vec<Step>, Option<String>)> {
     let path = &written.path;
     let now = files::look(path)?;
-    let then = written.before.as_ref().map(super::record::Before::saved).transpose()?;
-    let question = match &now {
-        Some(now) if now.hash() != written.hash && Some(now) != then.as_ref() => {
-            let what = if then.is_some() { "put back what was there before" } else { "remove" };
-            Some(format!("{what}: {}, which was changed since flatnet wrote it", path.display()))
-        }
-        _ => None,
-    };
-    if now == then {
-        return Ok((None, None));
+    if now.as_ref().is_some_and(|now| written.is_before(now)) {
+        return Ok((Vec::new(), None));
     }
-    let action = if then.is_some() { "restore" } else { "remove" };
-    Ok((Some(Step::File { action, path: path.clone(), now, then }), question))
+    let then = written.before.as_ref().map(Before::saved).transpose()?.flatten();
+    if now == then {
+        return Ok((Vec::new(), None));
+    }
+    let (action, what) =
+        if then.is_some() { ("restore", "put back what was there before") } else { ("remove", "remove") };
+    let (mut steps, mut question) = (Vec::new(), None);
+    if let Some(now) = now.as_ref().filter(|now| !written.is(now)) {
+        question = Some(format!("{what}: {}, which was changed since flatnet wrote it", path.display()));
+        if now.is_by_hand() {
+            steps.push(keep(path, now)?);
+        }
+    } else if written.before.is_some() && then.is_none() {
+        question = Some(format!("remove: {}; what was there before is lost, as its copy was removed", path.display()));
+    }
+    steps.push(Step::File { action, path: path.clone(), now, then });
+    Ok((steps, question))
 }
 
-/// Stops the service before its file goes.
-pub(in crate::cli) fn service() -> Step {
-    Step::run(
-        "disable",
-        "flatnet.service",
-        "systemctl disable --now flatnet.service",
-        Some("systemctl enable --now flatnet.service"),
-    )
+/// The step that keeps somebody's changes to one of our files beside it.
+fn keep(path: &Path, now: &Saved) -> Result<Step> {
+    let path = files::beside(path);
+    Ok(Step::File { action: "keep", now: files::look(&path)?, path, then: Some(now.clone()) })
+}
+
+/// Stops the service before its file goes. Where systemd does not run (any more), or has no such unit, only the link is left to go by
+/// which it would be started.
+pub(in crate::cli) fn service() -> Result<Option<Step>> {
+    if probe::has_systemd() && Path::new(layout::UNIT).exists() {
+        let (stop, start) = ("systemctl disable --now flatnet.service", "systemctl enable --now flatnet.service");
+        return Ok(Some(Step::run("disable", "flatnet.service", stop, Some(start))));
+    }
+    let path = Path::new(layout::UNIT_WANTED);
+    let remove = |now| Step::File { action: "remove", path: path.into(), now: Some(now), then: None };
+    Ok(files::look(path)?.map(remove))
+}
+
+/// What systemd has to be told when an installation is undone and the former files are back.
+pub(super) fn former_service(earlier: Option<&Record>) -> Vec<Step> {
+    let ran = earlier.is_some_and(|it| it.enabled_service) && Path::new(layout::UNIT_WANTED).is_symlink();
+    let restart = ran.then(|| Step::only_undo("systemctl restart flatnet.service"));
+    // The last is undone first.
+    restart.into_iter().chain([Step::only_undo("systemctl daemon-reload")]).collect()
 }
 
 /// systemd forgets a file that is gone.
@@ -45,16 +69,25 @@ pub(in crate::cli) fn reload() -> Step {
     Step::run("reload", "systemd", "systemctl daemon-reload", Some("systemctl daemon-reload"))
 }
 
-/// Podman forgets the network that was made on our word.
-pub(in crate::cli) fn network(record: &Record) -> Step {
+/// Podman forgets the network that was made on our word, unless somebody has had it forget it before. Without Podman its file is all
+/// that there is of it.
+pub(in crate::cli) fn network(record: &Record) -> Result<Option<Step>> {
     let network = &record.network;
-    let made = create_network(network, &gateway(network));
-    Step::run(
-        "remove",
-        &format!("network {}", network.name),
-        &format!("podman network rm {}", network.name),
-        Some(&made),
-    )
+    let name = &network.name;
+    let list = ["network", "ls", "--format", "{{.Name}} {{.Driver}}"];
+    match probe::run_within(PROGRAM_PATIENCE, "podman", &list) {
+        Ran::Well(networks) if networks.lines().any(|it| it.trim() == format!("{name} flatnet")) => {
+            let made = create_network(network, &gateway(network));
+            let remove = format!("podman network rm {name}");
+            Ok(Some(Step::run("remove", &format!("network {name}"), &remove, Some(&made))))
+        }
+        Ran::Well(_) => Ok(None),
+        Ran::Badly(why) => bail!("ask Podman for its networks: `podman network ls` {why}"),
+        Ran::Missing => {
+            let path = Path::new(layout::NETAVARK_NETWORKS).join(format!("{name}.json"));
+            Ok(files::look(&path)?.map(|now| Step::File { action: "remove", path, now: Some(now), then: None }))
+        }
+    }
 }
 
 /// The first address of the subnet, which is the gateway's unless a configuration says otherwise; install never does.
