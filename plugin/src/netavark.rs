@@ -22,9 +22,10 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::command::{self, DEADLINE, Published};
+use crate::config::Network;
 use crate::error::{Error, Result};
 use crate::firewall;
 use crate::request::{Input, read_stdin};
@@ -53,6 +54,11 @@ pub(crate) enum Call {
         /// The path of the container's network namespace, which may be gone
         netns: String,
     },
+}
+
+/// A network as Podman keeps it, with the meaning that `setup` gives it. Errors: 2 and 7.
+pub(crate) fn network(config: &Map<String, Value>) -> Result<Network> {
+    network::parse("", config).map(|(network, _)| network)
 }
 
 /// Answers one call.

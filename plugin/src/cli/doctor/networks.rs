@@ -7,15 +7,16 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ipnetwork::Ipv4Network;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::finding::{CONFIGURATION, Finding, NETWORK_CLASH};
-use crate::cli::gateway::networks::{of_cni, of_netavark};
+use crate::cli::gateway::networks::of_cni;
 use crate::cli::podman::Backend;
 use crate::cli::probe;
 use crate::config::Network;
 use crate::error::Error;
 use crate::layout;
+use crate::netavark;
 use crate::request::{Command, Input};
 
 /// A network of flatnet's, or what should be one.
@@ -184,7 +185,7 @@ fn configured(backend: Backend, claim: Claim, value: &Value) -> Configured {
     let plugins = plugin_types(value);
     let parsed = match backend {
         Backend::Cni => of_conflist(value),
-        Backend::Netavark => Network::parse(&of_netavark(value).unwrap_or_default()),
+        Backend::Netavark => netavark::network(value.as_object().unwrap_or(&Map::new())),
     };
     let finding = match &parsed {
         Err(error) => CONFIGURATION.bad(format!("{}: failed to {error}", file.display()), remedy(error, &file)),

@@ -6,10 +6,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::config::Network;
-use crate::error::Error;
+use crate::error::Result;
+use crate::netavark;
 
 /// The plugin's type in CNI, its driver in netavark.
 const TYPE: &str = "flatnet";
@@ -25,7 +26,7 @@ impl Configured {
     /// Reads both folders; one that does not exist is empty.
     pub(super) fn read(cni: &Path, netavark: &Path) -> Self {
         let mut found = Self::default();
-        found.add_folder(cni, "conflist", of_cni);
+        found.add_folder(cni, "conflist", |list| Some(Network::parse(&of_cni(list)?)));
         found.add_folder(netavark, "json", of_netavark);
         // The same network may be known to both, after a move from one to the other.
         found.networks.sort_by(|a, b| a.name.cmp(&b.name));
@@ -33,7 +34,7 @@ impl Configured {
         found
     }
 
-    fn add_folder(&mut self, folder: &Path, extension: &str, lower: fn(&Value) -> Option<Map<String, Value>>) {
+    fn add_folder(&mut self, folder: &Path, extension: &str, lower: fn(&Value) -> Option<Result<Network>>) {
         let files = match list(folder, extension) {
             Ok(files) => files,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return,
@@ -58,10 +59,14 @@ fn list(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The network in a file's text, if it is one of flatnet's.
-fn parse(text: &str, lower: fn(&Value) -> Option<Map<String, Value>>) -> Result<Option<Network>, String> {
+fn parse(text: &str, lower: fn(&Value) -> Option<Result<Network>>) -> Result<Option<Network>, String> {
     let value = serde_json::from_str(text).map_err(|e| format!("it is not JSON: {e}"))?;
-    let told = |error: Error| format!("{error} ({})", error.remedy());
-    lower(&value).map(|config| Network::parse(&config).map_err(told)).transpose()
+    lower(&value).transpose().map_err(|error| format!("{error} ({})", error.remedy()))
+}
+
+fn of_netavark(network: &Value) -> Option<Result<Network>> {
+    let network = network.as_object()?;
+    (network.get("driver")? == TYPE).then(|| netavark::network(network))
 }
 
 /// A list's flatnet plugin, with the list's name, as libcni hands it over.
@@ -70,28 +75,6 @@ pub(in crate::cli) fn of_cni(list: &Value) -> Option<Map<String, Value>> {
         list.get("plugins")?.as_array()?.iter().find(|plugin| plugin["type"] == TYPE)?.as_object()?.clone();
     config.insert("name".to_owned(), list["name"].clone());
     Some(config)
-}
-
-/// What netavark knows of a network, in the words of flatnet's own configuration.
-pub(in crate::cli) fn of_netavark(network: &Value) -> Option<Map<String, Value>> {
-    if network["driver"] != TYPE {
-        return None;
-    }
-    let first = |key: &str| network.pointer(&format!("/subnets/0/{key}")).cloned().unwrap_or_default();
-    let mtu = network.pointer("/options/mtu").and_then(Value::as_str).and_then(|mtu| mtu.parse::<u32>().ok());
-    let bridge = network["network_interface"].as_str().filter(|bridge| !bridge.is_empty());
-    let config = json!({
-        "name": network["name"],
-        "bridge": bridge,
-        "mtu": mtu,
-        "ipam": {
-            "subnet": first("subnet"),
-            "gateway": first("gateway"),
-            "rangeStart": first("lease_range/start_ip"),
-            "rangeEnd": first("lease_range/end_ip"),
-        },
-    });
-    config.as_object().cloned()
 }
 
 #[cfg(test)]
