@@ -81,7 +81,7 @@ fn examine(arguments: &Arguments) -> Vec<Finding> {
         (done(podman), done(firewall), done(kernel), networking)
     });
     let (backend, networks) = choose(&podman, only);
-    let folders = podman.plugin_folders(backend);
+    let folders = podman.settings.plugin_folders(backend);
     let kernel_says = Snapshot::take(arguments.gateway.as_ref().and_then(Gateway::address));
     let wanted = || arguments.gateway.clone().or_else(|| kernel_says.windows(networking).map(Gateway::from));
     let mut findings = kernel;

@@ -265,7 +265,7 @@ fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Re
         }
         _ => {}
     }
-    let make = take_back::create_network(&wanted.network, &wanted.parsed.pool.gateway().to_string());
+    let make = take_back::create_network(&wanted.network);
     let undo = format!("podman network rm {name}");
     Ok(Some(Step::run("create", &format!("network {name}"), &make, Some(&undo))))
 }

@@ -64,6 +64,11 @@ impl Backend {
     }
 }
 
+/// The first number of a version, in what `podman --version` says: "podman version 4.9.3".
+pub(super) fn major(said: &str) -> Option<u32> {
+    said.split_whitespace().last()?.split('.').next()?.parse().ok()
+}
+
 /// Podman's settings of networks: each file's `[network]`, in the order in which later ones win.
 #[derive(Debug, Default)]
 pub(super) struct Settings {

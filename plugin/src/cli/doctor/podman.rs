@@ -2,10 +2,10 @@
 //!
 //! What Podman does is asked of Podman; its configuration files are read only to name the one that is in the way.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::finding::{Finding, PODMAN, PODMAN_BACKEND};
-use crate::cli::podman::{Backend, Settings};
+use crate::cli::podman::{self, Backend, Settings};
 use crate::cli::probe::{self, Host, Ran};
 use crate::layout;
 
@@ -36,11 +36,6 @@ impl Podman {
         findings
     }
 
-    /// The folders that Podman looks for this backend's plugins in.
-    pub(super) fn plugin_folders(&self, backend: Backend) -> Vec<PathBuf> {
-        self.settings.plugin_folders(backend)
-    }
-
     fn version(&mut self, host: &Host) -> Finding {
         let text = match probe::run("podman", &["--version"]) {
             Ran::Well(text) => text,
@@ -48,7 +43,7 @@ impl Podman {
             Ran::Badly(why) => return PODMAN.bad(format!("`podman --version` {why}"), "reinstall Podman"),
         };
         let version = text.split_whitespace().last().unwrap_or_default().to_owned();
-        self.major = version.split('.').next().and_then(|major| major.parse().ok());
+        self.major = podman::major(&text);
         match self.major {
             None => return PODMAN.bad(format!("`podman --version` said {text:?}"), "reinstall Podman"),
             Some(..4) => {
@@ -111,6 +106,8 @@ impl Podman {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn podman(backend: &str, files: &[(&str, &str)]) -> Podman {
@@ -138,11 +135,14 @@ mod tests {
     #[test]
     fn folders_are_podmans_own_unless_set() {
         let set = [("x.conf", "[network]\ncni_plugin_dirs = [\"/a\", \"/b\"]\nnetwork_config_dir = \"/c\"\n")];
-        assert_eq!(podman("cni", &set).plugin_folders(Backend::Cni), [PathBuf::from("/a"), PathBuf::from("/b")]);
+        assert_eq!(
+            podman("cni", &set).settings.plugin_folders(Backend::Cni),
+            [PathBuf::from("/a"), PathBuf::from("/b")]
+        );
         assert_eq!(podman("cni", &set).settings.network_folder(), Some(PathBuf::from("/c")));
-        let folders = podman("cni", &[]).plugin_folders(Backend::Cni);
+        let folders = podman("cni", &[]).settings.plugin_folders(Backend::Cni);
         assert!(folders.contains(&Path::new(layout::BINARY).parent().expect("a folder").to_owned()));
-        let folders = podman("netavark", &[]).plugin_folders(Backend::Netavark);
+        let folders = podman("netavark", &[]).settings.plugin_folders(Backend::Netavark);
         assert!(folders.contains(&Path::new(layout::NETAVARK_DRIVER).parent().expect("a folder").to_owned()));
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! What somebody has changed since is theirs: it is asked about, or left alone.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
 use super::files::{self, Saved};
 use super::plan::{PROGRAM_PATIENCE, Step};
-use super::record::{Before, Record, Written};
+use super::record::{Before, Network, Record, Written};
 use crate::cli::probe::{self, Ran};
 use crate::layout;
 
@@ -51,9 +52,12 @@ pub(in crate::cli) fn service() -> Result<Option<Step>> {
         let (stop, start) = ("systemctl disable --now flatnet.service", "systemctl enable --now flatnet.service");
         return Ok(Some(Step::run("disable", "flatnet.service", stop, Some(start))));
     }
-    let path = Path::new(layout::UNIT_WANTED);
-    let remove = |now| Step::File { action: "remove", path: path.into(), now: Some(now), then: None };
-    Ok(files::look(path)?.map(remove))
+    remove(Path::new(layout::UNIT_WANTED))
+}
+
+/// The step that removes what is at `path`, if anything is.
+fn remove(path: &Path) -> Result<Option<Step>> {
+    Ok(files::look(path)?.map(|now| Step::File { action: "remove", path: path.into(), now: Some(now), then: None }))
 }
 
 /// What systemd has to be told when an installation is undone and the former files are back.
@@ -77,27 +81,19 @@ pub(in crate::cli) fn network(record: &Record) -> Result<Option<Step>> {
     let list = ["network", "ls", "--format", "{{.Name}} {{.Driver}}"];
     match probe::run_within(PROGRAM_PATIENCE, "podman", &list) {
         Ran::Well(networks) if networks.lines().any(|it| it.trim() == format!("{name} flatnet")) => {
-            let made = create_network(network, &gateway(network));
-            let remove = format!("podman network rm {name}");
-            Ok(Some(Step::run("remove", &format!("network {name}"), &remove, Some(&made))))
+            let (remove, make) = (format!("podman network rm {name}"), create_network(network));
+            Ok(Some(Step::run("remove", &format!("network {name}"), &remove, Some(&make))))
         }
         Ran::Well(_) => Ok(None),
         Ran::Badly(why) => bail!("ask Podman for its networks: `podman network ls` {why}"),
-        Ran::Missing => {
-            let path = Path::new(layout::NETAVARK_NETWORKS).join(format!("{name}.json"));
-            Ok(files::look(&path)?.map(|now| Step::File { action: "remove", path, now: Some(now), then: None }))
-        }
+        Ran::Missing => remove(&Path::new(layout::NETAVARK_NETWORKS).join(format!("{name}.json"))),
     }
 }
 
-/// The first address of the subnet, which is the gateway's unless a configuration says otherwise; install never does.
-fn gateway(network: &super::record::Network) -> String {
-    std::net::Ipv4Addr::from_bits(network.subnet.network().to_bits() + 1).to_string()
-}
-
-/// The command that makes the network.
-pub(super) fn create_network(network: &super::record::Network, gateway: &str) -> String {
-    let super::record::Network { name, subnet, bridge } = network;
+/// The command that makes the network. The gateway has the subnet's first address, as in a configuration that does not name one.
+pub(super) fn create_network(network: &Network) -> String {
+    let Network { name, subnet, bridge } = network;
+    let gateway = Ipv4Addr::from_bits(subnet.network().to_bits() + 1);
     format!(
         "podman network create --driver flatnet --subnet {subnet} --gateway {gateway} --interface-name {bridge} {name}"
     )
@@ -108,9 +104,7 @@ pub(in crate::cli) fn record(record: &Record) -> Result<Vec<Step>> {
     let kept = record.files.iter().filter_map(|file| file.before.as_ref()?.kept.clone());
     let mut steps = Vec::new();
     for path in kept.chain([Path::new(layout::RECORD).to_owned()]) {
-        if let Some(now) = files::look(&path)? {
-            steps.push(Step::File { action: "remove", path, now: Some(now), then: None });
-        }
+        steps.extend(remove(&path)?);
     }
     Ok(steps)
 }

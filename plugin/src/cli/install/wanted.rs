@@ -14,7 +14,7 @@ use super::Arguments;
 use super::files::Saved;
 use super::record::{Network, Record};
 use crate::cli::gateway::networks::of_cni;
-use crate::cli::podman::{Backend, Settings};
+use crate::cli::podman::{self, Backend, Settings};
 use crate::cli::probe::{self, Ran};
 use crate::config;
 use crate::layout;
@@ -137,10 +137,9 @@ fn podman_version() -> Result<Option<u32>> {
     match probe::run("podman", &["--version"]) {
         Ran::Missing => Ok(None),
         Ran::Badly(why) => Err(anyhow!("ask Podman for its version: `podman --version` {why}")),
-        Ran::Well(text) => {
-            let number = text.split_whitespace().last().and_then(|version| version.split('.').next()?.parse().ok());
-            number.map(Some).with_context(|| format!("ask Podman for its version: it says {:?}", text.trim()))
-        }
+        Ran::Well(text) => podman::major(&text)
+            .map(Some)
+            .with_context(|| format!("ask Podman for its version: it says {:?}", text.trim())),
     }
 }
 
