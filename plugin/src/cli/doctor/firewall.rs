@@ -2,16 +2,15 @@
 //!
 //! Rules are read with whatever programs are there, and only where reading loads nothing into the kernel.
 
-mod iptables;
 mod nft;
-mod rules;
 
 use std::fs;
 
-use self::rules::{Chain, Fate, Hook, Packet, Policy, Ruleset, Tool};
 use super::finding::{BRIDGE_NETFILTER, FIREWALL, Finding};
 use crate::cli::probe::{self, Host, Ran};
 use crate::config::Network;
+use crate::firewall::iptables;
+use crate::firewall::rules::{Chain, Fate, Hook, Packet, Policy, Ruleset, Tool};
 use crate::layout::NAME_SERVICE_PORT;
 
 /// Whether bridges show what they pass to iptables and nftables, too.
