@@ -8,6 +8,7 @@
 
 pub(crate) mod iptables;
 mod nft;
+mod program;
 pub(crate) mod rules;
 mod script;
 mod table;

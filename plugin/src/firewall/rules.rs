@@ -2,6 +2,7 @@
 //!
 //! Pure. A condition that cannot be judged counts as "maybe", and a verdict that hangs on one is never called certain.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
@@ -138,6 +139,18 @@ enum Fit {
 struct Walk {
     accepted: Option<bool>,
     maybe_accepted: bool,
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = if self.start.is_some_and(|(_, policy)| policy == Policy::Drop) { "policy drop" } else { "a rule" };
+        let (table, name) = (&self.table, &self.name);
+        match self.tool {
+            Tool::Nft => write!(f, "nftables chain {table} {name} ({by})"),
+            Tool::Iptables => write!(f, "iptables chain {name} ({by})"),
+            Tool::IptablesLegacy => write!(f, "iptables-legacy chain {name} ({by})"),
+        }
+    }
 }
 
 impl Ruleset {

@@ -142,10 +142,10 @@ impl Firewall {
         let worst = obstacles.min_by_key(|(_, (_, fate))| *fate != Fate::Dropped);
         match worst {
             Some((what, (chain, Fate::Dropped))) => {
-                FIREWALL.bad(format!("{} drops {what}", describe(chain)), self.remedy(chain, &network.bridge))
+                FIREWALL.bad(format!("{} drops {what}", chain), self.remedy(chain, &network.bridge))
             }
             Some((what, (chain, _))) => FIREWALL.warning(
-                format!("{} drops {what}, but for rules that doctor cannot judge", describe(chain)),
+                format!("{} drops {what}, but for rules that doctor cannot judge", chain),
                 format!("if containers are not reached: {}", self.remedy(chain, &network.bridge)),
             ),
             None if self.unread.is_empty() => self
@@ -187,7 +187,7 @@ impl Firewall {
             };
             format!("run `{rule}`, and let whatever makes that chain do so at boot")
         };
-        let found = format!("{} drops what the gateway asks the name service: names are not found", describe(chain));
+        let found = format!("{} drops what the gateway asks the name service: names are not found", chain);
         Some(FIREWALL.warning(found, remedy))
     }
 
@@ -209,10 +209,11 @@ impl Firewall {
         match self.ruleset.obstacle(&packet) {
             None => BRIDGE_NETFILTER.ok("on, and nothing is dropped"),
             Some(_) if forward_is_bad => BRIDGE_NETFILTER.skipped("hangs on the firewall"),
-            Some((chain, Fate::Dropped)) => BRIDGE_NETFILTER
-                .bad(format!("on, and {} drops it", describe(chain)), self.between_remedy(chain, network)),
+            Some((chain, Fate::Dropped)) => {
+                BRIDGE_NETFILTER.bad(format!("on, and {} drops it", chain), self.between_remedy(chain, network))
+            }
             Some((chain, _)) => BRIDGE_NETFILTER.warning(
-                format!("on, and {} drops it, but for rules that doctor cannot judge", describe(chain)),
+                format!("on, and {} drops it, but for rules that doctor cannot judge", chain),
                 format!("if containers do not reach each other: {}", self.between_remedy(chain, network)),
             ),
         }
@@ -255,15 +256,6 @@ impl Firewall {
             return format!("{}; Docker leaves that chain alone", in_both_ways("DOCKER-USER"));
         }
         format!("{}, and let whatever makes that chain do so at boot", in_both_ways(&chain.name))
-    }
-}
-
-fn describe(chain: &Chain) -> String {
-    let by = if chain.start.is_some_and(|(_, policy)| policy == Policy::Drop) { "policy drop" } else { "a rule" };
-    match chain.tool {
-        Tool::Nft => format!("nftables chain {} {} ({by})", chain.table, chain.name),
-        Tool::Iptables => format!("iptables chain {} ({by})", chain.name),
-        Tool::IptablesLegacy => format!("iptables-legacy chain {} ({by})", chain.name),
     }
 }
 
