@@ -6,7 +6,9 @@
 //! who speaks to it. Two callers could not be answered that way and are masqueraded as the bridge's address: the host itself by a
 //! loopback address, and a container of the same bridge. The table goes with the last entry; without ports there is none.
 
+pub(crate) mod forward;
 pub(crate) mod iptables;
+mod meaning;
 mod nft;
 mod program;
 pub(crate) mod rules;

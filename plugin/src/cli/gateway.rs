@@ -30,6 +30,7 @@ use self::node::{Kept, Node};
 use crate::command::within_deadline;
 use crate::config::Network;
 use crate::error::{self, Doing};
+use crate::firewall::forward;
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
 use crate::link::bridge;
 use crate::netlink::{Changes, Netlink};
@@ -124,6 +125,8 @@ impl Gateway {
             } else {
                 let address = SocketAddrV4::new(network.pool.gateway(), NAME_SERVICE_PORT);
                 self.networks.push((network.name.clone(), address.into()));
+                // Names are told all the same.
+                self.found.extend(within_deadline(open(&network)).await.err().map(|error| words(&error)));
             }
             kept.push(Kept { network, problem: problem.map(|error| error.to_string()) });
         }
@@ -194,6 +197,12 @@ async fn mend(network: &Network) -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let bridge = bridge::ensure(&host, network).await?;
     bridge::gather(&host, network, &bridge).await
+}
+
+/// The way there through other firewalls, which a reload of theirs has closed.
+async fn open(network: &Network) -> error::Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    forward::open(&host, network).await
 }
 
 /// An error with what to do about it, in a line.

@@ -23,6 +23,7 @@ use self::report::{Action, Outcome};
 use self::verdict::Verdict;
 use crate::command;
 use crate::error::{Doing, Result, both};
+use crate::firewall::forward;
 use crate::ipam::lease;
 use crate::netlink::Netlink;
 
@@ -64,6 +65,9 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
         let containers = podman::ask()?;
         outcome = command::block_on(collect(arguments, &found, containers.as_ref(), &mut outcomes))?;
     }
+    if !arguments.dry_run {
+        outcome = both(outcome, command::block_on(command::within_deadline(sweep())));
+    }
     let text = if arguments.json { report::json(&outcomes, arguments.dry_run) } else { report::text(&outcomes) };
     out.write_all(text.as_bytes()).context("write what was done")?;
     Ok(outcome?)
@@ -103,6 +107,12 @@ async fn collect(
         outcomes.push(Outcome { action, attachment: attachment.clone(), reason });
     }
     Ok(deleted)
+}
+
+/// What other firewalls' chains have for bridges that are gone.
+async fn sweep() -> Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    forward::sweep(&host).await
 }
 
 /// An ADD leaves its link in that state for a moment only.

@@ -9,12 +9,10 @@ use std::fs;
 use super::finding::{BRIDGE_NETFILTER, FIREWALL, Finding};
 use crate::cli::probe::{self, Host, Ran};
 use crate::config::Network;
-use crate::firewall::iptables;
-use crate::firewall::rules::{Chain, Fate, Hook, Packet, Policy, Ruleset, Tool};
+use crate::firewall::rules::{Chain, Fate, Hook, Packet, Ruleset, Tool};
+use crate::firewall::{forward, iptables};
 use crate::layout::NAME_SERVICE_PORT;
 
-/// Whether bridges show what they pass to iptables and nftables, too.
-const BRIDGE_CALLS: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 /// The tables of the older iptables that are loaded, a line each.
 const LEGACY_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
 
@@ -31,8 +29,12 @@ pub(super) struct Firewall {
 
 impl Firewall {
     pub(super) fn look(host: &Host) -> Self {
-        let bridged = probe::read_line(BRIDGE_CALLS) == "1";
-        let mut firewall = Self { ruleset: Ruleset::default(), sources: Vec::new(), unread: Vec::new(), bridged };
+        let mut firewall = Self {
+            ruleset: Ruleset::default(),
+            sources: Vec::new(),
+            unread: Vec::new(),
+            bridged: forward::is_bridged(),
+        };
         if host.root {
             firewall.read_nftables();
             firewall.read_legacy();

@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::command::{block_on, within_deadline};
 use crate::config::Network;
 use crate::error::{self, Doing};
+use crate::firewall::forward;
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::Netlink;
@@ -29,14 +30,13 @@ pub(in crate::cli) fn is_idle(name: &str) -> Result<bool> {
     }))?)
 }
 
-/// Deletes the bridge, if there is one with nothing on it.
+/// Deletes the bridge, if there is one with nothing on it, and what other firewalls' chains have for it.
 pub(super) fn delete(name: &str) -> Result<()> {
     Ok(block_on(within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-        match idle(&host, name).await? {
-            Some(index) => host.delete_link(index).await.doing(|| format!("delete bridge {name}")),
-            None => Ok(()),
-        }
+        let Some(index) = idle(&host, name).await? else { return Ok(()) };
+        host.delete_link(index).await.doing(|| format!("delete bridge {name}"))?;
+        forward::sweep(&host).await
     }))?)
 }
 

@@ -1,0 +1,139 @@
+//! The way to containers through other firewalls: where one would drop what is forwarded, flatnet puts an accept of its own there.
+//!
+//! The accepts are scoped by bridge and subnet, are there once, and go when the bridge has gone. Nothing is written where nothing
+//! drops, and of the kernel no more is asked than a list of chains where no other firewall has any for what is forwarded. Rules of
+//! nftables, and so of today's iptables, are read and written without any program; only those of the older iptables need theirs.
+
+mod legacy;
+mod nftables;
+mod plan;
+
+use std::fs;
+
+use ipnetwork::Ipv4Network;
+
+use self::plan::{Plan, Wanted};
+use super::lock;
+use super::rules::Ruleset;
+use crate::config::Network;
+use crate::error::{Doing, Error, Result, both};
+use crate::netlink::Netlink;
+
+/// Whether bridges show what they pass to iptables and nftables, too; without br_netfilter there is no such file.
+const BRIDGE_CALLS: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+/// How often a change is tried whose chain or rule another firewall has just taken away.
+const TRIES: u32 = 3;
+
+/// Where rules are kept; each has its own language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Store {
+    Nftables,
+    Legacy,
+}
+
+/// What a change came to.
+enum Changed {
+    Done,
+    /// What was there when it was planned is not any more.
+    Overtaken(Error),
+}
+
+/// Opens the way to the network's containers, if it is not open. Errors: 109 where it could not be opened; the host itself reaches
+/// containers all the same.
+pub(crate) async fn open(host: &Netlink, network: &Network) -> Result<()> {
+    let (bridge, subnet) = (network.bridge.as_str(), subnet(network));
+    let wanted = Wanted { network: &network.name, bridge, subnet, bridged: is_bridged() };
+    mend(host, Some(&wanted)).await
+}
+
+/// Takes away what was written for networks whose bridge has gone.
+pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
+    mend(host, None).await
+}
+
+/// What cuts the network's containers off, in words, for CHECK.
+pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
+    let (bridge, subnet) = (network.bridge.as_str(), subnet(network));
+    let wanted = Wanted { network: &network.name, bridge, subnet, bridged: is_bridged() };
+    for store in [Store::Nftables, Store::Legacy] {
+        let Some(ruleset) = store.read().await? else { continue };
+        if let Some(chain) = plan::open(&ruleset, &wanted).obstacles.first() {
+            return Ok(Some(format!("{chain} drops what is forwarded, and flatnet's accept is not there")));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether frames between ports of one bridge meet the rules as well.
+pub(crate) fn is_bridged() -> bool {
+    fs::read_to_string(BRIDGE_CALLS).is_ok_and(|text| text.trim() == "1")
+}
+
+fn subnet(network: &Network) -> Ipv4Network {
+    network.pool.subnet()
+}
+
+async fn mend(host: &Netlink, wanted: Option<&Wanted<'_>>) -> Result<()> {
+    both(Store::Nftables.mend(host, wanted).await, Store::Legacy.mend(host, wanted).await)
+}
+
+impl Store {
+    /// Nothing where it has no chain that forwarded packets meet.
+    async fn read(self) -> Result<Option<Ruleset>> {
+        match self {
+            Self::Nftables => nftables::read().await,
+            Self::Legacy => legacy::read().await,
+        }
+    }
+
+    async fn change(self, plan: &Plan) -> Result<Changed> {
+        match self {
+            Self::Nftables => nftables::change(&plan.edits).await,
+            Self::Legacy => legacy::change(&plan.edits).await,
+        }
+    }
+
+    /// What is planned under the lock is done under it: no accept comes twice, however many first ADDs there are.
+    async fn mend(self, host: &Netlink, wanted: Option<&Wanted<'_>>) -> Result<()> {
+        if self.plan(host, wanted).await?.edits.is_empty() {
+            return Ok(());
+        }
+        let _lock = lock().await?;
+        let mut tries = 0;
+        loop {
+            let plan = self.plan(host, wanted).await?;
+            if plan.edits.is_empty() {
+                return Ok(());
+            }
+            tries += 1;
+            match self.change(&plan).await? {
+                Changed::Done => return Ok(()),
+                Changed::Overtaken(error) if tries == TRIES => return Err(error),
+                Changed::Overtaken(_) => {}
+            }
+        }
+    }
+
+    async fn plan(self, host: &Netlink, wanted: Option<&Wanted<'_>>) -> Result<Plan> {
+        let Some(ruleset) = self.read().await? else { return Ok(Plan::default()) };
+        let mut plan = wanted.map(|wanted| plan::open(&ruleset, wanted)).unwrap_or_default();
+        let mut gone = Vec::new();
+        for bridge in plan::bridges(&ruleset) {
+            if host.link(&bridge).await.doing(|| format!("look up {bridge}"))?.is_none() {
+                gone.push(bridge);
+            }
+        }
+        // After the rest: numbers of rules in it are counted with these.
+        let is_gone = |bridge: &str| gone.iter().any(|it| it == bridge);
+        let swept = plan::sweep(&ruleset, is_gone).into_iter().filter(|edit| !plan.edits.contains(edit));
+        let swept: Vec<_> = swept.collect();
+        plan.edits.extend(swept);
+        Ok(plan)
+    }
+}
+
+/// Error 109: the way could not be looked at, or not opened.
+fn failed(problem: impl Into<String>, remedy: impl Into<String>) -> Error {
+    let doing = "open the way to containers through another firewall".into();
+    Error::Firewall { doing, problem: problem.into(), remedy: remedy.into() }
+}
