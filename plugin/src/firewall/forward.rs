@@ -10,8 +10,6 @@ mod plan;
 
 use std::fs;
 
-use ipnetwork::Ipv4Network;
-
 use self::plan::{Plan, Wanted};
 use super::lock;
 use super::rules::Ruleset;
@@ -19,7 +17,7 @@ use crate::config::Network;
 use crate::error::{Doing, Error, Result, both};
 use crate::netlink::Netlink;
 
-/// Whether bridges show what they pass to iptables and nftables, too; without br_netfilter there is no such file.
+/// Whether bridges show what they pass to iptables and nftables, too; without `br_netfilter` there is no such file.
 const BRIDGE_CALLS: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 /// How often a change is tried whose chain or rule another firewall has just taken away.
 const TRIES: u32 = 3;
@@ -41,9 +39,7 @@ enum Changed {
 /// Opens the way to the network's containers, if it is not open. Errors: 109 where it could not be opened; the host itself reaches
 /// containers all the same.
 pub(crate) async fn open(host: &Netlink, network: &Network) -> Result<()> {
-    let (bridge, subnet) = (network.bridge.as_str(), subnet(network));
-    let wanted = Wanted { network: &network.name, bridge, subnet, bridged: is_bridged() };
-    mend(host, Some(&wanted)).await
+    mend(host, Some(&Wanted::of(network))).await
 }
 
 /// Takes away what was written for networks whose bridge has gone.
@@ -53,8 +49,7 @@ pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
 
 /// What cuts the network's containers off, in words, for CHECK.
 pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
-    let (bridge, subnet) = (network.bridge.as_str(), subnet(network));
-    let wanted = Wanted { network: &network.name, bridge, subnet, bridged: is_bridged() };
+    let wanted = Wanted::of(network);
     for store in [Store::Nftables, Store::Legacy] {
         let Some(ruleset) = store.read().await? else { continue };
         if let Some(chain) = plan::open(&ruleset, &wanted).obstacles.first() {
@@ -69,8 +64,11 @@ pub(crate) fn is_bridged() -> bool {
     fs::read_to_string(BRIDGE_CALLS).is_ok_and(|text| text.trim() == "1")
 }
 
-fn subnet(network: &Network) -> Ipv4Network {
-    network.pool.subnet()
+impl<'a> Wanted<'a> {
+    fn of(network: &'a Network) -> Self {
+        let Network { name, bridge, pool, .. } = network;
+        Self { network: name, bridge, subnet: pool.subnet(), bridged: is_bridged() }
+    }
 }
 
 async fn mend(host: &Netlink, wanted: Option<&Wanted<'_>>) -> Result<()> {

@@ -28,7 +28,7 @@ const EFFECTS: [&str; 5] = ["log", "notrack", "dup", "ct_helper", "last"];
 const DROPPING: [&str; 4] = ["DROP", "REJECT", "TARPIT", "STEAL"];
 
 /// What is in a register.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loaded {
     Input,
     Output,
@@ -49,7 +49,7 @@ pub(super) fn of(placed: &PlacedRule) -> Rule {
     for expression in &placed.rule.expressions {
         let loaded = |slot: &Slot| {
             let found = registers.iter().rev().find(|(it, _)| it == slot);
-            found.map_or(Loaded::Other, |(_, loaded)| loaded.clone())
+            found.map_or(Loaded::Other, |(_, loaded)| *loaded)
         };
         match expression {
             Expression::Meta { key, to } => registers.push((*to, of_meta(*key))),
@@ -58,7 +58,7 @@ pub(super) fn of(placed: &PlacedRule) -> Rule {
             }
             Expression::State { to } => registers.push((*to, Loaded::State { mask: None })),
             Expression::Mask { slot, bits } => registers.push((*slot, masked(loaded(slot), bits))),
-            Expression::Compare { slot, equal, value } => rule.conditions.push(compared(&loaded(slot), *equal, value)),
+            Expression::Compare { slot, equal, value } => rule.conditions.push(compared(loaded(slot), *equal, value)),
             Expression::Match { name, comment } if name == "comment" => {
                 rule.comment = comment.clone().unwrap_or_default();
             }
@@ -73,7 +73,7 @@ pub(super) fn of(placed: &PlacedRule) -> Rule {
                 rule.verdict = Verdict::Accept;
             }
             Expression::Lookup { .. } | Expression::Match { .. } | Expression::Masquerade | Expression::Unknown(_) => {
-                rule.conditions.push(unknown())
+                rule.conditions.push(unknown());
             }
         }
     }
@@ -128,14 +128,14 @@ fn masked(loaded: Loaded, bits: &[u8]) -> Loaded {
     }
 }
 
-fn compared(loaded: &Loaded, equal: bool, value: &[u8]) -> Condition {
+fn compared(loaded: Loaded, equal: bool, value: &[u8]) -> Condition {
     let plain = |about| Condition { not: !equal, about };
     match loaded {
         Loaded::Input => plain(About::Input(vec![link_name(value)])),
         Loaded::Output => plain(About::Output(vec![link_name(value)])),
-        Loaded::Source { bytes, mask } => plain(network(*bytes, *mask, value).map_or(About::Unknown, About::Source)),
+        Loaded::Source { bytes, mask } => plain(network(bytes, mask, value).map_or(About::Unknown, About::Source)),
         Loaded::Destination { bytes, mask } => {
-            plain(network(*bytes, *mask, value).map_or(About::Unknown, About::Destination))
+            plain(network(bytes, mask, value).map_or(About::Unknown, About::Destination))
         }
         Loaded::Family => plain(About::Known(value == [IPV4])),
         Loaded::EtherType => plain(About::Known(value == ETHERTYPE_IPV4)),

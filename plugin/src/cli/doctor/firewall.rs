@@ -144,10 +144,10 @@ impl Firewall {
         let worst = obstacles.min_by_key(|(_, (_, fate))| *fate != Fate::Dropped);
         match worst {
             Some((what, (chain, Fate::Dropped))) => {
-                FIREWALL.bad(format!("{} drops {what}", chain), self.remedy(chain, &network.bridge))
+                FIREWALL.bad(format!("{chain} drops {what}"), self.remedy(chain, &network.bridge))
             }
             Some((what, (chain, _))) => FIREWALL.warning(
-                format!("{} drops {what}, but for rules that doctor cannot judge", chain),
+                format!("{chain} drops {what}, but for rules that doctor cannot judge"),
                 format!("if containers are not reached: {}", self.remedy(chain, &network.bridge)),
             ),
             None if self.unread.is_empty() => self
@@ -189,7 +189,7 @@ impl Firewall {
             };
             format!("run `{rule}`, and let whatever makes that chain do so at boot")
         };
-        let found = format!("{} drops what the gateway asks the name service: names are not found", chain);
+        let found = format!("{chain} drops what the gateway asks the name service: names are not found");
         Some(FIREWALL.warning(found, remedy))
     }
 
@@ -212,10 +212,10 @@ impl Firewall {
             None => BRIDGE_NETFILTER.ok("on, and nothing is dropped"),
             Some(_) if forward_is_bad => BRIDGE_NETFILTER.skipped("hangs on the firewall"),
             Some((chain, Fate::Dropped)) => {
-                BRIDGE_NETFILTER.bad(format!("on, and {} drops it", chain), self.between_remedy(chain, network))
+                BRIDGE_NETFILTER.bad(format!("on, and {chain} drops it"), self.between_remedy(chain, network))
             }
             Some((chain, _)) => BRIDGE_NETFILTER.warning(
-                format!("on, and {} drops it, but for rules that doctor cannot judge", chain),
+                format!("on, and {chain} drops it, but for rules that doctor cannot judge"),
                 format!("if containers do not reach each other: {}", self.between_remedy(chain, network)),
             ),
         }

@@ -24,7 +24,7 @@ pub(super) struct Wanted<'a> {
     pub(super) network: &'a str,
     pub(super) bridge: &'a str,
     pub(super) subnet: Ipv4Network,
-    /// Bridged packets pass through the chains as well (br_netfilter).
+    /// Bridged packets pass through the chains as well (`br_netfilter`).
     pub(super) bridged: bool,
 }
 
@@ -187,7 +187,7 @@ pub(super) fn open(ruleset: &Ruleset, wanted: &Wanted<'_>) -> Plan {
         if is_in_place(&own, &places, wanted) && own.iter().all(|chain| passes(ruleset, chain)) {
             continue;
         }
-        plan.obstacles.extend(dropping.iter().map(|chain| chain.to_string()));
+        plan.obstacles.extend(dropping.iter().map(ToString::to_string));
         plan.edits.extend(own.iter().flat_map(|chain| removals(chain, |accept| accept.bridge == wanted.bridge)));
         for (chain, position) in places {
             let insert = |accept| Edit::Insert { chain: Place::of(chain), accept, position };
