@@ -238,8 +238,16 @@ impl Firewall {
         self.ruleset.chains.iter().filter(same).any(|other| other.name.starts_with(name))
     }
 
-    /// An accept where the firewall that has the chain says that users' rules belong.
+    /// What opens the way without a rule by hand, and that rule.
     fn remedy(&self, chain: &Chain, bridge: &str) -> String {
+        format!(
+            "{}; the next start of a container does as much by itself, and `flatnet gateway` at once",
+            self.rules_for(chain, bridge)
+        )
+    }
+
+    /// An accept where the firewall that has the chain says that users' rules belong.
+    fn rules_for(&self, chain: &Chain, bridge: &str) -> String {
         let rule = |to: &str, by: &str, link: &str| match chain.tool {
             Tool::Nft => format!("`nft insert rule {} {to} {link} {bridge} accept`", chain.table),
             Tool::Iptables => format!("`iptables -I {to} {by} {bridge} -j ACCEPT`"),
@@ -255,9 +263,9 @@ impl Firewall {
             return format!("run `ufw route allow out on {bridge}` and `ufw route allow in on {bridge}`");
         }
         if self.has_beside(chain, "DOCKER-USER") {
-            return format!("{}; Docker leaves that chain alone", in_both_ways("DOCKER-USER"));
+            return in_both_ways("DOCKER-USER");
         }
-        format!("{}, and let whatever makes that chain do so at boot", in_both_ways(&chain.name))
+        in_both_ways(&chain.name)
     }
 }
 
