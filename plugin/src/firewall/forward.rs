@@ -36,27 +36,56 @@ enum Changed {
     Overtaken(Error),
 }
 
-/// Opens the way to the network's containers, if it is not open. Errors: 109 where it could not be opened; the host itself reaches
-/// containers all the same.
-pub(crate) async fn open(host: &Netlink, network: &Network) -> Result<()> {
-    mend(host, Some(&Wanted::of(network))).await
+/// Why something could not be done.
+enum Trouble {
+    /// It is not in flatnet's power, today and tomorrow.
+    Beyond(Error),
+    Failed(Error),
+}
+
+/// Opens the way to the network's containers, if it is not open. Gives what keeps it shut, where that is beyond flatnet: the host
+/// itself reaches containers all the same. Errors: 109 where it failed, and may not the next time.
+pub(crate) async fn open(host: &Netlink, network: &Network) -> Result<Option<Error>> {
+    let wanted = Wanted::of(network);
+    let (first, second) =
+        (Store::Nftables.mend(host, Some(&wanted)).await, Store::Legacy.mend(host, Some(&wanted)).await);
+    let mut beyond = None;
+    for outcome in [first, second] {
+        match outcome {
+            Err(Trouble::Failed(error)) => return Err(error),
+            Err(Trouble::Beyond(error)) => beyond = Some(error),
+            Ok(()) => {}
+        }
+    }
+    Ok(beyond)
 }
 
 /// Takes away what was written for networks whose bridge has gone.
 pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
-    mend(host, None).await
+    both(within_power(Store::Nftables.mend(host, None).await), within_power(Store::Legacy.mend(host, None).await))
 }
 
 /// What cuts the network's containers off, in words, for CHECK.
 pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
     let wanted = Wanted::of(network);
     for store in [Store::Nftables, Store::Legacy] {
-        let Some(ruleset) = store.read().await? else { continue };
+        let ruleset = within_power(store.read().await)?.unwrap_or_default();
         if let Some(chain) = plan::open(&ruleset, &wanted).obstacles.first() {
             return Ok(Some(format!("{chain} drops what is forwarded, and flatnet's accept is not there")));
         }
     }
     Ok(None)
+}
+
+/// Whether something is there for that bridge.
+pub(crate) async fn exists(bridge: &str) -> Result<bool> {
+    for store in [Store::Nftables, Store::Legacy] {
+        let ruleset = within_power(store.read().await)?.unwrap_or_default();
+        if plan::bridges(&ruleset).iter().any(|it| it == bridge) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether frames between ports of one bridge meet the rules as well.
@@ -71,20 +100,31 @@ impl<'a> Wanted<'a> {
     }
 }
 
-async fn mend(host: &Netlink, wanted: Option<&Wanted<'_>>) -> Result<()> {
-    both(Store::Nftables.mend(host, wanted).await, Store::Legacy.mend(host, wanted).await)
+/// What cannot be looked at cannot have been written either.
+fn within_power<T: Default>(outcome: Result<T, Trouble>) -> Result<T> {
+    match outcome {
+        Ok(done) => Ok(done),
+        Err(Trouble::Beyond(_)) => Ok(T::default()),
+        Err(Trouble::Failed(error)) => Err(error),
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Store {
     /// Nothing where it has no chain that forwarded packets meet.
-    async fn read(self) -> Result<Option<Ruleset>> {
+    async fn read(self) -> Result<Option<Ruleset>, Trouble> {
         match self {
             Self::Nftables => nftables::read().await,
             Self::Legacy => legacy::read().await,
         }
     }
 
-    async fn change(self, plan: &Plan) -> Result<Changed> {
+    async fn change(self, plan: &Plan) -> Result<Changed, Trouble> {
         match self {
             Self::Nftables => nftables::change(&plan.edits).await,
             Self::Legacy => legacy::change(&plan.edits).await,
@@ -92,7 +132,7 @@ impl Store {
     }
 
     /// What is planned under the lock is done under it: no accept comes twice, however many first ADDs there are.
-    async fn mend(self, host: &Netlink, wanted: Option<&Wanted<'_>>) -> Result<()> {
+    async fn mend(self, host: &Netlink, wanted: Option<&Wanted<'_>>) -> Result<(), Trouble> {
         if self.plan(host, wanted).await?.edits.is_empty() {
             return Ok(());
         }
@@ -106,18 +146,20 @@ impl Store {
             tries += 1;
             match self.change(&plan).await? {
                 Changed::Done => return Ok(()),
-                Changed::Overtaken(error) if tries == TRIES => return Err(error),
+                Changed::Overtaken(error) if tries == TRIES => return Err(error.into()),
                 Changed::Overtaken(_) => {}
             }
         }
     }
 
-    async fn plan(self, host: &Netlink, wanted: Option<&Wanted<'_>>) -> Result<Plan> {
+    async fn plan(self, host: &Netlink, wanted: Option<&Wanted<'_>>) -> Result<Plan, Trouble> {
         let Some(ruleset) = self.read().await? else { return Ok(Plan::default()) };
         let mut plan = wanted.map(|wanted| plan::open(&ruleset, wanted)).unwrap_or_default();
         let mut gone = Vec::new();
         for bridge in plan::bridges(&ruleset) {
-            if host.link(&bridge).await.doing(|| format!("look up {bridge}"))?.is_none() {
+            let link = host.link(&bridge).await.doing(|| format!("look up {bridge}"))?;
+            // The kernel finds a link by its alternative names as well.
+            if link.is_none_or(|link| link.name != bridge) {
                 gone.push(bridge);
             }
         }

@@ -5,8 +5,8 @@
 use std::fs;
 
 use super::plan::{Accept, Edit, Position, Way};
-use super::{Changed, failed};
-use crate::error::{Error, Result};
+use super::{Changed, Trouble, failed};
+use crate::error::Error;
 use crate::firewall::iptables;
 use crate::firewall::program::{self, Finished, Problem};
 use crate::firewall::rules::{Ruleset, Tool};
@@ -21,7 +21,7 @@ const LEGACY: &str = "legacy";
 const WAIT: [&str; 2] = ["--wait", "5"];
 
 /// The table `filter`; nothing where the kernel has none.
-pub(super) async fn read() -> Result<Option<Ruleset>> {
+pub(super) async fn read() -> Result<Option<Ruleset>, Trouble> {
     let tables = fs::read_to_string(TABLES).unwrap_or_default();
     if !tables.lines().any(|table| table == "filter") {
         return Ok(None);
@@ -31,7 +31,7 @@ pub(super) async fn read() -> Result<Option<Ruleset>> {
 }
 
 /// One after the other; each is there or not, whatever cuts it short, and the next look finds what is missing.
-pub(super) async fn change(edits: &[Edit]) -> Result<Changed> {
+pub(super) async fn change(edits: &[Edit]) -> Result<Changed, Trouble> {
     for edit in edits {
         let (words, accept) = match edit {
             Edit::Remove { chain, accept, .. } => (vec!["--delete".to_owned(), chain.name.clone()], accept),
@@ -46,8 +46,10 @@ pub(super) async fn change(edits: &[Edit]) -> Result<Changed> {
             }
         };
         let words: Vec<_> = words.into_iter().chain(specification(accept)).collect();
-        if let Err(error) = run(&words.iter().map(String::as_str).collect::<Vec<_>>()).await {
-            return Ok(Changed::Overtaken(error));
+        match run(&words.iter().map(String::as_str).collect::<Vec<_>>()).await {
+            Ok(_) => {}
+            Err(Trouble::Failed(error)) => return Ok(Changed::Overtaken(error)),
+            Err(beyond) => return Err(beyond),
         }
     }
     Ok(Changed::Done)
@@ -64,22 +66,22 @@ fn specification(accept: &Accept) -> [String; 10] {
 }
 
 /// Errors: 109 where it is not installed, or does not succeed.
-async fn run(arguments: &[&str]) -> Result<Finished> {
+async fn run(arguments: &[&str]) -> Result<Finished, Trouble> {
     for program in PROGRAMS {
         if program != PROGRAMS[0] && !is_legacy(program).await {
             continue;
         }
         let done = match program::run(program, &[&WAIT, arguments].concat(), "").await {
             Err(Problem::Missing) => continue,
-            Err(Problem::Failed(problem)) => return Err(refused(program, &problem)),
+            Err(Problem::Failed(problem)) => return Err(refused(program, &problem).into()),
             Ok(done) => done,
         };
-        return if done.status.success() { Ok(done) } else { Err(refused(program, &done.refusal())) };
+        return if done.status.success() { Ok(done) } else { Err(refused(program, &done.refusal()).into()) };
     }
-    Err(failed(
+    Err(Trouble::Beyond(failed(
         "the kernel has rules of the older iptables (table filter), and the program iptables-legacy, which shows and changes them, is not installed",
         "if containers are not reached, install it (`apt install iptables`), or remove those rules by a reboot",
-    ))
+    )))
 }
 
 async fn is_legacy(program: &str) -> bool {

@@ -3,8 +3,8 @@
 use nix::errno::Errno;
 
 use super::plan::{Accept, Edit, Place, Position, Way};
-use super::{Changed, failed};
-use crate::error::{Error, Result};
+use super::{Changed, Trouble, failed};
+use crate::error::Error;
 use crate::firewall::meaning;
 use crate::firewall::rules::{Chain, Hook, Policy, Ruleset, Tool};
 use crate::firewall::table;
@@ -21,7 +21,7 @@ const IPV4: u8 = 2;
 const IPTABLES: &str = "ip filter";
 
 /// The tables that have a chain for forwarded packets; nothing where there is none, or no nftables. flatnet's own does not drop.
-pub(super) async fn read() -> Result<Option<Ruleset>> {
+pub(super) async fn read() -> Result<Option<Ruleset>, Trouble> {
     let mut nftables = match Nftables::open() {
         Err(Problem::Lacking { .. }) => return Ok(None),
         opened => opened.map_err(|problem| refused(&problem))?,
@@ -52,7 +52,7 @@ pub(super) async fn read() -> Result<Option<Ruleset>> {
 }
 
 /// A transaction for each table.
-pub(super) async fn change(edits: &[Edit]) -> Result<Changed> {
+pub(super) async fn change(edits: &[Edit]) -> Result<Changed, Trouble> {
     let mut nftables = Nftables::open().map_err(|problem| refused(&problem))?;
     let mut tables: Vec<_> = edits.iter().map(|edit| place(edit).table.as_str()).collect();
     tables.sort_unstable();
@@ -67,7 +67,12 @@ pub(super) async fn change(edits: &[Edit]) -> Result<Changed> {
             Ok(()) => {}
             // The chain, or the rule, has just gone: somebody reloads.
             Err(problem) if problem.errno() == Some(Errno::ENOENT) => return Ok(Changed::Overtaken(refused(&problem))),
-            Err(problem) => return Err(refused(&problem)),
+            // `NFT_TABLE_F_OWNER`: firewalld 2.1 and newer keep their table to themselves.
+            Err(problem) if problem.errno() == Some(Errno::EPERM) => {
+                let remedy = "that firewall keeps its rules to itself, and has to be told: `flatnet doctor` says how";
+                return Err(Trouble::Beyond(failed(problem.to_string(), remedy)));
+            }
+            Err(problem) => return Err(refused(&problem).into()),
         }
     }
     Ok(Changed::Done)
@@ -130,12 +135,5 @@ fn rule(family: Family, accept: &Accept) -> Rule {
 }
 
 fn refused(problem: &Problem) -> Error {
-    let remedy = match problem.errno() {
-        // `NFT_TABLE_F_OWNER`: firewalld 2.1 and newer keep their table to themselves.
-        Some(Errno::EPERM) => {
-            "the firewall keeps its rules to itself, or flatnet does not run as root: `flatnet doctor` says which chain drops, and what mends it"
-        }
-        _ => "`flatnet doctor` says which chain drops what is forwarded, and what mends it",
-    };
-    failed(problem.to_string(), remedy)
+    failed(problem.to_string(), "`flatnet doctor` says which chain drops what is forwarded, and what mends it")
 }
