@@ -46,9 +46,8 @@ enum Trouble {
 /// Opens the way to the network's containers, if it is not open. Gives what keeps it shut, where that is beyond flatnet: the host
 /// itself reaches containers all the same. Errors: 109 where it failed, and may not the next time.
 pub(crate) async fn open(host: &Netlink, network: &Network) -> Result<Option<Error>> {
-    let wanted = Wanted::of(network);
     let (first, second) =
-        (Store::Nftables.mend(host, Some(&wanted)).await, Store::Legacy.mend(host, Some(&wanted)).await);
+        (Store::Nftables.mend(host, Some(network)).await, Store::Legacy.mend(host, Some(network)).await);
     let mut beyond = None;
     for outcome in [first, second] {
         match outcome {
@@ -67,10 +66,9 @@ pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
 
 /// What cuts the network's containers off, in words, for CHECK.
 pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
-    let wanted = Wanted::of(network);
     for store in [Store::Nftables, Store::Legacy] {
-        let ruleset = within_power(store.read().await)?.unwrap_or_default();
-        if let Some(chain) = plan::open(&ruleset, &wanted).obstacles.first() {
+        let Some(ruleset) = within_power(store.read().await)? else { continue };
+        if let Some(chain) = plan::open(&ruleset, &Wanted::of(network)).obstacles.first() {
             return Ok(Some(format!("{chain} drops what is forwarded, and flatnet's accept is not there")));
         }
     }
@@ -132,14 +130,14 @@ impl Store {
     }
 
     /// What is planned under the lock is done under it: no accept comes twice, however many first ADDs there are.
-    async fn mend(self, host: &Netlink, wanted: Option<&Wanted<'_>>) -> Result<(), Trouble> {
-        if self.plan(host, wanted).await?.edits.is_empty() {
+    async fn mend(self, host: &Netlink, network: Option<&Network>) -> Result<(), Trouble> {
+        if self.plan(host, network).await?.edits.is_empty() {
             return Ok(());
         }
         let _lock = lock().await?;
         let mut tries = 0;
         loop {
-            let plan = self.plan(host, wanted).await?;
+            let plan = self.plan(host, network).await?;
             if plan.edits.is_empty() {
                 return Ok(());
             }
@@ -152,9 +150,9 @@ impl Store {
         }
     }
 
-    async fn plan(self, host: &Netlink, wanted: Option<&Wanted<'_>>) -> Result<Plan, Trouble> {
+    async fn plan(self, host: &Netlink, network: Option<&Network>) -> Result<Plan, Trouble> {
         let Some(ruleset) = self.read().await? else { return Ok(Plan::default()) };
-        let mut plan = wanted.map(|wanted| plan::open(&ruleset, wanted)).unwrap_or_default();
+        let mut plan = network.map(|network| plan::open(&ruleset, &Wanted::of(network))).unwrap_or_default();
         let mut gone = Vec::new();
         for bridge in plan::bridges(&ruleset) {
             let link = host.link(&bridge).await.doing(|| format!("look up {bridge}"))?;
