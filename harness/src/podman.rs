@@ -265,7 +265,8 @@ impl Podman {
         left.extend(self.leases_now()?.iter().map(|address| format!("lease {address}")));
         // What masquerades stays with the bridge; what publishes does not.
         let rules = self.node.enter(nftables::list)?;
-        let publishes = |line: &String| line.starts_with("nftables chain ip flatnet ") && !line.contains(" masquerade-");
+        let publishes =
+            |line: &String| line.starts_with("nftables chain ip flatnet ") && !line.contains(" masquerade-");
         left.extend(rules.into_iter().filter(publishes));
         for namespace in fs::read_dir(FOLDER).context("list namespaces")? {
             let name = namespace.context("list namespaces")?.file_name();
