@@ -2,6 +2,15 @@
 //!
 //! One place for each: install writes them, doctor looks at them, uninstall takes them back.
 
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+
+/// The flat range: nothing between two of its addresses is ever translated.
+pub(crate) const FLAT_RANGE: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 0, 0), 16) {
+    Some(network) => network,
+    None => unreachable!(),
+};
 /// The binary, where CNI runtimes look for plugins.
 pub(crate) const BINARY: &str = "/opt/cni/bin/flatnet";
 /// The same binary, where netavark (Podman 5) looks for drivers: the first of its default folders.
@@ -22,6 +31,11 @@ pub(crate) const PODMAN_DROP_IN: &str = "/etc/containers/containers.conf.d/50-fl
 pub(crate) const UNIT: &str = "/etc/systemd/system/flatnet.service";
 /// How systemd is told to start it: by this link, which `systemctl enable` makes.
 pub(crate) const UNIT_WANTED: &str = "/etc/systemd/system/multi-user.target.wants/flatnet.service";
+/// There where firewalld is installed.
+pub(crate) const FIREWALLD: &str = "/etc/firewalld/firewalld.conf";
+/// The bridge's zone in firewalld, and the policy that lets others in there; they may not have the same name.
+pub(crate) const FIREWALLD_ZONE: &str = "/etc/firewalld/zones/flatnet.xml";
+pub(crate) const FIREWALLD_POLICY: &str = "/etc/firewalld/policies/flatnet-in.xml";
 /// What `flatnet install` changed, for `flatnet uninstall`.
 pub(crate) const RECORD: &str = "/var/lib/flatnet/installed.json";
 /// What `flatnet install` replaced, until it is put back.

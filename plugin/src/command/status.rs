@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
+use crate::firewall::{forward, masquerade};
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
@@ -20,6 +21,7 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
             suffering,
             remedy: cause.remedy(),
         };
+        masquerade::try_out(network).await.map_err(|cause| not_ready(false, &cause))?;
         let found = bridge::find(&host, &network.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else {
             // The first ADD makes it, unless something is in the way.
@@ -45,6 +47,7 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
 async fn refuse_suffering(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     let problem = match bridge::problem(host, network, bridge).await? {
         None if !sysctl::is_forwarding()? => Some("net.ipv4.ip_forward is 0".to_owned()),
+        None => forward::problem(network).await?,
         problem => problem,
     };
     match problem {

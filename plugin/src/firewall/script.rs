@@ -7,8 +7,21 @@ use ipnetwork::Ipv4Network;
 use super::table::Entry;
 use super::{Door, HostPort, Port};
 
-/// Takes away everything that flatnet ever said to nftables.
-pub(super) const DELETE_TABLE: &str = "delete table ip flatnet\n";
+/// Takes away the table with everything in it.
+const DELETE_TABLE: &str = "delete table ip flatnet\n";
+
+/// Takes away the chains, maps and sets of ports, each after what leads there.
+const DELETE_PORTS: &str = "\
+delete chain ip flatnet guard
+delete chain ip flatnet from_elsewhere
+delete chain ip flatnet from_here
+delete chain ip flatnet lead
+delete chain ip flatnet towards_containers
+delete map ip flatnet published
+delete map ip flatnet published_at
+delete set ip flatnet bridges
+delete set ip flatnet masqueraded
+";
 
 /// The table, made if need be; said each time, so that a change by somebody else is mended too. A specific address goes before all.
 const TABLE: &str = include_str!("table.nft");
@@ -29,6 +42,12 @@ pub(super) fn publish(door: &Door<'_>, ports: &[Port], stale: &[&Entry]) -> Stri
         line(&mut script, format_args!("create element ip flatnet {map} {{ {entry} }}"));
     }
     script
+}
+
+/// Takes away everything that was said for ports, and the table unless it is shared. Of what stays in a shared one somebody may have
+/// deleted a part, which is made first: what is not there cannot be deleted.
+pub(super) fn delete_all(is_shared: bool) -> String {
+    if is_shared { format!("{TABLE}{DELETE_PORTS}") } else { DELETE_TABLE.to_owned() }
 }
 
 /// Removes entries.

@@ -2,6 +2,7 @@
 //!
 //! What somebody has changed since is theirs: it is asked about, or left alone.
 
+use std::iter;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -12,6 +13,8 @@ use super::plan::{PROGRAM_PATIENCE, Step};
 use super::record::{Before, Network, Record, Written};
 use crate::cli::probe::{self, Ran};
 use crate::layout;
+
+const RELOAD_FIREWALLD: &str = "firewall-cmd --reload";
 
 /// The steps that put back what was there before one of our files, if there is anything to do; and the question that goes with them.
 pub(in crate::cli) fn file(written: &Written) -> Result<(Vec<Step>, Option<String>)> {
@@ -68,6 +71,20 @@ pub(super) fn former_service(earlier: Option<&Record>) -> Vec<Step> {
     restart.into_iter().chain([Step::only_undo("systemctl daemon-reload")]).collect()
 }
 
+/// The steps, and where files of firewalld's are among them and it runs, it reads its files anew after them, or once they are undone.
+/// Connections go on meanwhile.
+pub(in crate::cli) fn with_firewalld(steps: Vec<Step>) -> Vec<Step> {
+    let ours = [layout::FIREWALLD_ZONE, layout::FIREWALLD_POLICY].map(Path::new);
+    let is_ours = |step: &Step| matches!(step, Step::File { path, .. } if ours.contains(&path.as_path()));
+    let runs = || matches!(probe::run_within(PROGRAM_PATIENCE, "firewall-cmd", &["--state"]), Ran::Well(_));
+    if !steps.iter().any(is_ours) || !runs() {
+        return steps;
+    }
+    let reload = Step::run("reload", "firewalld", RELOAD_FIREWALLD, None);
+    // What comes first is undone last.
+    iter::once(Step::only_undo(RELOAD_FIREWALLD)).chain(steps).chain([reload]).collect()
+}
+
 /// systemd forgets a file that is gone.
 pub(in crate::cli) fn reload() -> Step {
     Step::run("reload", "systemd", "systemctl daemon-reload", Some("systemctl daemon-reload"))
@@ -92,11 +109,20 @@ pub(in crate::cli) fn network(record: &Record) -> Result<Option<Step>> {
 
 /// The command that makes the network. The gateway has the subnet's first address, as in a configuration that does not name one.
 pub(super) fn create_network(network: &Network) -> String {
-    let Network { name, subnet, bridge } = network;
+    let Network { name, subnet, bridge, .. } = network;
     let gateway = Ipv4Addr::from_bits(subnet.network().to_bits() + 1);
-    format!(
-        "podman network create --driver flatnet --subnet {subnet} --gateway {gateway} --interface-name {bridge} {name}"
-    )
+    let create = format!(
+        "podman network create --driver flatnet --subnet {subnet} --gateway {gateway} --interface-name {bridge}"
+    );
+    let options = options(network).map(|option| format!("--opt {option}"));
+    iter::once(create).chain(options).chain([name.clone()]).collect::<Vec<_>>().join(" ")
+}
+
+/// What of the network is an option for Podman, in the order of the keys.
+pub(super) fn options(network: &Network) -> impl Iterator<Item = String> {
+    let gateways = (!network.gateways.is_empty()).then(|| format!("gateways={}", network.gateways()));
+    let masquerade = (!network.masquerade).then(|| "ipmasq=false".to_owned());
+    gateways.into_iter().chain(masquerade)
 }
 
 /// The record itself, and what it kept, once nothing refers to them any more.
