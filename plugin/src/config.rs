@@ -40,6 +40,8 @@ pub(crate) struct Network {
     pub(crate) bridge: String,
     /// `mtu`, in bytes; without one the host's uplink decides.
     pub(crate) mtu: Option<u32>,
+    /// `macspoofchk`: whether containers may speak for themselves only.
+    pub(crate) macspoofchk: bool,
     /// `ipam`: the subnet, its gateway and what may be given out.
     pub(crate) pool: Pool,
     /// `dns`, as it goes into the result (section "Success", key `dns`).
@@ -59,6 +61,7 @@ impl Network {
         section.skip("name");
         let bridge = bridge(&mut section)?;
         let mtu = mtu(&mut section)?;
+        let macspoofchk = section.boolean("macspoofchk")?.unwrap_or(false);
         let pool = pool(section.section("ipam")?)?;
         let dns = dns(section.optional_section("dns")?)?;
         if section.boolean("ipMasq")? == Some(true) {
@@ -70,7 +73,7 @@ impl Network {
         }
         section.end()?;
         refuse_requests(config)?;
-        Ok(Self { name, bridge, mtu, pool, dns })
+        Ok(Self { name, bridge, mtu, macspoofchk, pool, dns })
     }
 }
 
@@ -230,11 +233,18 @@ mod tests {
     #[case::subnet_no_prefix(json!({"ipam": {"subnet": "10.87.1.0"}}), 7, "prefix length")]
     #[case::delegated(json!({"ipam": {"type": "host-local", "subnet": "10.87.1.0/24"}}), 2, "host-local")]
     #[case::masquerade(json!({"ipMasq": true}), 2, "ipMasq")]
+    #[case::spoofing_type(json!({"macspoofchk": "true"}), 7, "macspoofchk is \"true\", not true or false")]
     #[case::dns_type(json!({"dns": {"nameservers": "1.1.1.1"}}), 7, "dns.nameservers")]
     fn refused(#[case] change: Value, #[case] code: u32, #[case] words: &str) {
         let error = parse(&change).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
         assert!(error.to_string().contains(words), "{error}");
+    }
+
+    #[test]
+    fn spoofing_is_not_looked_for_by_default() {
+        assert!(!parse(&json!({})).expect("a network").macspoofchk);
+        assert!(parse(&json!({"macspoofchk": true})).expect("a network").macspoofchk);
     }
 
     #[rstest]

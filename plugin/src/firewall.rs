@@ -199,8 +199,8 @@ fn refuse_odd_names(door: &Door<'_>, ports: &[Port]) -> Result<()> {
     }
 }
 
-/// One process at a time reads and then changes the table; the lock leaves nothing behind.
-async fn lock() -> Result<Flock<File>> {
+/// One process at a time reads and then changes flatnet's tables; the lock leaves nothing behind.
+pub(crate) async fn lock() -> Result<Flock<File>> {
     let failed = || "lock the network namespace's published ports".to_owned();
     let mut file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
     loop {

@@ -18,6 +18,7 @@ mod netns;
 mod reply;
 mod request;
 mod spec;
+mod spoofing;
 mod sysctl;
 
 use std::process::ExitCode;

@@ -33,6 +33,7 @@ use crate::error::{self, Doing};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
 use crate::link::bridge;
 use crate::netlink::{Changes, Netlink};
+use crate::spoofing;
 use crate::sysctl;
 
 /// One ADD makes about ten changes within a few milliseconds: they are looked at together.
@@ -189,11 +190,12 @@ impl Gateway {
     }
 }
 
-/// The bridge, its address, and what has lost it.
+/// The bridge, its address, what has lost it, and the rules for who may say what.
 async fn mend(network: &Network) -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let bridge = bridge::ensure(&host, network).await?;
-    bridge::gather(&host, network, &bridge).await
+    bridge::gather(&host, network, &bridge).await?;
+    if network.macspoofchk { spoofing::repair(&host).await } else { Ok(()) }
 }
 
 /// An error with what to do about it, in a line.

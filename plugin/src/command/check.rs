@@ -18,6 +18,7 @@ use crate::netlink::Netlink;
 use crate::netns::Netns;
 use crate::reply::Reply;
 use crate::request::Target;
+use crate::spoofing;
 use crate::sysctl;
 
 /// `prevResult`, as far as CHECK reads it. Plugins after flatnet may have added anything, so nothing is required of it here.
@@ -138,8 +139,10 @@ async fn check_host(host: &Netlink, target: &Target, network: &Network, expected
         return Ok(Some(format!("host link {} is down", link.name)));
     }
     let held: Vec<_> = lease::leases(&link).collect();
-    let missing = expected.leases.iter().find(|address| !held.contains(address));
-    Ok(missing.map(|address| format!("host link {} holds no lease of {address}", link.name)))
+    if let Some(address) = expected.leases.iter().find(|address| !held.contains(address)) {
+        return Ok(Some(format!("host link {} holds no lease of {address}", link.name)));
+    }
+    if network.macspoofchk { spoofing::problem(&link).await } else { Ok(None) }
 }
 
 /// What is wrong inside the container.

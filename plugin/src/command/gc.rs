@@ -13,6 +13,7 @@ use crate::error::{Doing, Error, Result, both};
 use crate::ipam::lease;
 use crate::netlink::Netlink;
 use crate::reply::Reply;
+use crate::spoofing;
 
 /// The key of the list, as the specification and, before it, libcni call it.
 const KEYS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
@@ -54,7 +55,8 @@ pub(super) async fn gc(network: &str, valid: &Valid) -> Result<Reply> {
                 outcome = both(outcome, del::delete(&host, &link).await);
             }
         }
-        outcome
+        // Of containers that ended with their links as well.
+        both(outcome, spoofing::forget_gone(&host).await)
     })
     .await?;
     Ok(Reply::Nothing)

@@ -9,6 +9,7 @@ use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
 use crate::reply::Reply;
+use crate::spoofing;
 use crate::sysctl;
 
 /// Errors: 50 where an ADD cannot succeed, 51 where the containers that exist suffer too.
@@ -20,6 +21,9 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
             suffering,
             remedy: cause.remedy(),
         };
+        if network.macspoofchk {
+            spoofing::refuse_lacking().await.map_err(|cause| not_ready(false, &cause))?;
+        }
         let found = bridge::find(&host, &network.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else {
             // The first ADD makes it, unless something is in the way.

@@ -45,13 +45,17 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
     let name = config::name_of(config)?;
     refuse_unsupported(&mut section, config)?;
     let bridge = bridge(&mut section)?;
-    let mtu = match section.optional_section("options")? {
-        Some(options) => mtu(options)?,
-        None => None,
+    let (mtu, macspoofchk) = match section.optional_section("options")? {
+        Some(mut options) => {
+            let known = (mtu(&mut options)?, macspoofchk(&mut options)?);
+            options.end()?;
+            known
+        }
+        None => (None, false),
     };
     let allocator = allocator(section.optional_section("ipam_options")?)?;
     let pool = pool(&section, config)?;
-    Ok((Network { name, bridge, mtu, pool, dns: json!({}) }, allocator))
+    Ok((Network { name, bridge, mtu, macspoofchk, pool, dns: json!({}) }, allocator))
 }
 
 /// The bridge, which is all that tearing down wants of the network beside its name.
@@ -93,9 +97,8 @@ fn refuse_unsupported(section: &mut Section, config: &Map<String, Value>) -> Res
 }
 
 /// `options.mtu`, a text like all of Podman's options. Zero means "not configured", as for CNI.
-fn mtu(mut options: Section) -> Result<Option<u32>> {
+fn mtu(options: &mut Section) -> Result<Option<u32>> {
     let text = options.string("mtu")?;
-    options.end()?;
     let Some(text) = text else { return Ok(None) };
     let mtu: i64 = text.parse().map_err(|_| Error::Config {
         key: "options.mtu".into(),
@@ -105,6 +108,18 @@ fn mtu(mut options: Section) -> Result<Option<u32>> {
         return Ok(None);
     }
     fitting_mtu(mtu).map(Some).map_err(|problem| Error::Config { key: "options.mtu".into(), problem })
+}
+
+/// `options.macspoofchk`, as a word.
+fn macspoofchk(options: &mut Section) -> Result<bool> {
+    match options.string("macspoofchk")?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(Error::Config {
+            key: "options.macspoofchk".into(),
+            problem: format!("is {other:?}, not true or false"),
+        }),
+    }
 }
 
 fn allocator(options: Option<Section>) -> Result<Allocator> {
@@ -196,6 +211,7 @@ mod tests {
     #[case::unknown_option(json!({"options": {"mtus": "1400"}}), 7, "options.mtus is not a known key: did you mean options.mtu?")]
     #[case::mtu(json!({"options": {"mtu": "67"}}), 7, "options.mtu is 67")]
     #[case::mtu_text(json!({"options": {"mtu": "big"}}), 7, "options.mtu is \"big\"")]
+    #[case::spoofing(json!({"options": {"macspoofchk": "yes"}}), 7, "options.macspoofchk is \"yes\", not true or false")]
     #[case::dhcp(json!({"ipam_options": {"driver": "dhcp"}}), 2, "ipam_options.driver = \"dhcp\"")]
     #[case::two(json!({"subnets": [{"subnet": "10.87.1.0/24"}, {"subnet": "10.87.2.0/24"}]}), 7, "has 2 subnets")]
     #[case::subnet_v6(json!({"subnets": [{"subnet": "fd00::/64"}]}), 7, "subnets.subnet")]

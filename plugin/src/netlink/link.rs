@@ -45,8 +45,8 @@ pub(crate) struct Link {
     pub(crate) bridge: Option<u32>,
     /// Whether its bridge passes frames to and from it.
     pub(crate) forwarding: bool,
-    /// Whether the bridge treats frames from it to link-local groups (IEEE 802.1D, table 7-10) like all others.
-    pub(crate) plain_groups: bool,
+    /// The link-local groups (IEEE 802.1D, table 7-10) to which frames from it are treated like all others by its bridge, a bit each.
+    pub(crate) forwarded_groups: u16,
     /// Whether it is a bridge that runs the spanning tree protocol.
     pub(crate) stp: bool,
     /// `bridge`, `veth`, ...; physical devices have none.
@@ -65,6 +65,13 @@ pub(crate) struct NewVeth<'a> {
     pub(crate) bridge: u32,
     /// Of both ends, in bytes.
     pub(crate) mtu: u32,
+}
+
+impl Link {
+    /// Whether its bridge's packet filter sees every frame from it, as `set_up_filtered` has it.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.forwarded_groups == ALL_GROUPS
+    }
 }
 
 impl Netlink {
@@ -266,7 +273,11 @@ fn read_infos(infos: Vec<LinkInfo>, link: &mut Link) {
             }
             LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
                 link.forwarding = port.contains(&InfoBridgePort::State(BridgePortState::Forwarding));
-                link.plain_groups = port.contains(&InfoBridgePort::GroupFwdMask(ALL_GROUPS));
+                let groups = port.iter().find_map(|setting| match setting {
+                    InfoBridgePort::GroupFwdMask(groups) => Some(*groups),
+                    _ => None,
+                });
+                link.forwarded_groups = groups.unwrap_or_default();
             }
             _ => {}
         }
