@@ -37,9 +37,9 @@ pub(crate) async fn guard(host: &Netlink, speaker: Speaker) -> Result<()> {
     let _lock = firewall::lock().await?;
     let mut nftables = Nftables::open().map_err(failed)?;
     match nftables.apply(&table::admit(&speaker)).await {
-        Ok(()) => Ok(()),
+        Ok(()) if Found::is_intact(&mut nftables).await.map_err(failed)? => Ok(()),
         // It is the first, or somebody flushed the table or made it another.
-        Err(Problem::Refused { .. }) => restore(host, &mut nftables, Some(speaker)).await?.map_err(failed),
+        Ok(()) | Err(Problem::Refused { .. }) => restore(host, &mut nftables, Some(speaker)).await?.map_err(failed),
         Err(problem) => Err(failed(problem)),
     }
 }
@@ -49,18 +49,19 @@ pub(crate) async fn forget_gone(host: &Netlink) -> Result<()> {
     let failed = |problem: Problem| failed("take back the rules against spoofing", &problem);
     // A kernel without nftables has none of flatnet's.
     let Ok(mut nftables) = Nftables::open() else { return Ok(()) };
-    match Found::elements(&mut nftables).await {
-        Ok(Some(_)) => {}
-        Ok(None) | Err(Problem::Lacking { .. }) => return Ok(()),
+    match Found::is_there(&mut nftables).await {
+        Ok(true) => {}
+        Ok(false) | Err(Problem::Lacking { .. }) => return Ok(()),
         Err(problem) => return Err(failed(problem)),
     }
     let _lock = firewall::lock().await?;
     let Some(found) = Found::elements(&mut nftables).await.map_err(failed)? else { return Ok(()) };
     let links = host.links().await.doing(|| "list the host's links".into())?;
-    match table::without(&found, |port| !links.iter().any(|link| link.index == port)) {
-        Some(batch) => nftables.apply(&batch).await.map_err(failed),
-        None => Ok(()),
-    }
+    let Some(batch) = table::without(&found, |port| !links.iter().any(|link| link.index == port)) else {
+        return Ok(());
+    };
+    nftables.apply(&batch).await.map_err(failed)?;
+    nftables.close_soon().doing(|| "let go of a netfilter socket".into())
 }
 
 /// Where links are under control whose rules are gone or not as they should be, makes the table anew.
@@ -100,7 +101,7 @@ pub(crate) async fn problem(link: &Link) -> Result<Option<String>> {
 /// Errors: 109 where the kernel could not keep containers from spoofing. Changes nothing.
 pub(crate) async fn refuse_lacking() -> Result<()> {
     let failed = |problem: Problem| failed("keep containers from spoofing", &problem);
-    Nftables::open().map_err(failed)?.try_out(&table::anew(&[])).await.map_err(failed)
+    Nftables::open().map_err(failed)?.try_out(&table::whole(&[], true)).await.map_err(failed)
 }
 
 /// Whether there can be rules for the link: it is under control, or an ADD was cut short before the link's record said so.
@@ -120,8 +121,8 @@ async fn restore(
     nftables: &mut Nftables,
     more: Option<Speaker>,
 ) -> Result<std::result::Result<(), Problem>> {
-    let known = match Found::elements(nftables).await {
-        Ok(found) => found.unwrap_or_default(),
+    let (is_new, known) = match Found::elements(nftables).await {
+        Ok(found) => (found.is_none(), found.unwrap_or_default()),
         Err(problem) => return Ok(Err(problem)),
     };
     let links = host.links().await.doing(|| "list the host's links".into())?;
@@ -130,7 +131,10 @@ async fn restore(
     let recorded = links.iter().flat_map(speakers);
     let unrecorded = known.speakers().filter(|speaker| is_unrecorded(speaker.port));
     let all: Vec<_> = recorded.chain(unrecorded).chain(more).collect();
-    Ok(nftables.apply(&table::anew(&all)).await)
+    if is_new && nftables.apply(&table::whole(&all, false)).await.is_ok() {
+        return Ok(Ok(()));
+    }
+    Ok(nftables.apply(&table::whole(&all, true)).await)
 }
 
 fn failed(doing: &str, problem: &Problem) -> Error {

@@ -1,4 +1,4 @@
-//! The table: its chains and rules, which are always the same, and what is found of it.
+//! The table: its one chain with its rules, which are always the same, and what is found of it.
 //!
 //! Written whole or not at all; what was found is right only if it is exactly what would be written.
 
@@ -8,14 +8,13 @@ use std::net::Ipv4Addr;
 use super::Speaker;
 use crate::mac::Mac;
 use crate::netlink::nftables::{
-    Base, BaseChain, Batch, Chain, Element, Expression, Family, Field, Hook, Meta, Nftables, PlacedRule, Problem, Rule,
-    Set, Slot, Verdict, key,
+    Base, BaseChain, Batch, Chain, Element, Expression, Family, Field, Hook, Meta, Nftables, Problem, Rule, Set, Slot,
+    Verdict, key,
 };
 
 const TABLE: &str = "flatnet";
-/// The chain where all frames arrive at, and the one that judges those from ports under control.
-const ARRIVING: &str = "prerouting";
-const GUARDED: &str = "guarded";
+/// The chain where all frames arrive at.
+const CHAIN: &str = "spoofing";
 /// The ports under control, by number.
 const PORTS: &str = "ports";
 /// Who may speak there: port, MAC, and address. Each port is there with 0.0.0.0 as well, which only ARP may say.
@@ -37,29 +36,30 @@ const ARP_BEGINNING: Place = (Base::Network, 0, 6);
 const ARP_MAC: Place = (Base::Network, 8, 6);
 const ARP_ADDRESS: Place = (Base::Network, 14, 4);
 
-/// Lets the port's container speak for itself, in a table that is there. The rules are said again: so what somebody changed is mended.
+/// Lets the port's container speak for itself, in a table that is there. Nothing is deleted: the kernel would take its time for that.
 pub(super) fn admit(speaker: &Speaker) -> Batch {
     let mut batch = Batch::new(Family::Bridge, TABLE);
-    // First: where the table is not there, this says so.
-    batch.flush_chain(GUARDED);
-    batch.add_chain(&arriving());
-    batch.flush_chain(ARRIVING);
-    fill(&mut batch, std::slice::from_ref(speaker));
+    add_elements(&mut batch, std::slice::from_ref(speaker));
     batch
 }
 
-/// The whole table, in the place of what is there.
-pub(super) fn anew(speakers: &[Speaker]) -> Batch {
+/// The whole table. `replaced` is said where there may be one already.
+pub(super) fn whole(speakers: &[Speaker], replaced: bool) -> Batch {
     let mut batch = Batch::new(Family::Bridge, TABLE);
     batch.add_table();
-    batch.delete_table();
-    batch.add_table();
-    for set in [Set { name: PORTS.into(), key: vec![Field::LinkIndex] }, speakers_set()] {
-        batch.add_set(&set);
+    if replaced {
+        batch.delete_table();
+        batch.add_table();
     }
-    batch.add_chain(&guarded());
-    batch.add_chain(&arriving());
-    fill(&mut batch, speakers);
+    let speakers_key = vec![Field::LinkIndex, Field::EthernetAddress, Field::Ipv4Address];
+    batch.add_set(&Set { name: PORTS.into(), key: vec![Field::LinkIndex] });
+    batch.add_set(&Set { name: SPEAKERS.into(), key: speakers_key });
+    batch.add_chain(&chain());
+    batch.flush_chain(CHAIN);
+    for rule in rules() {
+        batch.add_rule(CHAIN, &rule);
+    }
+    add_elements(&mut batch, speakers);
     batch
 }
 
@@ -89,9 +89,8 @@ pub(super) fn without(found: &Found, is_gone: impl Fn(u32) -> bool) -> Option<Ba
 pub(super) struct Found {
     ports: BTreeSet<u32>,
     entries: BTreeSet<Entry>,
-    /// The chains, with their rules in order; nothing where there is no such chain, or none was asked for.
-    arriving: Option<(Chain, Vec<Rule>)>,
-    guarded: Option<(Chain, Vec<Rule>)>,
+    /// The chain, with its rules in order; nothing where there is none, or nobody asked.
+    chain: Option<(Chain, Vec<Rule>)>,
 }
 
 /// An element of the set of speakers.
@@ -103,6 +102,16 @@ struct Entry {
 }
 
 impl Found {
+    /// Whether there is something of the table.
+    pub(super) async fn is_there(nftables: &mut Nftables) -> Result<bool, Problem> {
+        Ok(nftables.elements(Family::Bridge, TABLE, PORTS).await?.is_some())
+    }
+
+    /// Whether the chain is as it should be, at one round trip.
+    pub(super) async fn is_intact(nftables: &mut Nftables) -> Result<bool, Problem> {
+        Ok(Self::chain(nftables).await? == Some((chain(), rules())))
+    }
+
     /// What is in the sets; nothing where they are not there.
     pub(super) async fn elements(nftables: &mut Nftables) -> Result<Option<Self>, Problem> {
         let ports = nftables.elements(Family::Bridge, TABLE, PORTS).await?;
@@ -117,12 +126,13 @@ impl Found {
 
     /// All of it.
     pub(super) async fn read(nftables: &mut Nftables) -> Result<Self, Problem> {
-        let rules = |(chain, rules): (Chain, Vec<PlacedRule>)| {
-            (chain, rules.into_iter().map(|placed| placed.rule).collect::<Vec<_>>())
-        };
-        let arriving = nftables.chain(Family::Bridge, TABLE, ARRIVING).await?.map(rules);
-        let guarded = nftables.chain(Family::Bridge, TABLE, GUARDED).await?.map(rules);
-        Ok(Self { arriving, guarded, ..Self::elements(nftables).await?.unwrap_or_default() })
+        let chain = Self::chain(nftables).await?;
+        Ok(Self { chain, ..Self::elements(nftables).await?.unwrap_or_default() })
+    }
+
+    async fn chain(nftables: &mut Nftables) -> Result<Option<(Chain, Vec<Rule>)>, Problem> {
+        let found = nftables.chain(Family::Bridge, TABLE, CHAIN).await?;
+        Ok(found.map(|(chain, rules)| (chain, rules.into_iter().map(|placed| placed.rule).collect())))
     }
 
     pub(super) fn speakers(&self) -> impl Iterator<Item = Speaker> + '_ {
@@ -132,16 +142,10 @@ impl Found {
 
     /// Why the ports of these speakers are not under control, or under another.
     pub(super) fn problem(&self, speakers: &[Speaker]) -> Option<String> {
-        let chains = [
-            (ARRIVING, &self.arriving, (arriving(), arriving_rules())),
-            (GUARDED, &self.guarded, (guarded(), guarded_rules())),
-        ];
-        for (name, found, wanted) in chains {
-            match found {
-                None => return Some(format!("nftables table bridge {TABLE} has no chain {name}")),
-                Some(found) if *found == wanted => {}
-                Some(_) => return Some(format!("chain {name} of nftables table bridge {TABLE} was changed")),
-            }
+        match &self.chain {
+            None => return Some(format!("nftables table bridge {TABLE} has no chain {CHAIN}")),
+            Some(found) if *found == (chain(), rules()) => {}
+            Some(_) => return Some(format!("chain {CHAIN} of nftables table bridge {TABLE} was changed")),
         }
         let ports: BTreeSet<_> = speakers.iter().map(|speaker| speaker.port).collect();
         if !ports.is_subset(&self.ports) {
@@ -185,44 +189,26 @@ fn port_element(port: u32) -> Element {
     Element { key: key(&[(Field::LinkIndex, &port.to_ne_bytes())]), comment: None }
 }
 
-/// The rules and the elements.
-fn fill(batch: &mut Batch, speakers: &[Speaker]) {
-    for rule in guarded_rules() {
-        batch.add_rule(GUARDED, &rule);
-    }
-    for rule in arriving_rules() {
-        batch.add_rule(ARRIVING, &rule);
-    }
+fn add_elements(batch: &mut Batch, speakers: &[Speaker]) {
     let speaking: Vec<_> = speakers.iter().flat_map(entries).map(|entry| entry.element()).collect();
     let ports: Vec<_> = speakers.iter().map(|speaker| port_element(speaker.port)).collect();
     batch.add_elements(SPEAKERS, &speaking);
     batch.add_elements(PORTS, &ports);
 }
 
-fn speakers_set() -> Set {
-    Set { name: SPEAKERS.into(), key: vec![Field::LinkIndex, Field::EthernetAddress, Field::Ipv4Address] }
-}
-
-fn arriving() -> Chain {
+fn chain() -> Chain {
     let base = BaseChain { kind: "filter".into(), hook: Hook::Prerouting as u32, priority: PRIORITY, accept: true };
-    Chain { table: TABLE.into(), name: ARRIVING.into(), base: Some(base) }
-}
-
-fn guarded() -> Chain {
-    Chain { table: TABLE.into(), name: GUARDED.into(), base: None }
-}
-
-/// Frames from other ports go on as if this table were not there.
-fn arriving_rules() -> Vec<Rule> {
-    vec![rule([
-        vec![Expression::Meta { key: Meta::InLinkIndex, to: Slot(0) }, known(PORTS)],
-        vec![Expression::Verdict(Verdict::Goto(GUARDED.into()))],
-    ])]
+    Chain { table: TABLE.into(), name: CHAIN.into(), base: Some(base) }
 }
 
 /// The ethertype is the frame's own bytes: of a frame with a tag it is the tag's, although the kernel may have set the tag aside.
-fn guarded_rules() -> Vec<Rule> {
+fn rules() -> Vec<Rule> {
     vec![
+        // Frames from other ports go on as if this table were not there.
+        rule([
+            vec![Expression::Meta { key: Meta::InLinkIndex, to: Slot(0) }, lookup(PORTS, false)],
+            vec![Expression::Verdict(Verdict::Accept)],
+        ]),
         rule([
             vec![load(ETHERTYPE, Slot(0)), compare(true, &IPV4)],
             vec![load(ADDRESS, Slot(0)), compare(false, &[0; 4])],
@@ -243,7 +229,7 @@ fn guarded_rules() -> Vec<Rule> {
 /// Goes on only where the port may say this of itself.
 fn speaks(mac: Place, address: Place) -> Vec<Expression> {
     let key = [Expression::Meta { key: Meta::InLinkIndex, to: Slot(0) }, load(mac, Slot(1)), load(address, Slot(3))];
-    key.into_iter().chain([known(SPEAKERS)]).collect()
+    key.into_iter().chain([lookup(SPEAKERS, true)]).collect()
 }
 
 fn rule<const N: usize>(parts: [Vec<Expression>; N]) -> Rule {
@@ -258,6 +244,55 @@ fn compare(equal: bool, value: &[u8]) -> Expression {
     Expression::Compare { slot: Slot(0), equal, value: value.to_vec() }
 }
 
-fn known(set: &str) -> Expression {
-    Expression::Lookup { set: set.into(), slot: Slot(0), present: true }
+fn lookup(set: &str, present: bool) -> Expression {
+    Expression::Lookup { set: set.into(), slot: Slot(0), present }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn speaker(port: u32, last: u8) -> Speaker {
+        Speaker { port, mac: Mac([2, 0, 0, 0, 0, last]), address: Ipv4Addr::new(10, 87, 1, last) }
+    }
+
+    fn found(speakers: &[Speaker]) -> Found {
+        Found {
+            ports: speakers.iter().map(|speaker| speaker.port).collect(),
+            entries: speakers.iter().flat_map(entries).collect(),
+            chain: Some((chain(), rules())),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_found_right() {
+        let speakers = [speaker(7, 2), speaker(8, 3)];
+        assert_eq!(found(&speakers).problem(&speakers), None);
+        assert_eq!(found(&speakers).problem(&speakers[..1]), None, "others do not matter");
+        assert_eq!(found(&speakers).speakers().collect::<Vec<_>>(), speakers);
+        let read: Vec<_> = entries(&speakers[0]).iter().map(|entry| Entry::read(&entry.element())).collect();
+        assert_eq!(read, entries(&speakers[0]).map(Some));
+    }
+
+    #[rstest]
+    #[case::flushed(Found::default(), "no chain spoofing")]
+    #[case::rule_gone(Found { chain: Some((chain(), rules()[..3].to_vec())), ..found(&[speaker(7, 2)]) }, "was changed")]
+    #[case::other_policy(Found { chain: Some((Chain { base: None, ..chain() }, rules())), ..found(&[speaker(7, 2)]) }, "was changed")]
+    #[case::not_under_control(Found { ports: BTreeSet::new(), ..found(&[speaker(7, 2)]) }, "set ports")]
+    #[case::cut_off(Found { entries: BTreeSet::new(), ..found(&[speaker(7, 2)]) }, "set speakers")]
+    #[case::says_more(found(&[speaker(7, 2), speaker(7, 3)]), "set speakers")]
+    fn what_was_changed_is_named(#[case] found: Found, #[case] words: &str) {
+        let problem = found.problem(&[speaker(7, 2)]).expect("a problem");
+        assert!(problem.contains(words), "{problem}");
+    }
+
+    #[test]
+    fn only_what_is_gone_is_taken_away() {
+        let all = found(&[speaker(7, 2), speaker(8, 3)]);
+        assert!(without(&all, |_| false).is_none());
+        assert!(without(&all, |port| port == 7).is_some());
+        assert!(without(&Found::default(), |_| true).is_some(), "an empty table goes");
+    }
 }
