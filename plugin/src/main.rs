@@ -18,7 +18,6 @@ mod netns;
 mod reply;
 mod request;
 mod spec;
-mod spoofing;
 mod sysctl;
 
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ mod farewell;
 mod l3;
 mod link;
 mod namespace;
-#[expect(dead_code, unused_imports, reason = "masquerading is the next commit, and sets are for spoofing")]
+#[expect(dead_code, reason = "inserted rules are for foreign firewalls")]
 pub(crate) mod nftables;
 
 use std::io;

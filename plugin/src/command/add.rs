@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use super::or_undo;
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
-use crate::firewall::{self, Door, Port};
+use crate::firewall::spoofing::{self, Speaker};
+use crate::firewall::{self, Door, Port, masquerade};
 use crate::ipam::lease::{self, Attachment};
 use crate::link::veth::{Made, Pair};
 use crate::link::{bridge, veth};
@@ -20,7 +21,6 @@ use crate::netlink::{Link, Netlink, Route};
 use crate::netns::Netns;
 use crate::reply::{self, Reply, Success};
 use crate::request::{Input, Target};
-use crate::spoofing::{self, Speaker};
 use crate::sysctl;
 
 /// The kernel opens a bridge port from a work queue, some microseconds after its carrier: the first look finds it open, as a rule.
@@ -88,6 +88,7 @@ impl Site<'_> {
         let attachment = Attachment { network: &network.name, target };
         let bridge = bridge::ensure(host, network).await?;
         sysctl::enable_forwarding()?;
+        masquerade::ensure(host, network, &bridge).await?;
         let pair = veth::create((host, container), netns, &attachment, &bridge, made).await?;
         lease::claim_attachment(host, &pair.host, &attachment).await?;
         let (address, mac) = if network.macspoofchk {

@@ -12,13 +12,13 @@ use serde_json::{Map, Value};
 use super::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result};
+use crate::firewall::{masquerade, spoofing};
 use crate::ipam::lease::{self, Attachment};
 use crate::link::bridge;
 use crate::netlink::Netlink;
 use crate::netns::Netns;
 use crate::reply::Reply;
 use crate::request::Target;
-use crate::spoofing;
 use crate::sysctl;
 
 /// `prevResult`, as far as CHECK reads it. Plugins after flatnet may have added anything, so nothing is required of it here.
@@ -128,6 +128,9 @@ async fn check_host(host: &Netlink, target: &Target, network: &Network, expected
     }
     if !sysctl::is_forwarding()? {
         return Ok(Some("net.ipv4.ip_forward is 0".into()));
+    }
+    if let Some(problem) = masquerade::problem(network).await? {
+        return Ok(Some(problem));
     }
     let Some(link) = lease::find(host, &attachment).await? else {
         return Ok(Some(format!("no host link is called {}", attachment.name())));

@@ -5,12 +5,11 @@
 
 use super::within_deadline;
 use crate::error::{Doing, Result, both};
-use crate::firewall;
+use crate::firewall::{self, spoofing};
 use crate::ipam::lease::{self, Attachment};
 use crate::netlink::{Link, Netlink};
 use crate::reply::Reply;
 use crate::request::Target;
-use crate::spoofing;
 
 /// Deletes the attachment's link, if there is one, and what the host remembers of its addresses.
 pub(super) async fn del(target: &Target, network: &str) -> Result<Reply> {

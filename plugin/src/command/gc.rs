@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 
 use super::{del, within_deadline};
 use crate::error::{Doing, Error, Result, both};
+use crate::firewall::{masquerade, spoofing};
 use crate::ipam::lease;
 use crate::netlink::Netlink;
 use crate::reply::Reply;
-use crate::spoofing;
 
 /// The key of the list, as the specification and, before it, libcni call it.
 const KEYS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
@@ -45,7 +45,7 @@ impl Valid {
     }
 }
 
-/// Deletes every attachment of `network` that is not valid; goes on past errors, and tells them all.
+/// Deletes every attachment of `network` that is not valid, and the rules of any network whose bridge is gone; goes on past errors, and tells them all.
 pub(super) async fn gc(network: &str, valid: &Valid) -> Result<Reply> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     within_deadline(async {
@@ -55,6 +55,7 @@ pub(super) async fn gc(network: &str, valid: &Valid) -> Result<Reply> {
                 outcome = both(outcome, del::delete(&host, &link).await);
             }
         }
+        outcome = both(outcome, masquerade::sweep(&host).await);
         // Of containers that ended with their links as well.
         both(outcome, spoofing::forget_gone(&host).await)
     })

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use super::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
+use crate::firewall::{masquerade, spoofing};
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
 use crate::reply::Reply;
-use crate::spoofing;
 use crate::sysctl;
 
 /// Errors: 50 where an ADD cannot succeed, 51 where the containers that exist suffer too.
@@ -21,6 +21,7 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
             suffering,
             remedy: cause.remedy(),
         };
+        masquerade::try_out(network).await.map_err(|cause| not_ready(false, &cause))?;
         if network.macspoofchk {
             spoofing::refuse_lacking().await.map_err(|cause| not_ready(false, &cause))?;
         }

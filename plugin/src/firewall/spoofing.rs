@@ -14,8 +14,8 @@ mod table;
 use std::net::Ipv4Addr;
 
 use self::table::Found;
+use super::lock;
 use crate::error::{Doing, Error, Result};
-use crate::firewall;
 use crate::ipam::lease;
 use crate::mac::Mac;
 use crate::netlink::nftables::{Nftables, Problem};
@@ -34,7 +34,7 @@ pub(crate) struct Speaker {
 /// where they are gone, those of all ports come back. Errors: 109.
 pub(crate) async fn guard(host: &Netlink, speaker: Speaker) -> Result<()> {
     let failed = |problem: Problem| failed("keep the container from spoofing", &problem);
-    let _lock = firewall::lock().await?;
+    let _lock = lock().await?;
     let mut nftables = Nftables::open().map_err(failed)?;
     match nftables.apply(&table::admit(&speaker)).await {
         Ok(()) if Found::is_intact(&mut nftables).await.map_err(failed)? => Ok(()),
@@ -54,7 +54,7 @@ pub(crate) async fn forget_gone(host: &Netlink) -> Result<()> {
         Ok(false) | Err(Problem::Lacking { .. }) => return Ok(()),
         Err(problem) => return Err(failed(problem)),
     }
-    let _lock = firewall::lock().await?;
+    let _lock = lock().await?;
     let Some(found) = Found::elements(&mut nftables).await.map_err(failed)? else { return Ok(()) };
     let links = host.links().await.doing(|| "list the host's links".into())?;
     let Some(batch) = table::without(&found, |port| !links.iter().any(|link| link.index == port)) else {
@@ -71,7 +71,7 @@ pub(crate) async fn repair(host: &Netlink) -> Result<()> {
     if links.iter().all(|link| speakers(link).next().is_none()) {
         return Ok(());
     }
-    let _lock = firewall::lock().await?;
+    let _lock = lock().await?;
     let mut nftables = Nftables::open().map_err(failed)?;
     let found = Found::read(&mut nftables).await.map_err(failed)?;
     // Some may have come or gone until now.
