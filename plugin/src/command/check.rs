@@ -145,7 +145,13 @@ async fn check_host(host: &Netlink, target: &Target, network: &Network, expected
     if let Some(address) = expected.leases.iter().find(|address| !held.contains(address)) {
         return Ok(Some(format!("host link {} holds no lease of {address}", link.name)));
     }
-    if network.macspoofchk { spoofing::problem(&link).await } else { Ok(None) }
+    if !network.macspoofchk {
+        return Ok(None);
+    }
+    if lease::guarded_mac(&link).is_none() {
+        return Ok(Some(format!("host link {} was made without macspoofchk", link.name)));
+    }
+    spoofing::problem(std::slice::from_ref(&link)).await
 }
 
 /// What is wrong inside the container.

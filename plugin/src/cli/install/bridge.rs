@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::command::{block_on, within_deadline};
 use crate::config::Network;
 use crate::error::{self, Doing};
-use crate::firewall::masquerade;
+use crate::firewall::{masquerade, spoofing};
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::Netlink;
@@ -31,14 +31,15 @@ pub(in crate::cli) fn is_idle(name: &str) -> Result<bool> {
     }))?)
 }
 
-/// Deletes the bridge, if there is one with nothing on it, and the rules that masquerade for it.
+/// Deletes the bridge, if there is one with nothing on it, the rules that masquerade for it, and what crashed containers have left of others.
 pub(super) fn delete(name: &str) -> Result<()> {
     Ok(block_on(within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         if let Some(index) = idle(&host, name).await? {
             host.delete_link(index).await.doing(|| format!("delete bridge {name}"))?;
         }
-        masquerade::sweep(&host).await
+        masquerade::sweep(&host).await?;
+        spoofing::forget_gone(&host).await
     }))?)
 }
 
