@@ -4,6 +4,7 @@
 
 mod change;
 mod namespace;
+mod tap;
 mod view;
 mod wire;
 
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 pub use change::replace_route;
 pub use namespace::{FOLDER, Namespace};
+pub use tap::{Ears, Tap};
 pub use view::{Link, Route, View};
 
 /// What a host is in the picture.

@@ -12,6 +12,7 @@ mod kernel;
 mod netavark;
 mod netavark_answer;
 mod process;
+mod spoof;
 mod transfer;
 
 use std::fmt;
@@ -39,6 +40,7 @@ const VERBS: &[(&str, Read)] = &[
     ("get", |words| words.verb(http::Get::new)),
     ("websocket", |words| words.verb(http::Websocket::new)),
     ("transfer", |words| words.verb(transfer::Transfer::new)),
+    ("spoof", |words| words.verb(spoof::Spoof::new)),
     ("gateway", |words| words.verb(gateway::Gateway::new)),
     ("leases", |words| words.verb(kernel::Leases::new)),
     ("links", |words| words.verb(kernel::Links::new)),

@@ -41,6 +41,8 @@ pub(crate) struct Network {
     pub(crate) bridge: String,
     /// `mtu`, in bytes; without one the host's uplink decides.
     pub(crate) mtu: Option<u32>,
+    /// `macspoofchk`: whether containers may speak for themselves only.
+    pub(crate) macspoofchk: bool,
     /// `ipam`: the subnet, its gateway and what may be given out.
     pub(crate) pool: Pool,
     /// `ipMasq`: whether what leaves the flat range is masqueraded.
@@ -64,6 +66,7 @@ impl Network {
         section.skip("name");
         let bridge = bridge(&mut section)?;
         let mtu = mtu(&mut section)?;
+        let macspoofchk = section.boolean("macspoofchk")?.unwrap_or(false);
         let pool = pool(section.section("ipam")?)?;
         let dns = dns(section.optional_section("dns")?)?;
         let masquerade = section.boolean("ipMasq")?.unwrap_or(true);
@@ -73,7 +76,7 @@ impl Network {
         let gateways = gateways.map_err(|problem| section.problem("gateways", problem))?;
         section.end()?;
         refuse_requests(config)?;
-        Ok(Self { name, bridge, mtu, pool, masquerade, gateways, dns })
+        Ok(Self { name, bridge, mtu, macspoofchk, pool, masquerade, gateways, dns })
     }
 }
 
@@ -249,11 +252,18 @@ mod tests {
     #[case::gateways_text(json!({"gateways": "172.30.0.1"}), 7, "gateways is \"172.30.0.1\", not a list of strings")]
     #[case::gateways_v6(json!({"gateways": ["fd00::1"]}), 7, "gateways has \"fd00::1\"")]
     #[case::gateway_at_the_wrong_place(json!({"gateway": "172.30.0.1"}), 7, "did you mean gateways?")]
+    #[case::spoofing_type(json!({"macspoofchk": "true"}), 7, "macspoofchk is \"true\", not true or false")]
     #[case::dns_type(json!({"dns": {"nameservers": "1.1.1.1"}}), 7, "dns.nameservers")]
     fn refused(#[case] change: Value, #[case] code: u32, #[case] words: &str) {
         let error = parse(&change).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
         assert!(error.to_string().contains(words), "{error}");
+    }
+
+    #[test]
+    fn spoofing_is_not_looked_for_by_default() {
+        assert!(!parse(&json!({})).expect("a network").macspoofchk);
+        assert!(parse(&json!({"macspoofchk": true})).expect("a network").macspoofchk);
     }
 
     #[rstest]

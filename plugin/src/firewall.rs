@@ -15,6 +15,7 @@ mod nft;
 mod program;
 pub(crate) mod rules;
 mod script;
+pub(crate) mod spoofing;
 mod table;
 
 use std::cell::Cell;
@@ -141,9 +142,11 @@ pub(crate) async fn withdraw(host: &Netlink, attachment: &str, bridge: &str) -> 
     remove(host, &table, &gone, bridge).await
 }
 
-/// Takes away the rules of networks whose bridge has gone, flatnet's own and those in other firewalls' chains.
+/// Takes away the rules of networks whose bridge has gone, flatnet's own and those in other firewalls' chains, and those of
+/// containers that ended with their links.
 pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
-    both(masquerade::sweep(host).await, forward::sweep(host).await)
+    let networks = both(masquerade::sweep(host).await, forward::sweep(host).await);
+    both(networks, spoofing::forget_gone(host).await)
 }
 
 /// Whether ports of containers on `bridge` may be published: a look at one file, where nftables would take a process.
@@ -211,9 +214,9 @@ fn refuse_odd_names(door: &Door<'_>, ports: &[Port]) -> Result<()> {
     }
 }
 
-/// One process at a time reads and then changes the table; the lock leaves nothing behind.
+/// One process at a time reads and then changes flatnet's tables; the lock leaves nothing behind.
 async fn lock() -> Result<Flock<File>> {
-    let failed = || "lock the network namespace's table ip flatnet".to_owned();
+    let failed = || "lock the network namespace's nftables tables".to_owned();
     let mut file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

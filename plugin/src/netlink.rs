@@ -12,7 +12,7 @@ mod farewell;
 mod l3;
 mod link;
 mod namespace;
-#[expect(dead_code, unused_imports, reason = "sets and inserted rules are for spoofing and foreign firewalls")]
+#[expect(dead_code, reason = "inserted rules are for foreign firewalls")]
 pub(crate) mod nftables;
 
 use std::io;

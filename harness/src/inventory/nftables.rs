@@ -1,4 +1,4 @@
-//! The nftables of the caller's network namespace: tables, chains and rules, by name, number and comment.
+//! The nftables of the caller's network namespace: tables, chains, sets and rules, by name, number and comment.
 //!
 //! Invariant: asks the kernel itself, so it needs no `nft`; a kernel without nftables has none.
 
@@ -38,9 +38,10 @@ const COMMENTS: [&str; 8] = [
 ];
 const A_GATEWAY: &str = "a gateway";
 
-const KINDS: [Kind; 3] = [
+const KINDS: [Kind; 4] = [
     Kind { name: "table", ask: 1, texts: &[1], handle: None, comment: None },
     Kind { name: "chain", ask: 4, texts: &[1, 3], handle: None, comment: None },
+    Kind { name: "set", ask: 10, texts: &[1, 2], handle: None, comment: None },
     Kind { name: "rule", ask: 7, texts: &[1, 2], handle: Some(3), comment: Some(7) },
 ];
 

@@ -14,6 +14,7 @@ mod plugin;
 mod podman;
 mod report;
 mod server;
+mod spoofing;
 mod wsl;
 
 use std::io::Write;
@@ -192,10 +193,11 @@ impl Snapshot {
 }
 
 /// The lines that hang on the kernel and a network.
-const KERNEL_LINES: [finding::Check; 11] = [
+const KERNEL_LINES: [finding::Check; 12] = [
     finding::IP_FORWARD,
     finding::FIREWALL,
     finding::MASQUERADE,
+    finding::SPOOFING,
     finding::BRIDGE_NETFILTER,
     finding::REVERSE_PATH,
     finding::BRIDGE,
@@ -220,6 +222,7 @@ fn of_network(
     let mut findings = firewall.check(host, known.uplink.as_deref(), network);
     let has_bridge = standing.as_ref().is_ok_and(|standing| standing.exists);
     findings.push(masquerade::check(host, network, has_bridge));
+    findings.push(spoofing::check(host, network));
     findings.push(wsl::route(networking, network.pool.subnet(), &known.own));
     let name_service = match &standing {
         Ok(bridge::Standing { sound: true, exists: true, .. }) => server::name_service(network.pool.gateway()),

@@ -32,7 +32,7 @@ use self::watch::Watch;
 use crate::command::within_deadline;
 use crate::config::Network;
 use crate::error::{self, Doing};
-use crate::firewall::{forward, masquerade};
+use crate::firewall::{forward, masquerade, spoofing};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
@@ -121,7 +121,8 @@ impl Gateway {
         let Configured { networks, problems } = Configured::read(Path::new(CNI_NETWORKS), Path::new(NETAVARK_NETWORKS));
         self.found.extend(problems);
         let masquerades = networks.iter().any(|network| network.masquerade);
-        if masquerades {
+        let guards = networks.iter().any(|network| network.macspoofchk);
+        if masquerades || guards {
             // First: nothing that is written below can then be wiped unheard.
             watch.also_rules();
         }
@@ -145,6 +146,9 @@ impl Gateway {
         }
         if masquerades {
             self.found.extend(within_deadline(sweep()).await.err().as_ref().map(words));
+        }
+        if guards {
+            self.found.extend(within_deadline(guard()).await.err().as_ref().map(words));
         }
         self.node.keep(kept);
     }
@@ -220,6 +224,12 @@ async fn mend(network: &Network) -> error::Result<Link> {
 async fn masquerade(network: &Network, bridge: &Link) -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     masquerade::ensure(&host, network, bridge).await
+}
+
+/// The rules for what containers may say of themselves.
+async fn guard() -> error::Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    spoofing::repair(&host).await
 }
 
 /// The rules of networks whose bridge is gone; those in other firewalls' chains went when the way was opened.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::or_undo;
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
+use crate::firewall::spoofing::{self, Speaker};
 use crate::firewall::{self, Door, Port, forward, masquerade};
 use crate::ipam::lease::{self, Attachment};
 use crate::link::veth::{Made, Pair};
@@ -36,6 +37,8 @@ struct Site<'a> {
     container: Netlink,
     /// Whether ports may have been published.
     published: Cell<bool>,
+    /// Whether rules against spoofing may have been written.
+    guarded: Cell<bool>,
 }
 
 /// flatnet makes the interface, so it must come first in its list. Errors: 2.
@@ -66,7 +69,7 @@ pub(crate) async fn attach(target: &Target, network: &Network, ports: Option<&[P
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let container =
         Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
-    let site = Site { network, target, netns, host, container, published: Cell::new(false) };
+    let site = Site { network, target, netns, host, container, published: Cell::new(false), guarded: Cell::new(false) };
     let made = Made::default();
     let work = async {
         let success = site.attach(&made).await?;
@@ -78,8 +81,8 @@ pub(crate) async fn attach(target: &Target, network: &Network, ports: Option<&[P
 
 impl Site<'_> {
     /// The order matters: the pair gets the attachment's name before anything else happens to it, so that DEL finds whatever a
-    /// crash leaves; the address is claimed before anything can use it; and the host end is up before the container's, whose
-    /// rising carrier then opens the bridge port.
+    /// crash leaves; the address is claimed before anything can use it; what the container may say is settled before its port is up;
+    /// and the host end is up before the container's, whose rising carrier then opens the bridge port.
     async fn attach(&self, made: &Made) -> Result<Success> {
         let Self { network, target, netns, host, container, .. } = self;
         let attachment = Attachment { network: &network.name, target };
@@ -92,11 +95,14 @@ impl Site<'_> {
         }
         let pair = veth::create((host, container), netns, &attachment, &bridge, made).await?;
         lease::claim_attachment(host, &pair.host, &attachment).await?;
-        self.raise_host_end(&pair.host, &attachment).await?;
-        let asked = target.args.ip;
-        let address =
-            lease::claim_address(host, &pair.host, &network.pool, asked, (&bridge.name, bridge.index)).await?;
-        let mac = target.args.mac.unwrap_or_else(|| Mac::of(address));
+        let (address, mac) = if network.macspoofchk {
+            let own = self.claim_address(&pair.host, &bridge).await?;
+            self.raise_guarded(&pair.host, &attachment, own).await?;
+            own
+        } else {
+            self.raise_host_end(&pair.host, &attachment).await?;
+            self.claim_address(&pair.host, &bridge).await?
+        };
         let routes = self.set_up_container(&pair.container, address, mac).await?;
         self.port_opens(&pair.host).await?;
         Ok(self.success(&bridge, &pair, (address, mac), routes))
@@ -123,13 +129,33 @@ impl Site<'_> {
         } else {
             Ok(())
         };
-        both(withdrawn, made.undo(&self.host).await)
+        let deleted = made.undo(&self.host).await;
+        // Rules are of links that are gone only after that.
+        let released = if self.guarded.get() { spoofing::forget_gone(&self.host).await } else { Ok(()) };
+        both(withdrawn, both(deleted, released))
+    }
+
+    async fn claim_address(&self, link: &Link, bridge: &Link) -> Result<(Ipv4Addr, Mac)> {
+        let Self { network, target, host, .. } = self;
+        let asked = target.args.ip;
+        let address = lease::claim_address(host, link, &network.pool, asked, (&bridge.name, bridge.index)).await?;
+        Ok((address, target.args.mac.unwrap_or_else(|| Mac::of(address))))
     }
 
     async fn raise_host_end(&self, link: &Link, attachment: &Attachment<'_>) -> Result<()> {
         let name = &link.name;
         self.host.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
-        self.host.set_up_as(link.index, &attachment.record()).await.doing(|| format!("set {name} up"))
+        self.host.set_up_as(link.index, &attachment.record(None)).await.doing(|| format!("set {name} up"))
+    }
+
+    /// Whoever is in the container already must not find a moment in which its port is up and nobody looks at what it says.
+    async fn raise_guarded(&self, link: &Link, attachment: &Attachment<'_>, own: (Ipv4Addr, Mac)) -> Result<()> {
+        let (name, (address, mac)) = (&link.name, own);
+        self.guarded.set(true);
+        spoofing::guard(&self.host, Speaker { port: link.index, mac, address }).await?;
+        self.host.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
+        let record = attachment.record(Some(mac));
+        self.host.set_up_filtered(link.index, Some(&record)).await.doing(|| format!("set {name} up"))
     }
 
     /// Gives the routes that it added.

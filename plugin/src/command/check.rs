@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result};
-use crate::firewall::{forward, masquerade};
+use crate::firewall::{forward, masquerade, spoofing};
 use crate::ipam::lease::{self, Attachment};
 use crate::link::bridge;
 use crate::netlink::Netlink;
@@ -145,8 +145,16 @@ async fn check_host(host: &Netlink, target: &Target, network: &Network, expected
         return Ok(Some(format!("host link {} is down", link.name)));
     }
     let held: Vec<_> = lease::leases(&link).collect();
-    let missing = expected.leases.iter().find(|address| !held.contains(address));
-    Ok(missing.map(|address| format!("host link {} holds no lease of {address}", link.name)))
+    if let Some(address) = expected.leases.iter().find(|address| !held.contains(address)) {
+        return Ok(Some(format!("host link {} holds no lease of {address}", link.name)));
+    }
+    if !network.macspoofchk {
+        return Ok(None);
+    }
+    if lease::guarded_mac(&link).is_none() {
+        return Ok(Some(format!("host link {} was made without macspoofchk", link.name)));
+    }
+    spoofing::problem(std::slice::from_ref(&link)).await
 }
 
 /// What is wrong inside the container.

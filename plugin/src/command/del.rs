@@ -5,7 +5,7 @@
 
 use super::within_deadline;
 use crate::error::{Doing, Result, both};
-use crate::firewall;
+use crate::firewall::{self, spoofing};
 use crate::ipam::lease::{self, Attachment};
 use crate::netlink::{Link, Netlink};
 use crate::reply::Reply;
@@ -36,7 +36,8 @@ pub(crate) async fn detach(target: &Target, network: &str, published: Published<
         };
         let deleted = match lease::find(&host, &attachment).await {
             Ok(Some(link)) => delete(&host, &link).await,
-            Ok(None) => Ok(()),
+            // Its container may have crashed, and nobody knows what it had.
+            Ok(None) => spoofing::forget_gone(&host).await,
             Err(error) => Err(error),
         };
         both(withdrawn, deleted)
@@ -67,7 +68,9 @@ async fn withdraw(host: &Netlink, link: &Link) -> Result<()> {
 pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
     let deleted = host.delete_link_soon(link.index).await.doing(|| format!("delete link {}", link.name));
     let forgotten = forget_neighbours(host, link).await;
-    both(deleted, forgotten)
+    // The link itself tells: DEL knows no configuration, and pays nothing for networks without `macspoofchk`.
+    let released = if spoofing::may_be_guarded(link) { spoofing::forget_gone(host).await } else { Ok(()) };
+    both(deleted, both(forgotten, released))
 }
 
 /// While the bridge remembers the dead container's MAC, the host sends to nobody for up to a minute, and the gateway waits

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
-use crate::firewall::{forward, masquerade};
+use crate::firewall::{forward, masquerade, spoofing};
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
@@ -22,6 +22,9 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
             remedy: cause.remedy(),
         };
         masquerade::try_out(network).await.map_err(|cause| not_ready(false, &cause))?;
+        if network.macspoofchk {
+            spoofing::refuse_lacking().await.map_err(|cause| not_ready(false, &cause))?;
+        }
         let found = bridge::find(&host, &network.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else {
             // The first ADD makes it, unless something is in the way.

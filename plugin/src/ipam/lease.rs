@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use crate::error::{Doing, Error, Result};
 use crate::hash::{hex8, hex16};
 use crate::ipam::pool::Pool;
+use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
 use crate::request::Target;
 
@@ -21,6 +22,8 @@ const LINK_PREFIX: &str = "fn-";
 const ALTERNATIVE_NAME_MAX_BYTES: usize = 127;
 /// What each part of a record may take of the 255 bytes that a link's alias has (IFALIASZ of linux/if.h).
 const RECORD_PART_MAX_BYTES: usize = 64;
+/// IFALIASZ of linux/if.h without its closing NUL.
+const RECORD_MAX_BYTES: usize = 255;
 /// How many host names an attachment tries before it gives up; each is as likely to be free as 1 - links / 2^32.
 const HOST_NAMES: u32 = 8;
 
@@ -46,17 +49,22 @@ impl Attachment<'_> {
         })
     }
 
-    /// The link's alias: who this is, for people and for messages. Long parts are cut.
-    pub(crate) fn record(&self) -> String {
+    /// The link's alias: who this is, for people and for messages. Long parts are cut. `guarded` is the MAC that the container is held to.
+    pub(crate) fn record(&self, guarded: Option<Mac>) -> String {
         let mut record = format!(
             "network={} container={} interface={}",
             part(self.network),
             part(&self.target.container),
             self.target.interface
         );
+        if let Some(mac) = guarded {
+            record.push_str(" mac=");
+            record.push_str(&mac.to_string());
+        }
         if let Some(name) = &self.target.args.name {
             record.push_str(" name=");
-            record.push_str(&part(name));
+            let room = RECORD_MAX_BYTES - record.len();
+            record.push_str(&cut(name, room.min(RECORD_PART_MAX_BYTES)));
         }
         record
     }
@@ -103,20 +111,29 @@ pub(crate) async fn of_network(host: &Netlink, network: &str) -> Result<Vec<(Str
     Ok(named.filter(|(_, link)| is_of_network(link, network)).collect())
 }
 
-/// Cuts what would not fit; white space would look like the next part.
 fn part(text: &str) -> String {
+    cut(text, RECORD_PART_MAX_BYTES)
+}
+
+/// Cuts what would not fit; white space would look like the next part.
+fn cut(text: &str, max_bytes: usize) -> String {
     let text: String = text.chars().map(|c| if c.is_whitespace() || c.is_control() { '_' } else { c }).collect();
-    if text.len() <= RECORD_PART_MAX_BYTES {
+    if text.len() <= max_bytes {
         return text;
     }
     let hash = hex16(&[&text]);
-    let end = text.floor_char_boundary(RECORD_PART_MAX_BYTES - hash.len() - 1);
+    let end = text.floor_char_boundary(max_bytes - hash.len() - 1);
     format!("{}~{hash}", &text[..end])
 }
 
 /// A part of a link's record, such as `container`; long ones are cut as they were written.
 pub(crate) fn record_part<'a>(record: &'a str, key: &str) -> Option<&'a str> {
     record.split(' ').find_map(|part| part.strip_prefix(key)?.strip_prefix('='))
+}
+
+/// The MAC that the link's container is held to, where it may speak for itself only.
+pub(crate) fn guarded_mac(link: &Link) -> Option<Mac> {
+    record_part(link.alias.as_deref()?, "mac")?.parse().ok()
 }
 
 fn address_name(address: Ipv4Addr) -> String {
@@ -278,7 +295,7 @@ mod tests {
     #[case::named("flatnet", "0123", Some("web"), "network=flatnet container=0123 interface=eth0 name=web")]
     #[case::spaces("flatnet", "0123", Some("a b"), "network=flatnet container=0123 interface=eth0 name=a_b")]
     fn records(#[case] network: &str, #[case] container: &str, #[case] name: Option<&str>, #[case] expected: &str) {
-        assert_eq!(Attachment { network, target: &target(container, name) }.record(), expected);
+        assert_eq!(Attachment { network, target: &target(container, name) }.record(None), expected);
     }
 
     #[test]
@@ -286,7 +303,23 @@ mod tests {
         let long = "\u{e9}".repeat(300);
         let mut target = target(&long, Some(&long));
         target.interface = "a23456789012345".into();
-        assert!(Attachment { network: &long, target: &target }.record().len() <= 255);
+        for guarded in [None, Some(Mac([0x0a, 0x57, 0x0a, 0x57, 1, 2]))] {
+            let record = Attachment { network: &long, target: &target }.record(guarded);
+            assert!(record.len() <= RECORD_MAX_BYTES, "{record}");
+            assert!(record_part(&record, "name").is_some_and(|name| name.len() > 50), "{record}");
+        }
+    }
+
+    #[test]
+    fn the_record_tells_the_mac_that_a_container_is_held_to() {
+        let mac = Mac([0x0a, 0x57, 0x0a, 0x57, 1, 2]);
+        // Nobody can smuggle another in by the name.
+        let target = target("0123", Some("web mac=0a:00:00:00:00:01"));
+        let link = |guarded| {
+            let alias = Some(Attachment { network: "flatnet", target: &target }.record(guarded));
+            guarded_mac(&Link { alias, ..Link::default() })
+        };
+        assert_eq!((link(Some(mac)), link(None)), (Some(mac), None));
     }
 
     #[rstest]

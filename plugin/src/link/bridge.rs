@@ -52,13 +52,23 @@ pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> 
         if link.bridge.is_some() || link.alias.is_none() {
             continue;
         }
-        match host.set_bridge(link.index, bridge.index).await {
+        match put_back(host, &link, bridge.index).await {
             // Its container has just ended.
             Ok(()) | Err(Errno::ENODEV) => {}
             Err(errno) => return Err(errno).doing(|| format!("put {} back on {}", link.name, network.bridge)),
         }
     }
     Ok(())
+}
+
+async fn put_back(host: &Netlink, link: &Link, bridge: u32) -> std::result::Result<(), Errno> {
+    if lease::guarded_mac(link).is_none() {
+        return host.set_bridge(link.index, bridge).await;
+    }
+    // A new port has no settings yet: nothing passes until it has them.
+    host.set_down(link.index).await?;
+    host.set_bridge(link.index, bridge).await?;
+    host.set_up_filtered(link.index, None).await
 }
 
 /// The link of that name, if it is there. Errors: 105 where it is not a bridge.

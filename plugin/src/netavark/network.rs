@@ -51,8 +51,8 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
     };
     let allocator = allocator(section.optional_section("ipam_options")?)?;
     let pool = pool(&section, config)?;
-    let Options { mtu, masquerade, gateways } = options;
-    Ok((Network { name, bridge, mtu, pool, masquerade, gateways, dns: json!({}) }, allocator))
+    let Options { mtu, macspoofchk, masquerade, gateways } = options;
+    Ok((Network { name, bridge, mtu, macspoofchk, pool, masquerade, gateways, dns: json!({}) }, allocator))
 }
 
 /// The bridge, which is all that tearing down wants of the network beside its name.
@@ -96,13 +96,14 @@ fn refuse_unsupported(section: &mut Section, config: &Map<String, Value>) -> Res
 /// `podman network create --opt`: a text each.
 struct Options {
     mtu: Option<u32>,
+    macspoofchk: bool,
     masquerade: bool,
     gateways: Vec<Ipv4Network>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mtu: None, masquerade: true, gateways: Vec::new() }
+        Self { mtu: None, macspoofchk: false, masquerade: true, gateways: Vec::new() }
     }
 }
 
@@ -112,16 +113,22 @@ impl Options {
             Some(text) => mtu(&text).map_err(|problem| options.problem("mtu", problem))?,
             None => None,
         };
-        let masquerade = match options.string("ipmasq")?.as_deref() {
-            None | Some("true") => true,
-            Some("false") => false,
-            Some(other) => return Err(options.problem("ipmasq", format!("is {other:?}, not true or false"))),
-        };
+        let macspoofchk = boolean(&mut options, "macspoofchk")?.unwrap_or(false);
+        let masquerade = boolean(&mut options, "ipmasq")?.unwrap_or(true);
         let gateways = options.string("gateways")?.unwrap_or_default();
         let gateways = gateways.split([',', ' ']).filter(|text| !text.is_empty());
         let gateways = gateways::parse(gateways).map_err(|problem| options.problem("gateways", problem))?;
         options.end()?;
-        Ok(Self { mtu, masquerade, gateways })
+        Ok(Self { mtu, macspoofchk, masquerade, gateways })
+    }
+}
+
+fn boolean(options: &mut Section, key: &'static str) -> Result<Option<bool>> {
+    match options.string(key)?.as_deref() {
+        None => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(other) => Err(options.problem(key, format!("is {other:?}, not true or false"))),
     }
 }
 
@@ -223,6 +230,7 @@ mod tests {
     #[case::unknown_option(json!({"options": {"mtus": "1400"}}), 7, "options.mtus is not a known key: did you mean options.mtu?")]
     #[case::mtu(json!({"options": {"mtu": "67"}}), 7, "options.mtu is 67")]
     #[case::mtu_text(json!({"options": {"mtu": "big"}}), 7, "options.mtu is \"big\"")]
+    #[case::spoofing(json!({"options": {"macspoofchk": "yes"}}), 7, "options.macspoofchk is \"yes\", not true or false")]
     #[case::masquerade(json!({"options": {"ipmasq": "yes"}}), 7, "options.ipmasq is \"yes\", not true or false")]
     #[case::gateways(json!({"options": {"gateways": "172.30.0.1,here"}}), 7, "options.gateways has \"here\"")]
     #[case::dhcp(json!({"ipam_options": {"driver": "dhcp"}}), 2, "ipam_options.driver = \"dhcp\"")]

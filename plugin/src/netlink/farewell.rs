@@ -1,10 +1,11 @@
-//! Deleting a link without waiting for the kernel to bury it.
+//! Deleting without waiting for the kernel to bury it: links, and what nftables had.
 //!
 //! The kernel announces a deleted link within a millisecond or two: by then its names, addresses and peer are gone. The answer to
 //! the request comes only after an RCU barrier, 10 - 20 ms later, and cannot be had earlier: whoever asked sleeps inside
-//! `sendto`. So a child process asks, and is left to wait alone once the announcement is here.
+//! `sendto`. So a child process asks, and is left to wait alone once the announcement is here. nftables answers at once, and the
+//! closing of its socket is what takes as long; there a child holds the socket and closes it.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 
@@ -19,6 +20,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, MulticastGroup};
+use tokio::io::unix::AsyncFd;
 
 use super::{Netlink, errno};
 use crate::error::errno_of;
@@ -43,6 +45,31 @@ impl Netlink {
                 Err(Errno::ENODEV) => Ok(()),
                 outcome => outcome,
             },
+        }
+    }
+}
+
+/// Has a child process close `socket`, for as long as the kernel needs. The process must have one thread.
+pub(super) fn close_soon(socket: AsyncFd<Socket>) -> io::Result<()> {
+    let (here, there) = UnixStream::pair()?;
+    // SAFETY: the process has one thread, so that the child has everything that it had, in a usable state; and the child never
+    // returns from here.
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => {
+            drop(there);
+            // Not the last to close it, as the child waits for the other end of the pair.
+            drop(socket);
+            drop(here);
+            Ok(())
+        }
+        ForkResult::Child => {
+            drop(here);
+            // Where that fails, the runtime waits a little longer for its streams.
+            let _ = detach();
+            // Ends when the parent has let go, or has died.
+            drop((&there).read(&mut [0]));
+            // SAFETY: ends the process at once; nothing of the parent's copied state is flushed or dropped a second time.
+            unsafe { libc::_exit(0) }
         }
     }
 }

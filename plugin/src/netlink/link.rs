@@ -5,7 +5,8 @@ use rtnetlink::packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL}
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
+    InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    Prop,
 };
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -15,6 +16,9 @@ use crate::netns::Netns;
 
 /// `IFLA_ALT_IFNAME` of `linux/if_link.h` (Linux 5.5).
 const IFLA_ALT_IFNAME: u16 = 53;
+
+/// `IFLA_BRPORT_GROUP_FWD_MASK` for all groups but that of pause frames, which the kernel drops.
+const ALL_GROUPS: u16 = 0xfffd;
 
 /// A link, as the kernel shows it.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +45,8 @@ pub(crate) struct Link {
     pub(crate) bridge: Option<u32>,
     /// Whether its bridge passes frames to and from it.
     pub(crate) forwarding: bool,
+    /// The link-local groups (IEEE 802.1D, table 7-10) to which frames from it are treated like all others by its bridge, a bit each.
+    pub(crate) forwarded_groups: u16,
     /// Whether it is a bridge that runs the spanning tree protocol.
     pub(crate) stp: bool,
     /// `bridge`, `veth`, ...; physical devices have none.
@@ -59,6 +65,13 @@ pub(crate) struct NewVeth<'a> {
     pub(crate) bridge: u32,
     /// Of both ends, in bytes.
     pub(crate) mtu: u32,
+}
+
+impl Link {
+    /// Whether its bridge's packet filter sees every frame from it, as `set_up_filtered` has it.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.forwarded_groups == ALL_GROUPS
+    }
 }
 
 impl Netlink {
@@ -167,6 +180,27 @@ impl Netlink {
         self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).alias(alias).up()).await
     }
 
+    /// Sets a port of a bridge up, with an alias if one is given, so that every frame from it goes through the bridge's packet filter. By
+    /// default frames to link-local groups do not: the kernel takes them in at the port itself, and learns who sent them (Linux 4.15).
+    pub(crate) async fn set_up_filtered(&self, index: u32, alias: Option<&str>) -> Result<(), Errno> {
+        let settings = vec![InfoBridgePort::GroupFwdMask(ALL_GROUPS)];
+        let port =
+            vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(InfoPortData::BridgePort(settings))];
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).up();
+        let message = message.append_extra_attribute(LinkAttribute::LinkInfo(port));
+        let message = match alias {
+            Some(alias) => message.alias(alias),
+            None => message,
+        };
+        // Settings of a port are taken with this type of message only.
+        self.change(RouteNetlinkMessage::NewLink(message.build()), 0).await
+    }
+
+    /// Sets the link down.
+    pub(crate) async fn set_down(&self, index: u32) -> Result<(), Errno> {
+        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).down()).await
+    }
+
     /// Sets the link up with a MAC.
     pub(crate) async fn set_up_with_mac(&self, index: u32, mac: Mac) -> Result<(), Errno> {
         self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).address(mac.0.to_vec()).up()).await
@@ -250,6 +284,11 @@ fn read_infos(infos: Vec<LinkInfo>, link: &mut Link) {
             }
             LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
                 link.forwarding = port.contains(&InfoBridgePort::State(BridgePortState::Forwarding));
+                let groups = port.iter().find_map(|setting| match setting {
+                    InfoBridgePort::GroupFwdMask(groups) => Some(*groups),
+                    _ => None,
+                });
+                link.forwarded_groups = groups.unwrap_or_default();
             }
             _ => {}
         }

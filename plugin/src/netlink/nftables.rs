@@ -25,6 +25,7 @@ pub(crate) use self::batch::Batch;
 pub(crate) use self::expression::{Base, Expression, Meta, Slot, Verdict, from_ipv4, link, to_ipv4};
 pub(crate) use self::object::{BaseChain, Chain, Element, Family, Field, Hook, PlacedRule, Rule, Set, key};
 use super::attribute::{Attributes, DONE, ERROR, Message, append};
+use super::farewell;
 use crate::error::errno_of;
 
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -88,6 +89,12 @@ impl Nftables {
                 errno => Problem::Refused { doing: "open a netfilter socket".into(), errno },
             }),
         }
+    }
+
+    /// Lets go of the socket without waiting: where something was deleted, the kernel closes it only after it has buried that. May
+    /// leave a child process behind, for as long as the kernel needs. The process must have one thread.
+    pub(crate) fn close_soon(self) -> Result<(), Errno> {
+        farewell::close_soon(self.socket).map_err(|e| errno_of(&e))
     }
 
     /// Carries out the transaction, whole or not at all. The first step that the kernel refuses is told.

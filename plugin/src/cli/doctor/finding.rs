@@ -42,6 +42,8 @@ pub(super) const FIREWALL: Check = check(
     "firewall",
     "what is forwarded to the containers passes, their answers, and questions to the name service",
 );
+pub(super) const SPOOFING: Check =
+    check("spoofing", "spoofing", "containers speak for themselves only, where `macspoofchk` is set");
 pub(super) const MASQUERADE: Check = check(
     "masquerade",
     "masquerade",
@@ -80,6 +82,7 @@ pub(super) const ALL: &[Check] = &[
     IP_FORWARD,
     FIREWALL,
     MASQUERADE,
+    SPOOFING,
     BRIDGE_NETFILTER,
     REVERSE_PATH,
     BRIDGE,

@@ -1,4 +1,4 @@
-//! What wakes `flatnet gateway`: the kernel's announcements of links and addresses, and of rules where a network masquerades.
+//! What wakes `flatnet gateway`: the kernel's announcements of links and addresses, and of rules where a network has some.
 //!
 //! Nobody listens to nftables where no network needs it: that alone may load kernel modules.
 

@@ -32,7 +32,7 @@ pub(in crate::cli) fn is_idle(name: &str) -> Result<bool> {
     }))?)
 }
 
-/// Deletes the bridge, if there is one with nothing on it, and the rules that are there for it.
+/// Deletes the bridge, if there is one with nothing on it, the rules that are there for it, and what crashed containers have left of others.
 pub(super) fn delete(name: &str) -> Result<()> {
     Ok(block_on(within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;

@@ -24,6 +24,8 @@ const NEW_SET: u16 = 9;
 const DELETE_SET: u16 = 11;
 const NEW_ELEMENT: u16 = 12;
 const DELETE_ELEMENT: u16 = 14;
+/// An attribute's length is a number of 16 bits; with the longest key and comment an element takes 212 bytes.
+const ELEMENTS_PER_MESSAGE: usize = 256;
 
 /// What is to be changed, in this order, in one table.
 #[derive(Clone, Debug)]
@@ -60,6 +62,11 @@ impl Batch {
     /// Deletes the table if there is nothing in it. Errors: `ENOENT`; `EBUSY` where there is something.
     pub(crate) fn delete_empty_table(&mut self) {
         self.step((DELETE_TABLE, ONLY_IF_EMPTY), self.table_name(), format!("delete table {}", self.table), None);
+    }
+
+    /// Deletes the table with all that is in it. Errors: `ENOENT`.
+    pub(crate) fn delete_table(&mut self) {
+        self.step((DELETE_TABLE, 0), self.table_name(), format!("delete table {}", self.table), None);
     }
 
     /// Makes the chain, if it is not there; one that is keeps its rules and gets the policy. Errors: `EEXIST` where it has another
@@ -118,6 +125,13 @@ impl Batch {
         self.element(set, element, NLM_F_CREATE);
     }
 
+    /// Adds the elements that are not there, as few messages as they fit in.
+    pub(crate) fn add_elements(&mut self, set: &str, elements: &[Element]) {
+        for some in elements.chunks(ELEMENTS_PER_MESSAGE) {
+            self.elements(set, some, NLM_F_CREATE);
+        }
+    }
+
     /// Adds the element. Errors: `EEXIST`.
     pub(crate) fn create_element(&mut self, set: &str, element: &Element) {
         self.element(set, element, NLM_F_CREATE | NLM_F_EXCL);
@@ -125,7 +139,7 @@ impl Batch {
 
     /// Deletes the element with that key. Errors: `ENOENT`.
     pub(crate) fn delete_element(&mut self, set: &str, element: &Element) {
-        let element = element.write(&self.table, set);
+        let element = Element::write_all(std::slice::from_ref(element), &self.table, set);
         self.step((DELETE_ELEMENT, 0), element, format!("delete an element of set {set}"), None);
     }
 
@@ -185,8 +199,12 @@ impl Batch {
     }
 
     fn element(&mut self, set: &str, element: &Element, flags: u16) {
-        let element = element.write(&self.table, set);
-        self.step((NEW_ELEMENT, flags), element, format!("add an element to set {set}"), None);
+        self.elements(set, std::slice::from_ref(element), flags);
+    }
+
+    fn elements(&mut self, set: &str, elements: &[Element], flags: u16) {
+        let elements = Element::write_all(elements, &self.table, set);
+        self.step((NEW_ELEMENT, flags), elements, format!("add an element to set {set}"), None);
     }
 
     fn step(&mut self, (kind, flags): (u16, u16), attributes: Attributes, doing: String, piece: Option<&'static str>) {

@@ -64,6 +64,8 @@ impl Slot {
 pub(crate) enum Meta {
     /// What the link carries, such as 0x0800 for IPv4.
     Protocol = 1,
+    /// The number of the link that it came by, in the byte order of the host.
+    InLinkIndex = 4,
     InLink = 6,
     OutLink = 7,
     /// `NFPROTO_IPV4` or another, in one byte.
@@ -283,7 +285,7 @@ impl Expression {
 
 impl Meta {
     fn of(number: u32) -> Option<Self> {
-        [Self::Protocol, Self::InLink, Self::OutLink, Self::Family, Self::TransportProtocol]
+        [Self::Protocol, Self::InLinkIndex, Self::InLink, Self::OutLink, Self::Family, Self::TransportProtocol]
             .into_iter()
             .find(|key| *key as u32 == number)
     }

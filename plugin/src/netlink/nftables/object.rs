@@ -105,6 +105,8 @@ pub(crate) struct PlacedRule {
 pub(crate) enum Field {
     Ipv4Address = 7,
     EthernetAddress = 9,
+    /// In the byte order of the host.
+    LinkIndex = 20,
     LinkName = 41,
 }
 
@@ -144,7 +146,7 @@ impl Field {
     /// How many registers of four bytes it takes.
     pub(crate) const fn slots(self) -> usize {
         match self {
-            Self::Ipv4Address => 1,
+            Self::Ipv4Address | Self::LinkIndex => 1,
             Self::EthernetAddress => 2,
             Self::LinkName => 4,
         }
@@ -153,7 +155,7 @@ impl Field {
     /// Its own length in bytes, which a key of one field has.
     const fn bytes(self) -> usize {
         match self {
-            Self::Ipv4Address => 4,
+            Self::Ipv4Address | Self::LinkIndex => 4,
             Self::EthernetAddress => 6,
             Self::LinkName => 16,
         }
@@ -230,19 +232,21 @@ impl Set {
             .number(SET_KEY_LENGTH, u32::try_from(bytes).expect("as many bytes as registers have"))
             .number(SET_ID, id);
         match self.key.as_slice() {
-            [Field::LinkName] => set.bytes(SET_USERDATA, &IN_HOST_ORDER),
+            [Field::LinkIndex | Field::LinkName] => set.bytes(SET_USERDATA, &IN_HOST_ORDER),
             _ => set,
         }
     }
 }
 
 impl Element {
-    /// The list of this one element.
-    pub(super) fn write(&self, table: &str, set: &str) -> Attributes {
-        let key = Attributes::default().bytes(DATA_VALUE, &self.key);
-        let element = Attributes::default().nested(ELEMENT_KEY, &key);
-        let element = with_comment(element, ELEMENT_USERDATA, self.comment.as_deref());
-        let list = Attributes::default().nested(LIST_ELEMENT, &element);
+    /// A list of elements, as one message has it.
+    pub(super) fn write_all(elements: &[Self], table: &str, set: &str) -> Attributes {
+        let add = |list: Attributes, element: &Self| {
+            let key = Attributes::default().bytes(DATA_VALUE, &element.key);
+            let written = Attributes::default().nested(ELEMENT_KEY, &key);
+            list.nested(LIST_ELEMENT, with_comment(written, ELEMENT_USERDATA, element.comment.as_deref()))
+        };
+        let list = elements.iter().fold(Attributes::default(), add);
         Attributes::default().text(ELEMENTS_TABLE, table).text(ELEMENTS_SET, set).nested(ELEMENTS, &list)
     }
 
@@ -316,7 +320,7 @@ mod tests {
             (key.len(), &key[..5], &key[16..24], &key[24..]),
             (28, &b"fn-1\0"[..], &[1, 1, 1, 1, 1, 1, 0, 0][..], &[10, 87, 1, 2][..])
         );
-        let element = Element { key, comment: Some("whose".into()) };
-        assert_eq!(Element::read_all(element.write("flatnet", "known").as_ref()), [element]);
+        let elements = [Element { key, comment: Some("whose".into()) }, Element { key: vec![1; 4], comment: None }];
+        assert_eq!(Element::read_all(Element::write_all(&elements, "flatnet", "known").as_ref()), elements);
     }
 }
