@@ -21,15 +21,13 @@ mod table;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnetwork::Ipv4Network;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use self::table::{Entry, Table};
 use crate::error::{Doing, Error, Result, both, errno_of};
@@ -214,17 +212,16 @@ fn refuse_odd_names(door: &Door<'_>, ports: &[Port]) -> Result<()> {
     }
 }
 
-/// One process at a time reads and then changes flatnet's tables; the lock leaves nothing behind.
-async fn lock() -> Result<Flock<File>> {
-    let failed = || "lock the network namespace's nftables tables".to_owned();
-    let mut file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
+/// One process at a time reads and then changes flatnet's tables. Closing the file ends the lock, which leaves nothing behind.
+async fn lock() -> Result<File> {
+    let failed = |e: io::Error| Err(errno_of(&e)).doing(|| "lock the network namespace's nftables tables".into());
+    let file = File::open(LOCKED).or_else(failed)?;
     loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, Errno::EAGAIN)) => file,
-            Err((_, errno)) => return Err(errno).doing(failed),
-        };
-        tokio::time::sleep(LOCK_INTERVAL).await;
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_INTERVAL).await,
+            Err(TryLockError::Error(e)) => return failed(e),
+        }
     }
 }
 
@@ -267,9 +264,10 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let ours = runtime.block_on(lock()).expect("the lock");
         let other = File::open("/proc/thread-self/ns/net").expect("the same namespace");
-        let tried = Flock::lock(other, FlockArg::LockExclusiveNonblock);
-        assert!(matches!(tried, Err((_, Errno::EAGAIN))), "{tried:?}");
+        let tried = other.try_lock();
+        assert!(matches!(tried, Err(TryLockError::WouldBlock)), "{tried:?}");
         drop(ours);
+        other.try_lock().expect("the lock, once nobody has it");
     }
 
     #[test]

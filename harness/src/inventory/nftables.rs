@@ -10,6 +10,9 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 const SUBSYSTEM: u16 = 10;
 const REQUEST_DUMP: u16 = 0x301;
+const DELETE_TABLE: u16 = 2;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
 const MESSAGE_ERROR: u16 = 2;
 const MESSAGE_DONE: u16 = 3;
 const HEADER: usize = 16;
@@ -67,17 +70,42 @@ pub(crate) fn masquerade<'a>(lines: impl Iterator<Item = &'a str> + Clone, bridg
 
 /// One line for each object.
 pub(crate) fn list() -> Result<Vec<String>> {
-    let mut socket = match Socket::new(NETLINK_NETFILTER) {
-        Err(err) if err.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) => return Ok(Vec::new()),
-        socket => socket.context("open a netfilter socket")?,
-    };
-    socket.bind_auto().context("bind a netfilter socket")?;
-    socket.connect(&SocketAddr::new(0, 0)).context("connect a netfilter socket")?;
+    let Some(socket) = open()? else { return Ok(Vec::new()) };
     let mut lines = Vec::new();
     for kind in &KINDS {
         dump(&socket, kind, &mut lines).with_context(|| format!("list nftables {}s", kind.name))?;
     }
     Ok(lines)
+}
+
+/// Deletes everything, as a restart does.
+pub(crate) fn flush() -> Result<()> {
+    let Some(socket) = open()? else { return Ok(()) };
+    let mut batch = Vec::new();
+    // The beginning and the end name nftables; between them all tables, as none is named. Each asks for an answer.
+    for (number, flags, resource) in
+        [(BATCH_BEGIN, 1, SUBSYSTEM), (SUBSYSTEM << 8 | DELETE_TABLE, 5, 0), (BATCH_END, 1, SUBSYSTEM)]
+    {
+        batch.extend(u32::try_from(HEADER + NFGENMSG)?.to_ne_bytes());
+        batch.extend(u16::to_ne_bytes(number));
+        batch.extend(u16::to_ne_bytes(flags));
+        batch.extend([0; 10]);
+        batch.extend(u16::to_be_bytes(resource));
+    }
+    socket.send(&batch, 0).context("flush nftables")?;
+    let (answer, _) = socket.recv_from_full().context("hear whether nftables is flushed")?;
+    let (_, message, _) = split_message(&answer).context("read whether nftables is flushed")?;
+    read_error(message).context("flush nftables")
+}
+
+fn open() -> Result<Option<Socket>> {
+    let mut socket = match Socket::new(NETLINK_NETFILTER) {
+        Err(err) if err.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) => return Ok(None),
+        socket => socket.context("open a netfilter socket")?,
+    };
+    socket.bind_auto().context("bind a netfilter socket")?;
+    socket.connect(&SocketAddr::new(0, 0)).context("connect a netfilter socket")?;
+    Ok(Some(socket))
 }
 
 fn dump(socket: &Socket, kind: &Kind, lines: &mut Vec<String>) -> Result<()> {
