@@ -2,6 +2,7 @@
 //!
 //! This file reads, dispatches, prints and exits; README.md has the code map.
 
+mod child;
 mod cli;
 mod command;
 mod config;
