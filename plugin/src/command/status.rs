@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::within_deadline;
-use crate::config::Network;
+use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
 use crate::link::bridge;
@@ -11,15 +11,28 @@ use crate::netlink::{Link, Netlink};
 use crate::reply::Reply;
 use crate::sysctl;
 
+/// The part that is flatnet's where another plugin gives the addresses: before the first of them all that can be wrong is the
+/// bridge's name. Errors: 50 and 51.
+pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
+    within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let found = bridge::find(&host, &draft.bridge).await.map_err(|cause| not_ready(false, &cause))?;
+        let Some(bridge) = found else { return Ok(()) };
+        let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
+        match bridge::settled(&host, draft).await? {
+            _ if ports.is_empty() => Ok(()),
+            Some(network) => refuse_suffering(&host, &network, &bridge).await,
+            None => Err(cut_off(&format!("bridge {} has no address", bridge.name))),
+        }
+    })
+    .await?;
+    Ok(Reply::Nothing)
+}
+
 /// Errors: 50 where an ADD cannot succeed, 51 where the containers that exist suffer too.
 pub(super) async fn status(network: &Network) -> Result<Reply> {
     within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-        let not_ready = |suffering: bool, cause: &Error| Error::NotReady {
-            what: format!("it would fail to {cause}"),
-            suffering,
-            remedy: cause.remedy(),
-        };
         let found = bridge::find(&host, &network.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else {
             // The first ADD makes it, unless something is in the way.
@@ -41,6 +54,10 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
     Ok(Reply::Nothing)
 }
 
+fn not_ready(suffering: bool, cause: &Error) -> Error {
+    Error::NotReady { what: format!("it would fail to {cause}"), suffering, remedy: cause.remedy() }
+}
+
 /// Errors: 51 where containers are cut off from the gateway. The next ADD would mend it.
 async fn refuse_suffering(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     let problem = match bridge::problem(host, network, bridge).await? {
@@ -49,10 +66,14 @@ async fn refuse_suffering(host: &Netlink, network: &Network, bridge: &Link) -> R
     };
     match problem {
         None => Ok(()),
-        Some(what) => Err(Error::NotReady {
-            what: format!("containers are cut off: {what}"),
-            suffering: true,
-            remedy: "the next ADD mends it, or mend it by hand".into(),
-        }),
+        Some(what) => Err(cut_off(&what)),
+    }
+}
+
+fn cut_off(what: &str) -> Error {
+    Error::NotReady {
+        what: format!("containers are cut off: {what}"),
+        suffering: true,
+        remedy: "the next ADD mends it, or mend it by hand".into(),
     }
 }

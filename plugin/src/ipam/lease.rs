@@ -138,15 +138,25 @@ pub(crate) async fn claim_attachment(host: &Netlink, link: &Link, attachment: &A
     let name = attachment.name();
     match host.add_alternative_name(link.index, &name).await {
         Err(Errno::EEXIST) => {
-            let other = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))?;
-            Err(Error::AttachmentExists {
-                container: attachment.target.container.clone(),
-                interface: attachment.target.interface.clone(),
-                link: other.map_or_else(|| "that was deleted just now".to_owned(), |link| link.name),
-            })
+            refuse_existing(host, attachment).await?;
+            Err(exists(attachment, "that was deleted just now".to_owned()))
         }
         done => done.doing(|| format!("name link {} {name}", link.name)),
     }
+}
+
+/// Errors: 104 where a link is the attachment's already.
+pub(crate) async fn refuse_existing(host: &Netlink, attachment: &Attachment<'_>) -> Result<()> {
+    let name = attachment.name();
+    match host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))? {
+        Some(link) => Err(exists(attachment, link.name)),
+        None => Ok(()),
+    }
+}
+
+fn exists(attachment: &Attachment<'_>, link: String) -> Error {
+    let Target { container, interface, .. } = attachment.target;
+    Error::AttachmentExists { container: container.clone(), interface: interface.clone(), link }
 }
 
 /// Leases an address to `link`: the one asked for, or the lowest free one of the pool. Errors: 101, 102.

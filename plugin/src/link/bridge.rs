@@ -2,11 +2,13 @@
 //!
 //! `ensure` brings a bridge to the wanted state from whatever it finds, so that any number of first ADDs may race.
 
+use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 
-use crate::config::Network;
+use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
+use crate::ipam::pool::Pool;
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink, Route};
 
@@ -42,6 +44,18 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
         host.set_up(bridge.index).await.doing(|| format!("set {name} up"))?;
     }
     Ok(bridge)
+}
+
+/// The network as its bridge has it: where another plugin gives the addresses, nothing else on the host says which. None before
+/// the first container has come, or where the bridge has lost its address.
+pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Network>> {
+    let Some(bridge) = find(host, &draft.bridge).await? else { return Ok(None) };
+    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
+    let pool = addresses.first().and_then(|gateway| {
+        let subnet = Ipv4Network::new(gateway.network(), gateway.prefix()).ok()?;
+        Pool::new(subnet, Some(gateway.ip()), None, None).ok()
+    });
+    Ok(pool.map(|pool| draft.with(pool)))
 }
 
 /// Puts containers back that are no longer on the network's bridge: a bridge that is deleted leaves its ports behind.

@@ -51,7 +51,7 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
     };
     let allocator = allocator(section.optional_section("ipam_options")?)?;
     let pool = pool(&section, config)?;
-    Ok((Network { name, bridge, mtu, pool, dns: json!({}) }, allocator))
+    Ok((Network { name, bridge, mtu, pool, routes: Vec::new(), dns: json!({}) }, allocator))
 }
 
 /// The bridge, which is all that tearing down wants of the network beside its name.
