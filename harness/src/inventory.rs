@@ -70,7 +70,9 @@ impl Inventory {
     /// What `now` has more (`+`) and less (`-`), but for the furniture of `networks`.
     pub fn differences<'a>(&'a self, now: &'a Self, networks: &'a [&Network]) -> impl Iterator<Item = String> {
         let gone = self.lines.difference(&now.lines).map(|line| format!("- {line}"));
-        let new = now.lines.difference(&self.lines).filter(move |line| !is_furniture(line, networks));
+        let kept: BTreeSet<_> = networks.iter().flat_map(|network| rules(now, network)).collect();
+        let new = now.lines.difference(&self.lines);
+        let new = new.filter(move |line| !is_furniture(line, networks) && !kept.contains(line.as_str()));
         gone.chain(new.map(|line| format!("+ {line}")))
     }
 
@@ -83,12 +85,21 @@ impl Inventory {
     }
 
     /// Its lines, in order.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
+    pub fn lines(&self) -> impl Iterator<Item = &str> + Clone {
         self.lines.iter().map(String::as_str)
     }
 }
 
-/// A network's bridge stays, up, with exactly the gateway's address and the route to the subnet.
+/// While a network's bridge is there, so are the rules that masquerade for it.
+fn rules<'a>(now: &'a Inventory, network: &Network) -> BTreeSet<&'a str> {
+    let bridge = network.bridge();
+    if !network.masquerade() || !now.lines().any(|line| line.starts_with(&format!("link {bridge} (bridge) "))) {
+        return BTreeSet::new();
+    }
+    nftables::masquerade(now.lines(), network.name(), bridge)
+}
+
+/// A network's bridge stays, up, with exactly the gateway's address, the route to the subnet, and the mark that it has rules.
 fn is_furniture(line: &str, networks: &[&Network]) -> bool {
     networks.iter().any(|network| {
         let bridge = network.bridge();
@@ -96,7 +107,8 @@ fn is_furniture(line: &str, networks: &[&Network]) -> bool {
         let gateway = network.gateway().is_some_and(|gateway| line == format!("address {gateway} on {bridge}"));
         let route = |subnet| format!("route {subnet} dev {bridge} table 254 proto kernel type unicast");
         let range = network.subnet().is_some_and(|subnet| line == route(subnet));
-        own || gateway || range
+        let mark = network.masquerade() && line == format!("name flatnet-masquerade-{bridge} of {bridge}");
+        own || gateway || range || mark
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing past this module sees the JSON, and a `Network` that exists is one that can be built.
 
+pub(crate) mod gateways;
 pub(crate) mod section;
 
 use std::net::Ipv4Addr;
@@ -46,6 +47,10 @@ pub(crate) struct Network<P = Pool> {
     pub(crate) mtu: Option<u32>,
     /// `ipam`: the subnet, its gateway and what may be given out.
     pub(crate) pool: P,
+    /// `ipMasq`: whether what leaves the flat range is masqueraded.
+    pub(crate) masquerade: bool,
+    /// `gateways`: who beyond the flat range has a route to the containers, so that nothing sent there is masqueraded.
+    pub(crate) gateways: Vec<Ipv4Network>,
     /// Containers' routes beside the default one by the gateway, or in its place, each with its next hop: a delegated plugin's.
     pub(crate) routes: Vec<(Ipv4Network, Ipv4Addr)>,
     /// `dns`, as it goes into the result (section "Success", key `dns`).
@@ -74,8 +79,8 @@ enum Ipam {
 impl Draft {
     /// The network, its addresses known.
     pub(crate) fn with(self, pool: Pool) -> Network {
-        let Self { name, bridge, mtu, pool: (), routes, dns } = self;
-        Network { name, bridge, mtu, pool, routes, dns }
+        let Self { name, bridge, mtu, pool: (), masquerade, gateways, routes, dns } = self;
+        Network { name, bridge, mtu, pool, masquerade, gateways, routes, dns }
     }
 }
 
@@ -115,16 +120,14 @@ impl Configured {
         let mtu = mtu(&mut section)?;
         let ipam = ipam(section.section("ipam")?)?;
         let dns = dns(section.optional_section("dns")?)?;
-        if section.boolean("ipMasq")? == Some(true) {
-            return Err(Error::Unsupported {
-                key: "ipMasq".into(),
-                value: "true".into(),
-                remedy: "leave it out: flatnet does not translate addresses yet, so containers reach what has a route back to them".into(),
-            });
-        }
+        let masquerade = section.boolean("ipMasq")?.unwrap_or(true);
+        refuse_backend(section.string("ipMasqBackend")?)?;
+        let gateways = section.strings("gateways")?.unwrap_or_default();
+        let gateways = gateways::parse(gateways.iter().map(String::as_str));
+        let gateways = gateways.map_err(|problem| section.problem("gateways", problem))?;
         section.end()?;
         refuse_requests(config, &ipam)?;
-        let draft = Network { name, bridge, mtu, pool: (), routes: Vec::new(), dns };
+        let draft = Network { name, bridge, mtu, pool: (), masquerade, gateways, routes: Vec::new(), dns };
         Ok(match ipam {
             Ipam::Own(pool) => Self::Whole(draft.with(pool)),
             Ipam::Delegated(plugin) => Self::Delegated(draft, plugin),
@@ -140,6 +143,18 @@ pub(crate) fn name_of(config: &Map<String, Value>) -> Result<String> {
     }
     let problem = format!("is {name:?}, but must start with a letter or digit and hold only letters, digits, _ . -");
     Err(Error::Config { key: "name".into(), problem })
+}
+
+/// `ipMasqBackend` of the reference plugin. Errors: 2.
+fn refuse_backend(backend: Option<String>) -> Result<()> {
+    match backend.filter(|backend| backend != "nftables") {
+        None => Ok(()),
+        Some(backend) => Err(Error::Unsupported {
+            key: "ipMasqBackend".into(),
+            value: format!("{backend:?}"),
+            remedy: "leave it out: flatnet masquerades by nftables, which works beside the iptables of others; or set ipMasq to false and masquerade yourself".into(),
+        }),
+    }
 }
 
 /// Requests of an address or a MAC that come by another road than `CNI_ARGS` (CNI conventions) must not be ignored in silence.
@@ -308,7 +323,11 @@ mod tests {
     #[case::delegated_nothing(json!({"ipam": {"type": ""}}), 7, "ipam.type is \"\"")]
     #[case::delegated_nul(json!({"ipam": {"type": "host\u{0}local"}}), 7, "ipam.type is")]
     #[case::delegated_mac(json!({"ipam": {"type": "static"}, "runtimeConfig": {"mac": "02:00:00:00:00:01"}}), 2, "runtimeConfig.mac")]
-    #[case::masquerade(json!({"ipMasq": true}), 2, "ipMasq")]
+    #[case::masquerade_text(json!({"ipMasq": "yes"}), 7, "ipMasq is \"yes\", not true or false")]
+    #[case::masquerade_backend(json!({"ipMasqBackend": "iptables"}), 2, "ipMasqBackend = \"iptables\"")]
+    #[case::gateways_text(json!({"gateways": "172.30.0.1"}), 7, "gateways is \"172.30.0.1\", not a list of strings")]
+    #[case::gateways_v6(json!({"gateways": ["fd00::1"]}), 7, "gateways has \"fd00::1\"")]
+    #[case::gateway_at_the_wrong_place(json!({"gateway": "172.30.0.1"}), 7, "did you mean gateways?")]
     #[case::dns_type(json!({"dns": {"nameservers": "1.1.1.1"}}), 7, "dns.nameservers")]
     fn refused(#[case] change: Value, #[case] code: u32, #[case] words: &str) {
         let error = parse(&change).unwrap_err();
@@ -318,6 +337,7 @@ mod tests {
 
     #[rstest]
     #[case::masquerade_off(json!({"ipMasq": false}))]
+    #[case::masquerade_on(json!({"ipMasq": true, "ipMasqBackend": "nftables", "gateways": []}))]
     #[case::runtime_keys(json!({"args": {}, "runtimeConfig": {}, "capabilities": {}, "cni.dev/attachments": []}))]
     #[case::mtu_zero(json!({"mtu": 0}))]
     #[case::no_requests(json!({"runtimeConfig": {"ips": [], "mac": ""}, "args": {"cni": {}}}))]
@@ -346,5 +366,13 @@ mod tests {
     #[case::nothing(json!({}))]
     fn nobody_else_gives_addresses_in(#[case] config: Value) {
         assert_eq!(delegate_of(config.as_object().expect("an object")), None);
+    }
+
+    #[test]
+    fn masquerade_is_on_unless_it_is_off() {
+        let network = parse(&json!({})).expect("a network");
+        assert!(network.masquerade && network.gateways.is_empty());
+        let network = parse(&json!({"ipMasq": false, "gateways": ["172.30.0.1"]})).expect("a network");
+        assert_eq!((network.masquerade, network.gateways), (false, vec![Ipv4Addr::new(172, 30, 0, 1).into()]));
     }
 }

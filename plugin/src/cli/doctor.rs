@@ -8,6 +8,7 @@ mod firewall;
 mod forwarding;
 mod http;
 mod kernel;
+mod masquerade;
 mod networks;
 mod plugin;
 mod podman;
@@ -202,9 +203,10 @@ impl Snapshot {
 }
 
 /// The lines that hang on the kernel and a network.
-const KERNEL_LINES: [finding::Check; 10] = [
+const KERNEL_LINES: [finding::Check; 11] = [
     finding::IP_FORWARD,
     finding::FIREWALL,
+    finding::MASQUERADE,
     finding::BRIDGE_NETFILTER,
     finding::REVERSE_PATH,
     finding::BRIDGE,
@@ -227,6 +229,8 @@ fn of_network(
         bridge::check(&netlink, network).await
     }));
     let mut findings = firewall.check(host, known.uplink.as_deref(), network);
+    let has_bridge = standing.as_ref().is_ok_and(|standing| standing.exists);
+    findings.push(masquerade::check(host, network, has_bridge));
     findings.push(wsl::route(networking, network.pool.subnet(), &known.own));
     let name_service = match &standing {
         Ok(bridge::Standing { sound: true, exists: true, .. }) => server::name_service(network.pool.gateway()),

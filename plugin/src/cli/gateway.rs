@@ -1,4 +1,4 @@
-//! `flatnet gateway`: keeps the networks' bridges in place, and tells gateways who has which name.
+//! `flatnet gateway`: keeps the networks' bridges and their rules in place, and tells gateways who has which name.
 //!
 //! It remembers nothing that the kernel or the configuration files do not say: it may be started, stopped and killed at any time.
 
@@ -8,6 +8,7 @@ mod names;
 pub(super) mod networks;
 mod node;
 mod service;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -27,12 +28,14 @@ use tokio::time::{sleep, timeout};
 use self::door::Door;
 use self::networks::Configured;
 use self::node::{Kept, Node};
+use self::watch::Watch;
 use crate::command::within_deadline;
 use crate::config::{Draft, Network};
 use crate::error::{self, Doing};
+use crate::firewall::masquerade;
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
 use crate::link::bridge;
-use crate::netlink::{Changes, Netlink};
+use crate::netlink::{Link, Netlink};
 use crate::sysctl;
 
 /// One ADD makes about ten changes within a few milliseconds: they are looked at together.
@@ -60,22 +63,24 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     LocalSet::new().block_on(&runtime, async {
         let mut end = pin!(service::asked_to_end()?);
-        let changes = Changes::open().doing(|| "listen to the kernel's announcements".into())?;
+        let mut watch = Watch::open()?;
         let mut gateway = Gateway::new()?;
         gateway.forward();
-        gateway.put_in_order().await;
+        gateway.put_in_order(&mut watch).await;
         gateway.listen(&arguments.listen).await?;
         service::say(out, &gateway.describe());
         service::tell_systemd_ready();
         loop {
-            let round = pin!(timeout(LOOK_AGAIN, changes.wait()));
-            match select(end.as_mut(), round).await {
+            let change = match select(end.as_mut(), pin!(timeout(LOOK_AGAIN, watch.change()))).await {
                 Either::Left((ended, _)) => return ended,
-                Either::Right((Ok(Err(errno)), _)) => Err(errno).doing(|| "hear the kernel's announcements".into())?,
-                Either::Right((Ok(Ok(())), _)) => sleep(CHANGES_SETTLE).await,
-                Either::Right((Err(_elapsed), _)) => {}
+                Either::Right((change, _)) => change,
+            };
+            match change {
+                Ok(Err(errno)) => Err(errno).doing(|| "hear the kernel's announcements".into())?,
+                Ok(Ok(())) => sleep(CHANGES_SETTLE).await,
+                Err(_elapsed) => {}
             }
-            gateway.put_in_order().await;
+            gateway.put_in_order(&mut watch).await;
             if gateway.listen_at_bridges().await {
                 service::say(out, &gateway.describe());
             }
@@ -113,8 +118,8 @@ impl Gateway {
         }
     }
 
-    /// Makes and mends the bridge of each network that is configured now.
-    async fn put_in_order(&mut self) {
+    /// Makes and mends the bridge of each network that is configured now, and its rules.
+    async fn put_in_order(&mut self, watch: &mut Watch) {
         let Configured { mut networks, delegated, problems } =
             Configured::read(Path::new(CNI_NETWORKS), Path::new(NETAVARK_NETWORKS));
         self.found.extend(problems);
@@ -128,16 +133,28 @@ impl Gateway {
                 Err(error) => drop(self.found.insert(words(&error))),
             }
         }
+        let masquerades = networks.iter().any(|network| network.masquerade);
+        if masquerades {
+            // First: nothing that is written below can then be wiped unheard.
+            watch.also_rules();
+        }
         let mut kept = Vec::new();
         for network in networks {
-            let problem = within_deadline(mend(&network)).await.err();
-            if let Some(error) = &problem {
-                self.found.insert(words(error));
-            } else {
-                let address = SocketAddrV4::new(network.pool.gateway(), NAME_SERVICE_PORT);
-                self.networks.push((network.name.clone(), address.into()));
+            let mended = within_deadline(mend(&network)).await;
+            match &mended {
+                Err(error) => _ = self.found.insert(words(error)),
+                Ok(bridge) => {
+                    let address = SocketAddrV4::new(network.pool.gateway(), NAME_SERVICE_PORT);
+                    self.networks.push((network.name.clone(), address.into()));
+                    // Containers are reached without.
+                    let ruled = within_deadline(masquerade(&network, bridge)).await;
+                    self.found.extend(ruled.err().as_ref().map(words));
+                }
             }
-            kept.push(Kept { network, problem: problem.map(|error| error.to_string()) });
+            kept.push(Kept { network, problem: mended.err().map(|error| error.to_string()) });
+        }
+        if masquerades {
+            self.found.extend(within_deadline(sweep()).await.err().as_ref().map(words));
         }
         self.node.keep(kept);
     }
@@ -214,10 +231,23 @@ async fn settled(draft: Draft) -> error::Result<Option<Network>> {
 }
 
 /// The bridge, its address, and what has lost it.
-async fn mend(network: &Network) -> error::Result<()> {
+async fn mend(network: &Network) -> error::Result<Link> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let bridge = bridge::ensure(&host, network).await?;
-    bridge::gather(&host, network, &bridge).await
+    bridge::gather(&host, network, &bridge).await?;
+    Ok(bridge)
+}
+
+/// The rules that masquerade, as the network's configuration is now.
+async fn masquerade(network: &Network, bridge: &Link) -> error::Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    masquerade::ensure(&host, network, bridge).await
+}
+
+/// The rules of networks whose bridge is gone.
+async fn sweep() -> error::Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    masquerade::sweep(&host).await
 }
 
 /// An error with what to do about it, in a line.

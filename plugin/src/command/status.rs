@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::within_deadline;
 use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
+use crate::firewall::masquerade;
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
@@ -20,8 +21,11 @@ pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
         let Some(bridge) = found else { return Ok(()) };
         let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
         match bridge::settled(&host, draft).await? {
-            _ if ports.is_empty() => Ok(()),
-            Some(network) => refuse_suffering(&host, &network, &bridge).await,
+            Some(network) => {
+                masquerade::try_out(&network).await.map_err(|cause| not_ready(false, &cause))?;
+                if ports.is_empty() { Ok(()) } else { refuse_suffering(&host, &network, &bridge).await }
+            }
+            None if ports.is_empty() => Ok(()),
             None => Err(cut_off(&format!("bridge {} has no address", bridge.name))),
         }
     })
@@ -33,6 +37,7 @@ pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
 pub(super) async fn status(network: &Network) -> Result<Reply> {
     within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        masquerade::try_out(network).await.map_err(|cause| not_ready(false, &cause))?;
         let found = bridge::find(&host, &network.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else {
             // The first ADD makes it, unless something is in the way.

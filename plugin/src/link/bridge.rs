@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
+use crate::firewall::masquerade;
 use crate::ipam::lease;
 use crate::ipam::pool::Pool;
 use crate::mac::Mac;
@@ -101,6 +102,10 @@ async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -
         Some(bridge) => bridge,
         None => create(host, name).await?,
     };
+    if !network.masquerade {
+        // Nobody may know of rules that an earlier bridge of that name had. Before the address, which says that this is done.
+        masquerade::remove(name).await?;
+    }
     match host.add_address(bridge.index, gateway).await {
         // Another first ADD was faster.
         Ok(()) | Err(Errno::EEXIST) => Ok(bridge),
