@@ -7,8 +7,13 @@
 //! who speaks to it. Two callers could not be answered that way and are masqueraded as the bridge's address: the host itself by a
 //! loopback address, and a container of the same bridge. The chains go with the last entry; without ports there are none.
 
+pub(crate) mod forward;
+pub(crate) mod iptables;
 pub(crate) mod masquerade;
+mod meaning;
 mod nft;
+mod program;
+pub(crate) mod rules;
 mod script;
 mod table;
 
@@ -26,7 +31,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use self::table::{Entry, Table};
-use crate::error::{Doing, Error, Result, errno_of};
+use crate::error::{Doing, Error, Result, both, errno_of};
 use crate::ipam::lease::{self, Attachment};
 use crate::netlink::nftables::{Batch, Family, Nftables, Problem};
 use crate::netlink::{Link, Netlink, forget_udp};
@@ -135,6 +140,11 @@ pub(crate) async fn withdraw(host: &Netlink, attachment: &str, bridge: &str) -> 
     let links = host.links().await.doing(|| "list the host's links".into())?;
     let (gone, _) = table.split(|entry| entry.holder == attachment || is_stale(entry, &links));
     remove(host, &table, &gone, bridge).await
+}
+
+/// Takes away the rules of networks whose bridge has gone, flatnet's own and those in other firewalls' chains.
+pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
+    both(masquerade::sweep(host).await, forward::sweep(host).await)
 }
 
 /// Whether ports of containers on `bridge` may be published: a look at one file, where nftables would take a process.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::within_deadline;
 use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
-use crate::firewall::masquerade;
+use crate::firewall::{forward, masquerade};
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
@@ -67,6 +67,7 @@ fn not_ready(suffering: bool, cause: &Error) -> Error {
 async fn refuse_suffering(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     let problem = match bridge::problem(host, network, bridge).await? {
         None if !sysctl::is_forwarding()? => Some("net.ipv4.ip_forward is 0".to_owned()),
+        None => forward::problem(network).await?,
         problem => problem,
     };
     match problem {

@@ -89,6 +89,12 @@ impl Batch {
         self.rule(chain, rule, 0);
     }
 
+    /// Puts the rule before the one of that handle. Errors: `ENOENT`.
+    pub(crate) fn insert_rule_before(&mut self, chain: &str, handle: u64, rule: &Rule) {
+        let attributes = rule.write(&self.table, chain).long(object::RULE_POSITION, handle);
+        self.step((NEW_RULE, NLM_F_CREATE), attributes, format!("add a rule to chain {chain}"), rule.piece());
+    }
+
     /// Deletes one rule. Errors: `ENOENT`.
     pub(crate) fn delete_rule(&mut self, chain: &str, handle: u64) {
         let rule = self.in_chain(chain).long(object::RULE_HANDLE, handle);
