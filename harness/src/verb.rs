@@ -11,6 +11,7 @@ mod http;
 mod kernel;
 mod netavark;
 mod netavark_answer;
+mod parallel;
 mod process;
 mod transfer;
 
@@ -33,6 +34,7 @@ const VERBS: &[(&str, Read)] = &[
     ("check", |words| words.verb(cni::check)),
     ("version", |words| words.verb(cni::version)),
     ("cni", |words| words.verb(cni::any)),
+    ("parallel", |words| words.verb(parallel::Parallel::new)),
     ("netavark", |words| words.verb(netavark::call)),
     ("container", |words| words.verb(process::Container::new)),
     ("serve", |words| words.verb(http::Serve::new)),

@@ -64,6 +64,8 @@ pub struct World {
     pub attached: BTreeMap<Attachment, Attached>,
     /// Every configuration that ADD was called with, changes of the step included.
     pub called_with: Vec<Network>,
+    /// How often the node was restarted.
+    pub boots: usize,
     /// What `create` of netavark's contract has answered, by the network's name: Podman keeps that, and sends it with every call.
     pub created: BTreeMap<String, Value>,
     setting: Arc<Setting>,
@@ -90,6 +92,7 @@ impl World {
             plugins,
             attached: BTreeMap::new(),
             called_with: Vec::new(),
+            boots: 0,
             created: BTreeMap::new(),
             setting,
             before,
@@ -130,6 +133,7 @@ impl World {
     /// Ends the node and all containers, and leaves what a boot finds: its wires and its files.
     pub fn reboot(&mut self, node: &str) -> Result<()> {
         self.lab.reboot(node)?;
+        self.boots += 1;
         for attached in self.attached.values_mut() {
             attached.open = false;
         }
