@@ -75,7 +75,7 @@ impl Inventory {
     }
 
     /// Takes another address on a link as what was there before.
-    pub fn readdress(&mut self, link: &str, from: IpNetwork, to: IpNetwork) {
+    pub fn renumber(&mut self, link: &str, from: IpNetwork, to: IpNetwork) {
         let entry = |address| format!("address {address} on {link}");
         if self.lines.remove(&entry(from)) {
             self.lines.insert(entry(to));

@@ -152,8 +152,8 @@ impl Lab {
     }
 
     /// Gives a host another address in the place of `from`, which the others forget; tells on which link.
-    pub fn readdress(&self, name: &str, from: IpNetwork, to: IpNetwork) -> Result<String> {
-        let link = change::readdress(&self.host(name)?.namespace, from, to)?;
+    pub fn renumber(&self, name: &str, from: IpNetwork, to: IpNetwork) -> Result<String> {
+        let link = change::renumber(&self.host(name)?.namespace, from, to)?;
         self.hosts().try_for_each(|(_, host)| change::forget_neighbour(&host.namespace, from.ip()))?;
         Ok(link)
     }

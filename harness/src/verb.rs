@@ -46,7 +46,7 @@ const VERBS: &[(&str, Read)] = &[
     ("links", |words| words.verb(kernel::Links::new)),
     ("routes", |words| words.verb(kernel::Routes::new)),
     ("sysctl", |words| words.verb(kernel::Sysctl::new)),
-    ("readdress", |words| words.verb(host::Readdress::new)),
+    ("renumber", |words| words.verb(host::Renumber::new)),
     ("route", |words| words.verb(host::Route::new)),
     ("reboot", |words| words.verb(host::Reboot::new)),
     ("run", |words| words.verb(process::Run::new)),

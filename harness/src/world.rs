@@ -122,10 +122,10 @@ impl World {
     }
 
     /// Gives a node another address in the place of `from`; tells on which link. From now on it is the node's own.
-    pub fn readdress(&mut self, node: &str, from: IpNetwork, to: IpNetwork) -> Result<String> {
-        let link = self.lab.readdress(node, from, to)?;
+    pub fn renumber(&mut self, node: &str, from: IpNetwork, to: IpNetwork) -> Result<String> {
+        let link = self.lab.renumber(node, from, to)?;
         if let Some(before) = self.before.get_mut(node) {
-            before.readdress(&link, from, to);
+            before.renumber(&link, from, to);
         }
         Ok(link)
     }

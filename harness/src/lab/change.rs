@@ -16,7 +16,7 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use super::{Namespace, View, set_sysctl, wire};
 
 /// Gives a host another address in the place of `from`; tells on which link.
-pub(super) fn readdress(host: &Namespace, from: IpNetwork, to: IpNetwork) -> Result<String> {
+pub(super) fn renumber(host: &Namespace, from: IpNetwork, to: IpNetwork) -> Result<String> {
     let view = View::of(host)?;
     let holder = view.links.iter().find(|link| link.addresses.contains(&from.to_string()));
     let link = holder.ok_or_else(|| anyhow!("find the address {from} on {}", host.name()))?;

@@ -1,4 +1,4 @@
-//! `readdress`, `route` and `reboot`: what befalls a host while containers run.
+//! `renumber`, `route` and `reboot`: what befalls a host while containers run.
 //!
 //! Invariant: what a step itself changes for good on a node (its address) is not taken for a leftover; all else is.
 
@@ -13,34 +13,34 @@ use crate::lab::{self, Role};
 use crate::scenario::Setting;
 use crate::world::World;
 
-/// `{ readdress = "wsl", from = "172.30.0.2/24", to = "172.30.0.77/24" }`: another address on the same wire; routes over it stay.
+/// `{ renumber = "wsl", from = "172.30.0.2/24", to = "172.30.0.77/24" }`: another address on the same wire; routes over it stay.
 #[derive(Debug)]
-pub(super) struct Readdress {
+pub(super) struct Renumber {
     host: String,
-    options: ReaddressOptions,
+    options: RenumberOptions,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ReaddressOptions {
+pub(super) struct RenumberOptions {
     from: IpNetwork,
     to: IpNetwork,
 }
 
-impl Readdress {
-    pub(super) fn new(host: String, options: ReaddressOptions) -> Self {
+impl Renumber {
+    pub(super) fn new(host: String, options: RenumberOptions) -> Self {
         Self { host, options }
     }
 }
 
-impl Verb for Readdress {
+impl Verb for Renumber {
     fn describe(&self) -> String {
-        format!("readdress {} to {}", self.host, self.options.to)
+        format!("renumber {} to {}", self.host, self.options.to)
     }
 
     fn check(&self, setting: &Setting) -> Result<(), Misfit> {
-        misfit("readdress", setting.node(Some(&self.host)))?;
-        let ReaddressOptions { from, to } = self.options;
+        misfit("renumber", setting.node(Some(&self.host)))?;
+        let RenumberOptions { from, to } = self.options;
         let wire = |address: IpNetwork| (address.network(), address.prefix());
         let fits = if from == to || wire(from) != wire(to) {
             Err(format!("{to} is not another address on the wire of {from}"))
@@ -51,8 +51,8 @@ impl Verb for Readdress {
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
-        let ReaddressOptions { from, to } = self.options;
-        Ok(world.readdress(&self.host, from, to)?)
+        let RenumberOptions { from, to } = self.options;
+        Ok(world.renumber(&self.host, from, to)?)
     }
 }
 
