@@ -158,6 +158,15 @@ impl Lab {
         Ok(link)
     }
 
+    /// Pulls the cable of a host's `eth`-th link, or plugs it in again.
+    pub fn plug(&self, name: &str, eth: usize, up: bool) -> Result<()> {
+        // Cables are numbered as they were laid: host by host, in the order of the addresses.
+        let before = self.hosts().take_while(|(other, _)| *other != name).map(|(_, host)| host.spec.addresses.len());
+        let number = before.sum::<usize>() + eth;
+        self.host(name)?;
+        wire::plug(number, up)
+    }
+
     /// Ends what runs on a node and in all containers, and leaves the node's network as it comes up.
     pub fn reboot(&mut self, node: &str) -> Result<()> {
         self.crash_all()?;

@@ -114,8 +114,8 @@ impl Storm {
     }
 
     /// The codes that any call may be refused with, from now on.
-    pub fn excuse(&mut self, codes: &BTreeSet<u32>) {
-        self.rules.excused.clone_from(codes);
+    pub fn excuse(&mut self, codes: &[u32]) {
+        self.rules.excused = codes.iter().copied().collect();
     }
 
     /// Makes all rounds of the plan; then detaches all, and attaches as many as there may be: the pool must be as large as it was.

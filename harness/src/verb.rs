@@ -9,6 +9,7 @@ mod gateway;
 mod host;
 mod http;
 mod kernel;
+mod meanwhile;
 mod netavark;
 mod netavark_answer;
 mod parallel;
@@ -48,6 +49,8 @@ const VERBS: &[(&str, Read)] = &[
     ("sysctl", |words| words.verb(kernel::Sysctl::new)),
     ("renumber", |words| words.verb(host::Renumber::new)),
     ("route", |words| words.verb(host::Route::new)),
+    ("cut", |words| words.verb(host::Plug::cut)),
+    ("mend", |words| words.verb(host::Plug::mend)),
     ("reboot", |words| words.verb(host::Reboot::new)),
     ("run", |words| words.verb(process::Run::new)),
     ("doctor", |words| words.verb(doctor::Doctor::new)),
@@ -71,6 +74,11 @@ pub trait Verb: fmt::Debug + Send + Sync {
     /// The host or container that it needs to be there, and the option that names it.
     fn place(&self) -> Option<(&'static str, &str)> {
         None
+    }
+
+    /// The steps within it; they are checked as it is.
+    fn within(&self) -> &[Box<dyn Verb>] {
+        &[]
     }
 
     /// What this machine lacks for it, in words; then the scenario is skipped.

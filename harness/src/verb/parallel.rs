@@ -3,14 +3,11 @@
 //! Invariant: what is called in which round follows from the step and its seed; a failure names the seed.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
-use toml::Spanned;
-use toml::de::DeTable;
+use serde::Deserialize;
 
-use super::{Failure, Misfit, Verb, Words, find, misfit};
+use super::meanwhile::Meanwhile;
+use super::{Failure, Misfit, Verb, misfit};
 use crate::scenario::Setting;
 use crate::storm::{Action, Aside, Done, Kind, Outcome, Plan, Said, Shape, Storm, Tally};
 use crate::world::{Attached, Attachment, World};
@@ -41,8 +38,9 @@ pub(super) struct Options {
     #[serde(default)]
     stay: bool,
     #[serde(default)]
-    excuse: BTreeSet<u32>,
-    meanwhile: Option<Meanwhile>,
+    excuse: Vec<u32>,
+    #[serde(default)]
+    meanwhile: Meanwhile,
 }
 
 fn one() -> usize {
@@ -72,7 +70,7 @@ impl Verb for Parallel {
     }
 
     fn check(&self, setting: &Setting) -> Result<(), Misfit> {
-        let Options { containers, rounds, mix, on, network, meanwhile, .. } = &self.options;
+        let Options { containers, rounds, mix, on, network, excuse, meanwhile, .. } = &self.options;
         misfit("on", setting.node(on.as_deref()))?;
         let network = setting.network(network.as_deref()).ok_or("[networks] has no network of that name".to_owned());
         misfit("network", network.as_ref().map_err(Clone::clone))?;
@@ -81,26 +79,20 @@ impl Verb for Parallel {
         misfit("containers", some(*containers, "containers"))?;
         misfit("rounds", some(*rounds, "rounds"))?;
         misfit("mix", some(mix.len(), "calls"))?;
+        let idle = !excuse.is_empty() && meanwhile.steps().is_empty();
+        misfit("excuse", if idle { Err("there is nothing to excuse without `meanwhile`".to_owned()) } else { Ok(()) })?;
         let speaks_gc = network.is_ok_and(|network| version(network.version()) >= GC_SINCE);
         let fits =
             if mix.contains(&Kind::Gc) && !speaks_gc { Err("GC needs cniVersion 1.1.0".to_owned()) } else { Ok(()) };
-        misfit("mix", fits)?;
-        let nested = meanwhile.as_ref().map_or(Ok(()), |step| step.0.check(setting));
-        nested.map_err(|inner| Misfit { option: "meanwhile", text: inner.text })
+        misfit("mix", fits)
     }
 
     fn introduces(&self) -> Vec<String> {
-        let own = (1..=self.options.containers).map(|number| format!("{}-{number}", self.prefix));
-        own.chain(self.options.meanwhile.iter().flat_map(|step| step.0.introduces())).collect()
+        (1..=self.options.containers).map(|number| format!("{}-{number}", self.prefix)).collect()
     }
 
-    fn place(&self) -> Option<(&'static str, &str)> {
-        let (_, name) = self.options.meanwhile.as_ref()?.0.place()?;
-        Some(("meanwhile", name))
-    }
-
-    fn lacks(&self, setting: &Setting) -> Option<String> {
-        self.options.meanwhile.as_ref()?.0.lacks(setting)
+    fn within(&self) -> &[Box<dyn Verb>] {
+        self.options.meanwhile.steps()
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
@@ -138,12 +130,14 @@ impl Parallel {
     ) -> Result<(), Failure> {
         storm.furnish(&mut world.lab, round)?;
         // In the middle: there is something to disturb by then, and rounds follow that show what it did.
-        let step = self.options.meanwhile.as_ref().filter(|_| number == self.options.rounds.div_ceil(2));
-        storm.excuse(step.map_or(&BTreeSet::new(), |_| &self.options.excuse));
+        let disturbed = number == self.options.rounds.div_ceil(2);
+        storm.excuse(if disturbed { &self.options.excuse } else { &[] });
         let boots = world.boots;
         let mut failure = None;
         let outcome = storm.round(round, tally, || {
-            failure = step.and_then(|step| step.0.run(world).err());
+            if disturbed {
+                failure = self.options.meanwhile.run(world, || ()).err();
+            }
             Ok(if world.boots == boots { Aside::Nothing } else { Aside::Restarted })
         })?;
         if let Some(failure) = failure {
@@ -161,23 +155,6 @@ impl Parallel {
         let calls: Vec<_> = calls.iter().map(line).collect();
         let failure = Failure::wrong(format!("after round {number}: {}", lines.join("\n         ")));
         Err(failure.with(format!("round {number}"), calls.join("\n")))
-    }
-}
-
-/// A step within a step.
-#[derive(Debug)]
-struct Meanwhile(Box<dyn Verb>);
-
-impl<'de> Deserialize<'de> for Meanwhile {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let table = toml::Table::deserialize(deserializer)?;
-        let text = toml::to_string(&table).map_err(D::Error::custom)?;
-        let mut options = DeTable::parse(&text).map_err(D::Error::custom)?.into_inner();
-        let known = options.keys().find_map(|key| Some((key.clone(), find(key.get_ref())?)));
-        let (key, read) = known.ok_or_else(|| D::Error::custom("a step needs a verb"))?;
-        let subject = options.remove(&key).ok_or_else(|| D::Error::custom("a step needs a verb"))?;
-        let whole: Range<usize> = 0..text.len();
-        read(Words::new(subject, Spanned::new(whole, options))).map(Self).map_err(|err| D::Error::custom(err.message()))
     }
 }
 
