@@ -19,7 +19,7 @@ use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, pipe};
 
 pub use mounts::{COMMANDS, STATE_FOLDERS};
 
-pub use mounts::empty_folder;
+pub use mounts::{Condition, empty_folder, set_condition};
 
 /// Who is root in the world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 mod cni;
 mod cni_expect;
+mod disk;
 mod doctor;
 mod gateway;
 mod host;
@@ -52,6 +53,9 @@ const VERBS: &[(&str, Read)] = &[
     ("cut", |words| words.verb(host::Plug::cut)),
     ("mend", |words| words.verb(host::Plug::mend)),
     ("reboot", |words| words.verb(host::Reboot::new)),
+    ("readonly", |words| words.verb(disk::Disk::readonly)),
+    ("fill", |words| words.verb(disk::Disk::fill)),
+    ("writable", |words| words.verb(disk::Disk::writable)),
     ("run", |words| words.verb(process::Run::new)),
     ("doctor", |words| words.verb(doctor::Doctor::new)),
     ("kill", |words| words.verb(process::Kill::new)),
