@@ -10,7 +10,7 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Barrier, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::deadline;
 use crate::lab::{Lab, Namespace};
 use crate::plugin::{Answer, Call, PATIENCE, Plugins, environment};
+use crate::sandbox::Distro;
 use crate::scenario::Network;
 
 pub use facts::{Books, Facts};
@@ -47,6 +48,8 @@ pub struct Storm {
     books: Books,
     rules: Rules,
     node: Namespace,
+    /// Where the calls for containers of even number are made, if not in the world's own.
+    distro: Option<Arc<Distro>>,
     containers: BTreeMap<usize, Namespace>,
     results: BTreeMap<(usize, Ipv4Addr), Value>,
     last: BTreeMap<usize, Ipv4Addr>,
@@ -103,6 +106,7 @@ impl Storm {
             books,
             rules,
             node: node.clone(),
+            distro: None,
             containers: BTreeMap::new(),
             results: BTreeMap::new(),
             last: BTreeMap::new(),
@@ -111,6 +115,11 @@ impl Storm {
         storm.facts = storm.read()?;
         storm.facts.others = storm.facts.ports.len();
         Ok(storm)
+    }
+
+    /// From now on, containers of even number are another distribution's.
+    pub fn share_with(&mut self, distro: Arc<Distro>) {
+        self.distro = Some(distro);
     }
 
     /// The codes that any call may be refused with, from now on.
@@ -202,15 +211,16 @@ impl Storm {
             round.iter().filter_map(|action| Some((action.clone(), self.call(action)?))).collect();
         let start = Barrier::new(calls.len());
         let (ended, ends) = mpsc::channel();
-        let (node, half) = (&self.node, calls.len() / 2);
+        let half = calls.len() / 2;
+        let storm = &*self;
         let (finished, aside) = thread::scope(|scope| -> Result<(Vec<_>, Aside)> {
             let running: Vec<_> = calls
                 .iter()
-                .map(|(_, call)| {
+                .map(|(action, call)| {
                     let (start, ended) = (&start, ended.clone());
                     scope.spawn(move || {
                         start.wait();
-                        let finished = call.run(node);
+                        let finished = call.run_in(&storm.node, storm.distro_of(action.container()));
                         let _ = ended.send(());
                         finished
                     })
@@ -276,6 +286,10 @@ impl Storm {
         Some(self.command(kind, &id, Some(&netns), &network))
     }
 
+    fn distro_of(&self, container: Option<usize>) -> Option<&Distro> {
+        self.distro.as_deref().filter(|_| container.is_some_and(|number| number % 2 == 0))
+    }
+
     fn command(&self, kind: Kind, id: &str, netns: Option<&Namespace>, network: &Network) -> Call {
         let mut env = environment(kind.command(), id, netns.map(Namespace::path), INTERFACE, None, &self.path);
         if kind == Kind::Gc {
@@ -296,15 +310,17 @@ impl Storm {
             let mut network = self.network.clone();
             network.set("prevResult", result.clone());
             let id = self.rules.id(*number);
-            checks.push((self.command(Kind::Check, &id, Some(&Namespace::named(&id)), &network), id));
+            checks.push((*number, self.command(Kind::Check, &id, Some(&Namespace::named(&id)), &network)));
         }
         tally.checked += checks.len();
         for some in checks.chunks(CHECKED_AT_ONCE) {
             let finished: Vec<_> = thread::scope(|scope| {
-                let running: Vec<_> = some.iter().map(|(call, _)| scope.spawn(|| call.run(&self.node))).collect();
+                let run = |(number, call): &(usize, Call)| call.run_in(&self.node, self.distro_of(Some(*number)));
+                let running: Vec<_> = some.iter().map(|check| scope.spawn(move || run(check))).collect();
                 running.into_iter().map(|call| call.join().unwrap_or_else(|_| Err(anyhow!("make a call")))).collect()
             });
-            for ((call, id), finished) in some.iter().zip(finished) {
+            for ((number, call), finished) in some.iter().zip(finished) {
+                let id = self.rules.id(*number);
                 let finding = |fault, text| Finding { fault, text: format!("CHECK of {id}, which survives: {text}") };
                 match call.read(&finished.with_context(|| format!("check {id}"))?) {
                     Ok(Answer::Done(_)) => {}

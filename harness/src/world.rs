@@ -23,6 +23,7 @@ use crate::installed;
 use crate::inventory::{self, Inventory};
 use crate::lab::{self, Lab, Namespace, Proxy};
 use crate::plugin::Plugins;
+use crate::sandbox::Distro;
 use crate::scenario::{Network, Setting};
 
 /// How long a server may take to listen.
@@ -68,6 +69,7 @@ pub struct World {
     pub boots: usize,
     /// What `create` of netavark's contract has answered, by the network's name: Podman keeps that, and sends it with every call.
     pub created: BTreeMap<String, Value>,
+    distros: BTreeMap<String, Arc<Distro>>,
     setting: Arc<Setting>,
     before: BTreeMap<String, Inventory>,
     servers: Vec<Child>,
@@ -94,6 +96,7 @@ impl World {
             called_with: Vec::new(),
             boots: 0,
             created: BTreeMap::new(),
+            distros: BTreeMap::new(),
             setting,
             before,
             servers: Vec::new(),
@@ -151,6 +154,16 @@ impl World {
     /// The host of that name, else the container, which is made when it is first named.
     pub fn place(&mut self, name: &str) -> Result<&Namespace> {
         if self.lab.namespace(name).is_ok() { self.lab.namespace(name) } else { self.lab.container(name) }
+    }
+
+    /// The distribution of that name, which is made when it is first named; without a name the world's own.
+    pub fn distro(&mut self, name: Option<&str>) -> Result<Option<Arc<Distro>>> {
+        let Some(name) = name else { return Ok(None) };
+        if !self.distros.contains_key(name) {
+            let distro = Distro::create().with_context(|| format!("make the distribution {name}"))?;
+            self.distros.insert(name.to_owned(), Arc::new(distro));
+        }
+        Ok(self.distros.get(name).cloned())
     }
 
     /// Starts the harness's own server in a container or on a host, and waits until it listens.
@@ -224,6 +237,9 @@ impl World {
             let networks = self.networks();
             let lines = before.differences(&now, &networks).filter(|line| !self.is_configuration(line));
             found.extend(lines.map(|line| format!("{node}: {line}")));
+        }
+        for (name, distro) in &self.distros {
+            found.extend(distro.enter(inventory::files)?.into_iter().map(|line| format!("{name}: + {line}")));
         }
         let servers: BTreeSet<u32> = self.servers.iter().map(Child::id).collect();
         for place in self.lab.hosts().map(|(_, host)| &host.namespace).chain(self.lab.containers()) {

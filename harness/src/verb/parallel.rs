@@ -32,6 +32,7 @@ pub(super) struct Options {
     #[serde(default = "add_alone")]
     mix: BTreeSet<Kind>,
     on: Option<String>,
+    distro: Option<String>,
     network: Option<String>,
     #[serde(default = "yes")]
     overlap: bool,
@@ -104,6 +105,9 @@ impl Verb for Parallel {
         let network = world.network(self.options.network.as_deref())?.clone();
         let name = network.name().to_owned();
         let mut storm = Storm::new(&world.plugins, network, &world.lab.host(&node)?.namespace, &self.prefix)?;
+        if let Some(distro) = world.distro(self.options.distro.as_deref())? {
+            storm.share_with(distro);
+        }
         let mut tally = Tally::default();
         let tail = if self.options.stay { Vec::new() } else { storm.finale(&plan) };
         for (number, round) in (1..).zip(plan.rounds.iter().chain(&tail)) {
