@@ -19,9 +19,9 @@ const MTU_MAX_BYTES: u32 = 65_535;
 /// Errors: 105 where the name is something else's.
 pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     let name = &network.bridge;
-    let mut bridge = match find(host, name).await? {
-        Some(bridge) if has_gateway(host, network, &bridge).await? => bridge,
-        found => take_into_use(host, network, found).await?,
+    let (mut bridge, in_use) = match find(host, name).await? {
+        Some(bridge) if has_gateway(host, network, &bridge).await? => (bridge, true),
+        found => (take_into_use(host, network, found).await?, false),
     };
     let mac = Mac::of(network.pool.gateway());
     if bridge.mac != Some(mac) {
@@ -32,7 +32,12 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     // Not at creation: only a change of its MTU keeps the kernel from adjusting it to the bridge's ports later.
     let mtu = match network.mtu {
         Some(mtu) => mtu,
-        None => uplink_mtu(host).await?,
+        None => match uplink_mtu(host).await? {
+            Some(mtu) => mtu,
+            // An uplink that is gone comes back: its containers' MTU is not to change twice.
+            None if in_use => bridge.mtu,
+            None => ETHERNET_MTU_BYTES,
+        },
     };
     if bridge.mtu != mtu {
         host.set_mtu(bridge.index, mtu).await.doing(|| format!("set the MTU of {name} to {mtu}"))?;
@@ -147,15 +152,15 @@ pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<
     Ok(())
 }
 
-/// The MTU, in bytes, of the link that the host's default route leaves by.
-async fn uplink_mtu(host: &Netlink) -> Result<u32> {
+/// The MTU, in bytes, of the link that the host's default route leaves by, if there is one.
+async fn uplink_mtu(host: &Netlink) -> Result<Option<u32>> {
     let routes = host.routes().await.doing(|| "list the routes".into())?;
     let Some(uplink) = routes.iter().find(|route| route.destination == Route::DEFAULT).and_then(|route| route.link)
     else {
-        return Ok(ETHERNET_MTU_BYTES);
+        return Ok(None);
     };
     let link = host.link_by_index(uplink).await.doing(|| "look up the uplink".into())?;
-    Ok(link.map_or(ETHERNET_MTU_BYTES, |link| link.mtu.min(MTU_MAX_BYTES)))
+    Ok(link.map(|link| link.mtu.min(MTU_MAX_BYTES)))
 }
 
 /// What is wrong with the bridge, for CHECK, to follow "failed to ...: ".
