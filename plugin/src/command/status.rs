@@ -22,6 +22,7 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
         };
         let found = bridge::find(&host, &network.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else {
+            refuse_orphans(&host, network).await?;
             // The first ADD makes it, unless something is in the way.
             return bridge::refuse_overlap(&host, network).await.map_err(|cause| not_ready(false, &cause));
         };
@@ -41,18 +42,28 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
     Ok(Reply::Nothing)
 }
 
+/// Errors: 51 where containers have no bridge. The next ADD would mend it.
+async fn refuse_orphans(host: &Netlink, network: &Network) -> Result<()> {
+    let orphans = lease::of_network(host, &network.name).await?.into_iter().filter(|(_, link)| link.bridge.is_none());
+    match orphans.count() {
+        0 => Ok(()),
+        _ => Err(cut_off(&format!("bridge {} is gone", network.bridge))),
+    }
+}
+
 /// Errors: 51 where containers are cut off from the gateway. The next ADD would mend it.
 async fn refuse_suffering(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     let problem = match bridge::problem(host, network, bridge).await? {
         None if !sysctl::is_forwarding()? => Some("net.ipv4.ip_forward is 0".to_owned()),
         problem => problem,
     };
-    match problem {
-        None => Ok(()),
-        Some(what) => Err(Error::NotReady {
-            what: format!("containers are cut off: {what}"),
-            suffering: true,
-            remedy: "the next ADD mends it, or mend it by hand".into(),
-        }),
+    problem.map_or(Ok(()), |what| Err(cut_off(&what)))
+}
+
+fn cut_off(what: &str) -> Error {
+    Error::NotReady {
+        what: format!("containers are cut off: {what}"),
+        suffering: true,
+        remedy: "the next ADD mends it, or mend it by hand".into(),
     }
 }

@@ -211,6 +211,11 @@ pub(crate) async fn find(host: &Netlink, attachment: &Attachment<'_>) -> Result<
     Ok(None)
 }
 
+/// The host end of a finished attachment, as far as its names and record tell: without a record an ADD is at work, or was cut short.
+pub(crate) fn is_whole(link: &Link) -> bool {
+    is_host_end(link) && attachment_of(link).is_some() && link.alias.is_some()
+}
+
 /// Whether it can be one of flatnet's at all: what else somebody gave such names is not flatnet's to delete.
 fn is_host_end(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth")

@@ -49,11 +49,12 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     Ok(bridge)
 }
 
-/// Puts containers back that are no longer on the network's bridge: a bridge that is deleted leaves its ports behind.
+/// Puts containers back that are no longer on any bridge: one that is deleted leaves its ports behind. Whoever has an address of
+/// the network's belongs here, also to a network of another name that shares the bridge.
 pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
-    for (_, link) in lease::of_network(host, &network.name).await? {
-        // Without a record nobody knows yet whose it is: an ADD is at work.
-        if link.bridge.is_some() || link.alias.is_none() {
+    for link in host.links().await.doing(|| "list the host's links".into())? {
+        let is_ours = lease::is_whole(&link) && lease::leases(&link).any(|address| network.pool.contains(address));
+        if link.bridge.is_some() || !is_ours {
             continue;
         }
         match host.set_bridge(link.index, bridge.index).await {
@@ -92,6 +93,8 @@ async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -
         Some(bridge) => bridge,
         None => create(host, name).await?,
     };
+    // Before the address: with that the bridge is in use, and nobody looks for more.
+    gather(host, network, &bridge).await?;
     match host.add_address(bridge.index, gateway).await {
         // Another first ADD was faster.
         Ok(()) | Err(Errno::EEXIST) => Ok(bridge),
@@ -143,10 +146,20 @@ pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<
         // On the bridge itself it is the gateway's own: another first ADD was faster.
         let link = host.link_by_index(*index).await.doing(|| format!("look up who has {other}"))?;
         let Some(link) = link.filter(|link| link.name != network.bridge) else { continue };
+        let (name, bridge) = (&link.name, &network.bridge);
+        let rename = if *other == gateway && link.kind.as_deref() == Some("bridge") {
+            format!(
+                "name it back if it is {bridge} renamed (`ip link set {name} down`, `ip link set {name} name {bridge}`), or "
+            )
+        } else {
+            String::new()
+        };
         return Err(Error::BridgeConflict {
-            bridge: network.bridge.clone(),
-            found: format!("{} already has {other}, which overlaps network {}'s {gateway}", link.name, network.name),
-            remedy: "give the network another subnet (`ipam.subnet` in its .conflist, `--subnet` with Podman 5)".into(),
+            bridge: bridge.clone(),
+            found: format!("{name} already has {other}, which overlaps network {}'s {gateway}", network.name),
+            remedy: format!(
+                "{rename}give the network another subnet (`ipam.subnet` in its .conflist, `--subnet` with Podman 5)"
+            ),
         });
     }
     Ok(())
