@@ -61,6 +61,8 @@ pub struct Storm {
 pub enum Aside {
     /// Nothing that would excuse anything.
     Nothing,
+    /// Containers that are not the storm's may have come or gone.
+    OthersMoved,
     /// The node went down and came up: no call of the round has to have ended well, and nothing is attached any more.
     Restarted,
 }
@@ -113,7 +115,7 @@ impl Storm {
             facts: Facts::default(),
         };
         storm.facts = storm.read()?;
-        storm.facts.others = storm.facts.ports.len();
+        storm.facts.foreign = storm.facts.ports.len().saturating_sub(storm.rules.others(&storm.facts).len());
         Ok(storm)
     }
 
@@ -142,7 +144,7 @@ impl Storm {
     pub fn finale(&self, plan: &Plan) -> Vec<Vec<Action>> {
         let containers: BTreeSet<usize> = plan.rounds.iter().flatten().filter_map(Action::container).collect();
         let del = || containers.iter().copied().map(Action::Del).collect();
-        let room = self.rules.pool.saturating_sub(self.facts.others);
+        let room = self.rules.pool.saturating_sub(self.rules.others(&self.facts).len());
         let add = containers.iter().copied().take(room).map(Action::Add).collect();
         vec![del(), add, del()]
     }
@@ -168,6 +170,11 @@ impl Storm {
             self.facts = Facts::default();
             return Ok(Outcome { calls, findings: BTreeSet::new() });
         }
+        if aside == Aside::OthersMoved {
+            let (now, own) = (self.read()?, |id: &str| id.starts_with(&format!("{}-", self.rules.prefix)));
+            self.facts.leases.retain(|(_, id)| own(id));
+            self.facts.leases.extend(now.leases.into_iter().filter(|(_, id)| !own(id)));
+        }
         let (after, mut findings) = self.settle(&calls)?;
         self.facts = after;
         findings.extend(self.check_survivors(tally)?);
@@ -183,7 +190,7 @@ impl Storm {
     fn read(&self) -> Result<Facts> {
         let place = (self.network.bridge(), self.network.subnet());
         let facts = self.books.read(&self.node, &self.containers, place)?;
-        Ok(Facts { others: self.facts.others, ..facts })
+        Ok(Facts { foreign: self.facts.foreign, ..facts })
     }
 
     /// The state once the kernel has cleared away, and what is wrong.
@@ -268,8 +275,7 @@ impl Storm {
         let mut network = self.network.clone();
         if let Action::Gc(kept) = action {
             let kept = kept.iter().map(|number| self.rules.id(*number));
-            let others = self.facts.leases.iter().map(|(_, id)| id.clone());
-            let others = others.filter(|id| !id.starts_with(&format!("{}-", self.rules.prefix)));
+            let others = self.rules.others(&self.facts).into_iter().map(str::to_owned);
             let list = kept.chain(others).map(|id| json!({ "containerID": id, "ifname": INTERFACE }));
             network.set("cni.dev/valid-attachments", list.collect());
             return Some(self.command(kind, "", None, &network));

@@ -159,6 +159,7 @@ fn kernel_remedy(errno: Errno) -> &'static str {
         Errno::EOPNOTSUPP => {
             "the kernel lacks this: flatnet needs Linux 5.5 or newer with the bridge and veth modules (`uname -r`; on WSL: `wsl --update`)"
         }
+        Errno::ENODEV => "somebody deleted it while flatnet was at work: try again",
         Errno::EROFS => {
             "/proc/sys is read-only where flatnet runs: set it where it is not (`sysctl -w net.ipv4.ip_forward=1`), or run flatnet there"
         }

@@ -35,8 +35,8 @@ pub struct Facts {
     pub attached: BTreeMap<usize, BTreeSet<Ipv4Addr>>,
     /// The ports of the bridge.
     pub ports: BTreeSet<String>,
-    /// How many ports are containers' that are not the storm's.
-    pub others: usize,
+    /// How many ports are nobody's, and were there before the storm.
+    pub foreign: usize,
 }
 
 impl Books {
@@ -62,7 +62,7 @@ impl Books {
                 attached.insert(*number, addresses);
             }
         }
-        Ok(Facts { leases, attached, ports, others: 0 })
+        Ok(Facts { leases, attached, ports, foreign: 0 })
     }
 }
 

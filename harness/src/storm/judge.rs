@@ -99,6 +99,11 @@ impl Rules {
         format!("{}-{container}", self.prefix)
     }
 
+    /// The ids of those with a lease that are not the storm's.
+    pub fn others<'a>(&self, facts: &'a Facts) -> BTreeSet<&'a str> {
+        facts.leases.iter().map(|(_, id)| id.as_str()).filter(|id| self.number(id).is_none()).collect()
+    }
+
     fn number(&self, id: &str) -> Option<usize> {
         id.strip_prefix(&self.prefix)?.strip_prefix('-')?.parse().ok()
     }
@@ -244,7 +249,8 @@ impl Trial<'_> {
                 found.insert(Finding { fault: Fault::Lost, text: format!("{id} has lost {address}") });
             }
         }
-        let (ports, attached) = (after.ports.len(), after.attached.len() + after.others);
+        let (ports, attached) =
+            (after.ports.len(), after.attached.len() + self.rules.others(after).len() + after.foreign);
         if ports != attached {
             let fault = if ports > attached { Fault::Leak } else { Fault::Lost };
             let text = format!("the bridge has {ports} ports, and {attached} containers are attached");

@@ -139,10 +139,11 @@ impl Parallel {
         let boots = world.boots;
         let mut failure = None;
         let outcome = storm.round(round, tally, || {
-            if disturbed {
-                failure = self.options.meanwhile.run(world, || ()).err();
+            if !disturbed {
+                return Ok(Aside::Nothing);
             }
-            Ok(if world.boots == boots { Aside::Nothing } else { Aside::Restarted })
+            failure = self.options.meanwhile.run(world, || ()).err();
+            Ok(if world.boots == boots { Aside::OthersMoved } else { Aside::Restarted })
         })?;
         if let Some(failure) = failure {
             return Err(failure);

@@ -16,7 +16,7 @@ fn facts(attached: &[(usize, u8)]) -> Facts {
         leases: attached.iter().map(|(number, last)| (ip(*last), format!("c-{number}"))).collect(),
         attached: attached.iter().map(|(number, last)| (*number, [ip(*last)].into())).collect(),
         ports: attached.iter().map(|(number, _)| format!("fn-{number}")).collect(),
-        others: 0,
+        foreign: 0,
     }
 }
 
@@ -102,6 +102,7 @@ fn books_and_bridge_must_agree_with_the_containers() {
 fn leases_of_others_stay() {
     let mut good = facts(&[(1, 2)]);
     good.leases.insert((ip(9), "bystander".to_owned()));
+    good.ports.insert("fn-bystander".to_owned());
     assert_eq!(faults(&good, &[], &good), BTreeSet::new());
     assert_eq!(faults(&good, &[], &facts(&[(1, 2)])), [Fault::Lost].into());
     assert_eq!(faults(&facts(&[(1, 2)]), &[], &good), [Fault::Leak].into());
