@@ -175,6 +175,10 @@ fn kernel_remedy(errno: Errno) -> &'static str {
         Errno::EOPNOTSUPP => {
             "the kernel lacks this: flatnet needs Linux 5.5 or newer with the bridge and veth modules (`uname -r`; on WSL: `wsl --update`)"
         }
+        Errno::ENODEV => "somebody deleted it while flatnet was at work: try again",
+        Errno::EROFS => {
+            "/proc/sys is read-only where flatnet runs: set it where it is not (`sysctl -w net.ipv4.ip_forward=1`), or run flatnet there"
+        }
         Errno::EXFULL => "a bridge has 1023 ports at most: remove containers, or make a second network",
         Errno::ENOTCONN => "the kernel closed the netlink socket: try again, and see `dmesg` if it repeats",
         _ => "see `dmesg` for what the kernel says about it",

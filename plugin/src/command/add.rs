@@ -158,10 +158,20 @@ impl Site<'_> {
             let found = self.host.link_by_index(link.index).await.doing(|| format!("look up {}", link.name))?;
             match found {
                 Some(link) if link.forwarding => return Ok(()),
+                // Somebody has deleted the bridge under it, and no port opens without one.
+                Some(link) if link.bridge.is_none() => self.put_back(&link).await?,
                 Some(_) => tokio::time::sleep(PORT_INTERVAL).await,
                 None => return Err(Errno::ENODEV).doing(|| format!("wait for {} to forward", link.name)),
             }
         }
+    }
+
+    async fn put_back(&self, link: &Link) -> Result<()> {
+        let bridge = bridge::ensure(&self.host, self.network).await?;
+        self.host
+            .set_bridge(link.index, bridge.index)
+            .await
+            .doing(|| format!("put {} back on {}", link.name, bridge.name))
     }
 
     fn success(

@@ -18,7 +18,7 @@ pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
     within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         let found = bridge::find(&host, &draft.bridge).await.map_err(|cause| not_ready(false, &cause))?;
-        let Some(bridge) = found else { return Ok(()) };
+        let Some(bridge) = found else { return refuse_orphans(&host, &draft.name, &draft.bridge).await };
         let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
         match bridge::settled(&host, draft).await? {
             Some(network) => {
@@ -40,6 +40,7 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
         masquerade::try_out(network).await.map_err(|cause| not_ready(false, &cause))?;
         let found = bridge::find(&host, &network.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else {
+            refuse_orphans(&host, &network.name, &network.bridge).await?;
             // The first ADD makes it, unless something is in the way.
             return bridge::refuse_overlap(&host, network).await.map_err(|cause| not_ready(false, &cause));
         };
@@ -63,6 +64,15 @@ fn not_ready(suffering: bool, cause: &Error) -> Error {
     Error::NotReady { what: format!("it would fail to {cause}"), suffering, remedy: cause.remedy() }
 }
 
+/// Errors: 51 where containers have no bridge. The next ADD would mend it.
+async fn refuse_orphans(host: &Netlink, network: &str, bridge: &str) -> Result<()> {
+    let orphans = lease::of_network(host, network).await?.into_iter().filter(|(_, link)| link.bridge.is_none());
+    match orphans.count() {
+        0 => Ok(()),
+        _ => Err(cut_off(&format!("bridge {bridge} is gone"))),
+    }
+}
+
 /// Errors: 51 where containers are cut off from the gateway. The next ADD would mend it.
 async fn refuse_suffering(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     let problem = match bridge::problem(host, network, bridge).await? {
@@ -70,10 +80,7 @@ async fn refuse_suffering(host: &Netlink, network: &Network, bridge: &Link) -> R
         None => forward::problem(network).await?,
         problem => problem,
     };
-    match problem {
-        None => Ok(()),
-        Some(what) => Err(cut_off(&what)),
-    }
+    problem.map_or(Ok(()), |what| Err(cut_off(&what)))
 }
 
 fn cut_off(what: &str) -> Error {
