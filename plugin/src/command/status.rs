@@ -20,8 +20,9 @@ pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
         let found = bridge::find(&host, &draft.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else { return refuse_orphans(&host, &draft.name, &draft.bridge).await };
         let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
-        match bridge::settled(&host, draft).await? {
-            Some(network) => {
+        match bridge::told(&host, &bridge).await? {
+            Some(pool) => {
+                let network = draft.with(pool);
                 masquerade::try_out(&network).await.map_err(|cause| not_ready(false, &cause))?;
                 if ports.is_empty() { Ok(()) } else { refuse_suffering(&host, &network, &bridge).await }
             }

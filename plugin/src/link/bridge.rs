@@ -53,15 +53,31 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
 }
 
 /// The network as its bridge has it: where another plugin gives the addresses, nothing else on the host says which. None before
-/// the first container has come, or where the bridge has lost its address.
+/// the first container has come. Errors: 105 where containers are there, and no bridge that tells.
 pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Network>> {
-    let Some(bridge) = find(host, &draft.bridge).await? else { return Ok(None) };
+    let found = find(host, &draft.bridge).await?;
+    let pool = match &found {
+        Some(bridge) => told(host, bridge).await?,
+        None => None,
+    };
+    if pool.is_none() && !lease::of_network(host, &draft.name).await?.is_empty() {
+        return Err(Error::BridgeConflict {
+            bridge: draft.bridge,
+            found: format!("it is gone, or has no address, and network {} has containers", draft.name),
+            remedy: "start another container on this network, which mends it: only the plugin of ipam.type knows the address"
+                .into(),
+        });
+    }
+    Ok(pool.map(|pool| draft.with(pool)))
+}
+
+/// The pool that a bridge's address tells of.
+pub(crate) async fn told(host: &Netlink, bridge: &Link) -> Result<Option<Pool>> {
     let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
-    let pool = addresses.first().and_then(|gateway| {
+    Ok(addresses.first().and_then(|gateway| {
         let subnet = Ipv4Network::new(gateway.network(), gateway.prefix()).ok()?;
         Pool::new(subnet, Some(gateway.ip()), None, None).ok()
-    });
-    Ok(pool.map(|pool| draft.with(pool)))
+    }))
 }
 
 /// Puts containers back that are no longer on any bridge: one that is deleted leaves its ports behind. Whoever has an address of
