@@ -5,6 +5,7 @@
 
 mod given;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{self, ExitStatus};
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub(crate) struct Delegate<'a> {
     plugin: &'a str,
     file: PathBuf,
     stdin: &'a str,
+    /// Beside flatnet's own, and before it.
+    environment: Vec<(&'static str, OsString)>,
 }
 
 /// One that has been started.
@@ -56,7 +59,7 @@ impl<'a> Delegate<'a> {
     pub(crate) fn find(plugin: &'a str, folders: &[PathBuf], command: Command, stdin: &'a str) -> Result<Self> {
         let files = || folders.iter().map(|folder| folder.join(plugin)).filter(|file| file.is_file());
         if let Some(file) = files().find(|file| access(file, AccessFlags::X_OK).is_ok()) {
-            return Ok(Self { plugin, file, stdin });
+            return Ok(Self { plugin, file, stdin, environment: Vec::new() });
         }
         let problem = match files().next() {
             Some(file) => format!("{} is not executable", file.display()),
@@ -68,11 +71,17 @@ impl<'a> Delegate<'a> {
         Err(Error::Delegate { plugin: plugin.to_owned(), command, problem, remedy })
     }
 
+    /// The same with variables that flatnet itself was not given: an operator's command has none.
+    pub(crate) fn with_environment(self, environment: Vec<(&'static str, OsString)>) -> Self {
+        Self { environment, ..self }
+    }
+
     /// Starts it. An ADD that has been started needs a DEL, unless all goes well. Errors: 110.
     pub(crate) fn start(&self, command: Command) -> Result<Running<'a>> {
-        let Self { plugin, file, stdin } = self;
+        let Self { plugin, file, stdin, environment } = self;
         let start = || {
             let mut process = process::Command::new(file);
+            process.envs(environment.iter().map(|(name, value)| (name, value)));
             process.env("CNI_COMMAND", command.to_string()).stdin(memory("ipam", stdin)?);
             Child::start(&mut process)
         };
