@@ -33,7 +33,6 @@ use nix::fcntl::{Flock, FlockArg};
 use self::table::{Entry, Table};
 use crate::error::{Doing, Error, Result, both, errno_of};
 use crate::ipam::lease::{self, Attachment};
-use crate::netlink::nftables::{Batch, Family, Nftables, Problem};
 use crate::netlink::{Link, Netlink, forget_udp};
 
 /// How long to wait before the lock is tried again.
@@ -169,13 +168,7 @@ async fn remove(host: &Netlink, table: &Table, gone: &[&Entry], bridge: &str) ->
     for bridge in &table.bridges {
         set_route_localnet(bridge, false)?;
     }
-    nft::change(&script::delete_all()).await?;
-    let emptied = async { delete_table_if_empty(&mut Nftables::open()?).await };
-    emptied.await.map_err(|problem| Error::Firewall {
-        doing: "change the published ports".into(),
-        problem: problem.to_string(),
-        remedy: "no port is published any more; `nft list table ip flatnet` shows what is left".into(),
-    })?;
+    nft::change(&script::delete_all(table.is_shared)).await?;
     forget_flows(host, gone.iter().map(|entry| entry.host)).await
 }
 
@@ -214,16 +207,6 @@ fn refuse_odd_names(door: &Door<'_>, ports: &[Port]) -> Result<()> {
             value: format!("of an interface called {name}"),
             remedy: "give it a name of letters, digits, dot, dash and underscore".into(),
         }),
-        _ => Ok(()),
-    }
-}
-
-/// Deletes flatnet's table, unless there is anything left in it.
-async fn delete_table_if_empty(nftables: &mut Nftables) -> Result<(), Problem> {
-    let mut batch = Batch::new(Family::Ip, table::NAME);
-    batch.delete_empty_table();
-    match nftables.apply(&batch).await {
-        Err(problem) if !matches!(problem.errno(), Some(Errno::ENOENT | Errno::EBUSY)) => Err(problem),
         _ => Ok(()),
     }
 }

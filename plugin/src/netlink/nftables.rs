@@ -82,7 +82,9 @@ impl Nftables {
         match open() {
             Ok(socket) => Ok(Self { socket, sequence: 0 }),
             Err(e) => Err(match errno_of(&e) {
-                Errno::EPROTONOSUPPORT => Problem::Lacking { piece: NF_TABLES },
+                Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT | Errno::ESOCKTNOSUPPORT => {
+                    Problem::Lacking { piece: NF_TABLES }
+                }
                 errno => Problem::Refused { doing: "open a netfilter socket".into(), errno },
             }),
         }
