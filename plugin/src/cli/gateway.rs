@@ -32,7 +32,7 @@ use self::watch::Watch;
 use crate::command::within_deadline;
 use crate::config::{Draft, Network};
 use crate::error::{self, Doing};
-use crate::firewall::{self, forward, masquerade};
+use crate::firewall::{forward, masquerade};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
@@ -246,10 +246,10 @@ async fn masquerade(network: &Network, bridge: &Link) -> error::Result<()> {
     masquerade::ensure(&host, network, bridge).await
 }
 
-/// The rules of networks whose bridge is gone.
+/// The rules of networks whose bridge is gone; those in other firewalls' chains went when the way was opened.
 async fn sweep() -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    firewall::sweep(&host).await
+    masquerade::sweep(&host).await
 }
 
 /// The way there through other firewalls, which a reload of theirs has closed. Gives what keeps it shut.

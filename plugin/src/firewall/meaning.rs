@@ -72,7 +72,12 @@ pub(super) fn of(placed: &PlacedRule) -> Rule {
                 rule.conditions.push(unknown());
                 rule.verdict = Verdict::Accept;
             }
-            Expression::Lookup { .. } | Expression::Match { .. } | Expression::Masquerade | Expression::Unknown(_) => {
+            // It may load any register.
+            Expression::Unknown(_) => {
+                registers.clear();
+                rule.conditions.push(unknown());
+            }
+            Expression::Lookup { .. } | Expression::Match { .. } | Expression::Masquerade => {
                 rule.conditions.push(unknown());
             }
         }
@@ -240,6 +245,14 @@ mod tests {
     fn a_map_of_verdicts_may_accept() {
         let rule = meaning(vec![STATE, Expression::Unknown("lookup".into())]);
         assert_eq!((rule.conditions, rule.verdict), (vec![unknown()], Verdict::Accept));
+    }
+
+    #[test]
+    fn what_is_loaded_unknown_is_not_what_was_there_before() {
+        let of_link = link(Meta::OutLink, "eth0", true).to_vec();
+        let rule = meaning([of_link, vec![Expression::Unknown("meta".into()), compare(&[1], true)]].concat());
+        let eth0 = Condition { not: false, about: About::Output(vec!["eth0".into()]) };
+        assert_eq!(rule.conditions, [eth0, unknown(), unknown()]);
     }
 
     #[test]

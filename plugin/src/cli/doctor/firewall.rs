@@ -256,7 +256,7 @@ impl Firewall {
         let in_both_ways = |to: &str| format!("run {} and {}", rule(to, "-o", "oifname"), rule(to, "-i", "iifname"));
         if chain.table.ends_with(" firewalld") {
             return format!(
-                "run `firewall-cmd --permanent --zone=trusted --add-interface={bridge}`, `firewall-cmd --permanent --new-policy=flatnet`, `firewall-cmd --permanent --policy=flatnet --add-ingress-zone=ANY`, `firewall-cmd --permanent --policy=flatnet --add-egress-zone=trusted`, `firewall-cmd --permanent --policy=flatnet --set-target=ACCEPT`, `firewall-cmd --reload`"
+                "run `flatnet install`, which gives firewalld a zone and a policy; by hand: `firewall-cmd --permanent --zone=trusted --add-interface={bridge}`, `firewall-cmd --permanent --new-policy=flatnet`, `firewall-cmd --permanent --policy=flatnet --add-ingress-zone=ANY`, `firewall-cmd --permanent --policy=flatnet --add-egress-zone=trusted`, `firewall-cmd --permanent --policy=flatnet --set-target=ACCEPT`, `firewall-cmd --reload`"
             );
         }
         if self.has_beside(chain, "ufw-") {

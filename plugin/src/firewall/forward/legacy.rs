@@ -33,6 +33,11 @@ pub(super) async fn read() -> Result<Option<Ruleset>, Trouble> {
 /// One after the other; each is there or not, whatever cuts it short, and the next look finds what is missing.
 pub(super) async fn change(edits: &[Edit]) -> Result<Changed, Trouble> {
     for edit in edits {
+        let (Edit::Remove { accept, .. } | Edit::Insert { accept, .. }) = edit;
+        if accept.bridge.ends_with('+') {
+            let problem = format!("iptables takes {} for a pattern, which others' links may fit", accept.bridge);
+            return Err(Trouble::Beyond(failed(problem, "give the network a bridge whose name does not end with +")));
+        }
         let (words, accept) = match edit {
             Edit::Remove { chain, accept, .. } => (vec!["--delete".to_owned(), chain.name.clone()], accept),
             Edit::Insert { chain, accept, position } => {

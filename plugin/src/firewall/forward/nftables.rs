@@ -69,7 +69,7 @@ pub(super) async fn change(edits: &[Edit]) -> Result<Changed, Trouble> {
             Err(problem) if problem.errno() == Some(Errno::ENOENT) => return Ok(Changed::Overtaken(refused(&problem))),
             // `NFT_TABLE_F_OWNER`: firewalld 2.1 and newer keep their table to themselves.
             Err(problem) if problem.errno() == Some(Errno::EPERM) => {
-                let remedy = "that firewall keeps its rules to itself, and has to be told: `flatnet doctor` says how";
+                let remedy = "that firewall keeps its rules to itself, and has to be told: `flatnet install` tells firewalld, and `flatnet doctor` says how to do it by hand";
                 return Err(Trouble::Beyond(failed(problem.to_string(), remedy)));
             }
             Err(problem) => return Err(refused(&problem).into()),

@@ -134,6 +134,11 @@ impl Accept {
         (way == same).then_some(Self { way, bridge, subnet: *subnet, comment })
     }
 
+    /// Whether it lets the same packets pass: networks on one bridge share its accepts, whichever came first.
+    fn opens_as(&self, other: &Self) -> bool {
+        (self.way, &self.bridge, self.subnet) == (other.way, &other.bridge, other.subnet)
+    }
+
     fn rule(&self) -> Rule {
         let (names, networks) = (vec![self.bridge.clone()], vec![self.subnet]);
         let abouts = match self.way {
@@ -211,7 +216,7 @@ fn is_in_place(chains: &[&Chain], places: &[(&Chain, Position)], wanted: &Wanted
         let own: Vec<_> = own.collect();
         let is_place = places.iter().any(|(place, _)| place.name == chain.name);
         let expected = if is_place { needed.len() } else { 0 };
-        own.len() == expected && (expected == 0 || needed.iter().all(|accept| own.contains(accept)))
+        own.len() == expected && (expected == 0 || needed.iter().all(|accept| own.iter().any(|it| it.opens_as(accept))))
     })
 }
 

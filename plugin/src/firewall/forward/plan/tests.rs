@@ -125,10 +125,12 @@ fn accepts_go_where_users_rules_belong(#[case] text: &str, #[case] chain: &str, 
 #[case::twice("-A FORWARD {IN}\n-A FORWARD {IN}\n-A FORWARD {OUT}\n", &["- FORWARD In 10.87.1.0/24", "- FORWARD In 10.87.1.0/24", "- FORWARD Out 10.87.1.0/24", "+ FORWARD In 10.87.1.0/24 first", "+ FORWARD Out 10.87.1.0/24 first"])]
 #[case::half("-A FORWARD {OUT}\n", &["- FORWARD Out 10.87.1.0/24", "+ FORWARD In 10.87.1.0/24 first", "+ FORWARD Out 10.87.1.0/24 first"])]
 #[case::of_no_use("-A FORWARD -j DROP\n-A FORWARD {IN}\n-A FORWARD {OUT}\n", &["- FORWARD In 10.87.1.0/24", "- FORWARD Out 10.87.1.0/24", "+ FORWARD In 10.87.1.0/24 first", "+ FORWARD Out 10.87.1.0/24 first"])]
+#[case::another_networks_on_this_bridge("-A FORWARD {SHARED}\n-A FORWARD {OUT}\n", &[])]
 #[case::another_networks("-A FORWARD {OTHER}\n-A FORWARD {IN}\n-A FORWARD {OUT}\n", &[])]
 fn what_is_there_already_is_looked_at(#[case] rules: &str, #[case] expected: &[&str]) {
     let other = OUT.replace("br0", "br1").replace("10.87.1", "10.87.2");
     let rules = rules.replace("{IN}", IN).replace("{OUT}", OUT).replace("{OTHER}", &other);
+    let rules = rules.replace("{SHARED}", &IN.replace("network flatnet", "network other"));
     assert_eq!(edits(&format!("-P FORWARD DROP\n{rules}")), expected);
 }
 
