@@ -10,17 +10,19 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use crate::deadline;
 use crate::lab::{Lab, Namespace};
 use crate::plugin::{Answer, Call, PATIENCE, Plugins, environment};
+use crate::process::Finished;
 use crate::sandbox::Distro;
 use crate::scenario::Network;
 
@@ -36,8 +38,6 @@ const HOST_LOCAL: &str = "/var/lib/cni/networks";
 const NOT_GIVEN: u32 = 3;
 /// How long the kernel may take to clear away what was ended.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
-/// How many survivors are checked at the same time.
-const CHECKED_AT_ONCE: usize = 8;
 
 /// A plugin and a network in a storm.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub struct Storm {
     node: Namespace,
     /// Where the calls for containers of even number are made, if not in the world's own.
     distro: Option<Arc<Distro>>,
+    /// The most calls at the same moment.
+    at_once: usize,
     containers: BTreeMap<usize, Namespace>,
     results: BTreeMap<(usize, Ipv4Addr), Value>,
     last: BTreeMap<usize, Ipv4Addr>,
@@ -109,6 +111,7 @@ impl Storm {
             rules,
             node: node.clone(),
             distro: None,
+            at_once: usize::MAX,
             containers: BTreeMap::new(),
             results: BTreeMap::new(),
             last: BTreeMap::new(),
@@ -122,6 +125,11 @@ impl Storm {
     /// From now on, containers of even number are another distribution's.
     pub fn share_with(&mut self, distro: Arc<Distro>) {
         self.distro = Some(distro);
+    }
+
+    /// From now on, no more calls than these are under way at the same moment: the machine has to keep up.
+    pub fn limit(&mut self, at_once: usize) {
+        self.at_once = at_once.max(1);
     }
 
     /// The codes that any call may be refused with, from now on.
@@ -216,28 +224,14 @@ impl Storm {
     ) -> Result<(Vec<Done>, Aside)> {
         let calls: Vec<(Action, Call)> =
             round.iter().filter_map(|action| Some((action.clone(), self.call(action)?))).collect();
-        let start = Barrier::new(calls.len());
         let (ended, ends) = mpsc::channel();
         let half = calls.len() / 2;
-        let storm = &*self;
         let (finished, aside) = thread::scope(|scope| -> Result<(Vec<_>, Aside)> {
-            let running: Vec<_> = calls
-                .iter()
-                .map(|(action, call)| {
-                    let (start, ended) = (&start, ended.clone());
-                    scope.spawn(move || {
-                        start.wait();
-                        let finished = call.run_in(&storm.node, storm.distro_of(action.container()));
-                        let _ = ended.send(());
-                        finished
-                    })
-                })
-                .collect();
+            let running = scope.spawn(|| self.run_together(&calls, &{ ended }));
             ends.iter().take(half).for_each(drop);
             let aside = meanwhile();
-            let finished = running.into_iter().map(|call| call.join().unwrap_or_else(|_| Err(anyhow!("make a call"))));
-            let finished: Vec<_> = finished.collect::<Result<_>>()?;
-            Ok((finished, aside?))
+            let finished = running.join().unwrap_or_else(|_| Err(anyhow!("make calls")));
+            Ok((finished?, aside?))
         })?;
         let mut done = Vec::new();
         for ((action, call), finished) in calls.into_iter().zip(finished) {
@@ -250,6 +244,29 @@ impl Storm {
             done.push(Done { action, said });
         }
         Ok((done, aside))
+    }
+
+    /// Makes calls at the same moment, or as many as may be under way; tells of each end. The answers are in the calls' order.
+    fn run_together(&self, calls: &[(Action, Call)], ended: &mpsc::Sender<()>) -> Result<Vec<Finished>> {
+        let workers = self.at_once.min(calls.len());
+        let (start, next) = (Barrier::new(workers), AtomicUsize::new(0));
+        let work = || {
+            start.wait();
+            let mut finished = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some((action, call)) = calls.get(number) else { return finished };
+                finished.push((number, call.run_in(&self.node, self.distro_of(action.container()))));
+                let _ = ended.send(());
+            }
+        };
+        let mut all: Vec<_> = thread::scope(|scope| {
+            let running: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            let ends = running.into_iter().map(|worker| worker.join().map_err(|_| anyhow!("make calls")));
+            ends.collect::<Result<Vec<_>>>().map(|ends| ends.into_iter().flatten().collect())
+        })?;
+        all.sort_by_key(|(number, _)| *number);
+        all.into_iter().map(|(_, finished)| finished).collect()
     }
 
     /// Reads an answer, and keeps the result of an ADD.
@@ -316,23 +333,17 @@ impl Storm {
             let mut network = self.network.clone();
             network.set("prevResult", result.clone());
             let id = self.rules.id(*number);
-            checks.push((*number, self.command(Kind::Check, &id, Some(&Namespace::named(&id)), &network)));
+            let call = self.command(Kind::Check, &id, Some(&Namespace::named(&id)), &network);
+            checks.push((Action::Check(*number), call));
         }
         tally.checked += checks.len();
-        for some in checks.chunks(CHECKED_AT_ONCE) {
-            let finished: Vec<_> = thread::scope(|scope| {
-                let run = |(number, call): &(usize, Call)| call.run_in(&self.node, self.distro_of(Some(*number)));
-                let running: Vec<_> = some.iter().map(|check| scope.spawn(move || run(check))).collect();
-                running.into_iter().map(|call| call.join().unwrap_or_else(|_| Err(anyhow!("make a call")))).collect()
-            });
-            for ((number, call), finished) in some.iter().zip(finished) {
-                let id = self.rules.id(*number);
-                let finding = |fault, text| Finding { fault, text: format!("CHECK of {id}, which survives: {text}") };
-                match call.read(&finished.with_context(|| format!("check {id}"))?) {
-                    Ok(Answer::Done(_)) => {}
-                    Ok(Answer::Refused(it)) => found.push(finding(Fault::Check, format!("{}: {}", it.code, it.msg))),
-                    Err(how) => found.push(finding(Fault::Manners, how)),
-                }
+        let finished = self.run_together(&checks, &mpsc::channel().0)?;
+        for ((action, call), finished) in checks.iter().zip(&finished) {
+            let finding = |fault, text| Finding { fault, text: format!("{action}, which survives: {text}") };
+            match call.read(finished) {
+                Ok(Answer::Done(_)) => {}
+                Ok(Answer::Refused(it)) => found.push(finding(Fault::Check, format!("{}: {}", it.code, it.msg))),
+                Err(how) => found.push(finding(Fault::Manners, how)),
             }
         }
         Ok(found)

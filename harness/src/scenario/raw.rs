@@ -228,6 +228,30 @@ mod tests {
         assert!(mistake.starts_with(&format!("x.toml:{expected}")), "{mistake}");
     }
 
+    /// The usual hosts, and the shipped network, which is of CNI 1.0.0.
+    #[rstest]
+    #[case("parallel = \"c\"", "3:10: missing field `containers`")]
+    #[case("parallel = \"c\", containers = 0", "3:28: without containers nothing happens")]
+    #[case("parallel = \"c\", containers = 2, mix = [\"ADD\", \"GC\"]", "3:44: GC needs cniVersion 1.1.0")]
+    #[case("parallel = \"c\", containers = 2, mix = [\"ADDD\"]", "3:51: unknown variant `ADDD`")]
+    #[case("parallel = \"c\", containers = 2, excuse = [100]", "3:44: there is nothing to excuse without `meanwhile`")]
+    #[case("parallel = \"c\", containers = 2, meanwhile = [{ rebot = \"wsl\" }]", "3:56: a step needs a verb")]
+    #[case("parallel = \"c\", containers = 2, meanwhile = [{ reboot = \"windows\" }]", "3:44: windows is not a node")]
+    #[case(
+        "parallel = \"c\", containers = 2, meanwhile = [{ kill = \"c-3\" }]",
+        "3:44: there is no host or container named c-3"
+    )]
+    #[case("cut = \"linux\"", "3:12: there is no host named linux")]
+    #[case("cut = \"windows\"", "3:12: windows has 2 wires: say `link`")]
+    #[case("mend = \"windows\", link = \"eth2\"", "3:30: windows has no wire at eth2")]
+    #[case("readonly = \"/etc\"", "3:12: /etc is not one of /proc/sys /run")]
+    #[case("fill = \"/proc/sys\"", "3:12: /proc/sys has no end")]
+    fn mistakes_in_what_disturbs_have_a_place(#[case] step: &str, #[case] expected: &str) {
+        let text = format!("summary = \"x\"\n[run]\nsteps = [{{ {step} }}]");
+        let mistake = parse(Path::new("x.toml"), &text).unwrap_err().at(Path::new("x.toml"), &text).to_string();
+        assert!(mistake.starts_with(&format!("x.toml:{expected}")), "{mistake}");
+    }
+
     #[test]
     fn a_scenario_may_leave_hosts_and_network_to_be_the_usual_ones() {
         let text = "summary = \"x\"\n[run]\nsteps = [\n  { add = \"web\" },\n]";

@@ -34,6 +34,7 @@ pub(super) struct Options {
     on: Option<String>,
     distro: Option<String>,
     network: Option<String>,
+    at_once: Option<usize>,
     #[serde(default = "yes")]
     overlap: bool,
     #[serde(default)]
@@ -108,6 +109,7 @@ impl Verb for Parallel {
         if let Some(distro) = world.distro(self.options.distro.as_deref())? {
             storm.share_with(distro);
         }
+        storm.limit(self.options.at_once.unwrap_or(*containers));
         let mut tally = Tally::default();
         let tail = if self.options.stay { Vec::new() } else { storm.finale(&plan) };
         for (number, round) in (1..).zip(plan.rounds.iter().chain(&tail)) {
