@@ -36,6 +36,13 @@ pub fn clear_run() -> Result<()> {
     Ok(())
 }
 
+/// What is in the folders where flatnet could keep state, each thing a line.
+pub fn files() -> Result<BTreeSet<String>> {
+    let mut lines = BTreeSet::new();
+    STATE_FOLDERS.iter().try_for_each(|folder| list_files(Path::new(folder), &mut lines))?;
+    Ok(lines)
+}
+
 /// One reading of a node, each thing a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
@@ -61,9 +68,8 @@ impl Inventory {
         lines.extend(view.neighbours.iter().map(|neighbour| format!("permanent neighbour {neighbour}")));
         lines.extend(node.enter(nftables::list)?);
         lines.extend(node.enter(|| Ok(legacy_tables()))?);
-        for folder in STATE_FOLDERS.into_iter().chain([COMMANDS]) {
-            list_files(Path::new(folder), &mut lines)?;
-        }
+        lines.extend(files()?);
+        list_files(Path::new(COMMANDS), &mut lines)?;
         Ok(Self { lines })
     }
 
@@ -77,7 +83,7 @@ impl Inventory {
     }
 
     /// Takes another address on a link as what was there before.
-    pub fn readdress(&mut self, link: &str, from: IpNetwork, to: IpNetwork) {
+    pub fn renumber(&mut self, link: &str, from: IpNetwork, to: IpNetwork) {
         let entry = |address| format!("address {address} on {link}");
         if self.lines.remove(&entry(from)) {
             self.lines.insert(entry(to));

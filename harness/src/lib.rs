@@ -22,6 +22,7 @@ pub mod sandbox;
 pub mod scenario;
 pub mod shell;
 pub mod shipped;
+pub mod storm;
 pub mod suite;
 pub mod verb;
 pub mod world;

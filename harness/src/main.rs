@@ -30,7 +30,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run scenarios: files, folders or parts of names; all of them if you name none.
+    /// Run scenarios: files, folders or parts of names; if you name none, all but those that take long.
     Run {
         scenarios: Vec<String>,
         /// The folder of the plugin to test; without it the plugin is built from this repository.
@@ -129,7 +129,10 @@ fn main() -> ExitCode {
 fn act(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Run { scenarios, plugin_dir, json, keep, jobs } => {
-            let files = suite::find(&scenarios)?;
+            let mut files = suite::find(&scenarios)?;
+            if scenarios.is_empty() {
+                leave_out_long(&mut files)?;
+            }
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
             let jobs = jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
             let suite = Suite { plugin_dir: plugins.folder().to_owned(), keep, jobs };
@@ -159,6 +162,18 @@ fn act(verb: Verb) -> Result<ExitCode> {
         Verb::Serve { name, port, body } => http::server::run(&name, port, body).map(|()| ExitCode::SUCCESS),
         Verb::Gateway => http::forwarder::run().map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Leaves out what has to be asked for, and says so.
+fn leave_out_long(files: &mut Vec<PathBuf>) -> Result<()> {
+    let all = files.len();
+    files.retain(|file| !suite::is_long(file));
+    let left = all - files.len();
+    if left > 0 {
+        let folder = suite::LONG;
+        writeln!(io::stderr(), "{left} that take long are left out: cargo run -p harness -- run scenarios/{folder}")?;
+    }
+    Ok(())
 }
 
 fn run(suite: &Suite, files: &[PathBuf], json: bool) -> Result<ExitCode> {

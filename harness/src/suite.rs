@@ -20,6 +20,12 @@ use crate::world::own_binary;
 /// The longest that a scenario may take.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// The longest that one of those below [`LONG`] may take.
+const LONG_PATIENCE: Duration = Duration::from_mins(15);
+
+/// The folder of scenarios that are run only when they are asked for: each takes as long as many others together.
+pub const LONG: &str = "long";
+
 /// How to run scenarios.
 #[derive(Clone, Debug)]
 pub struct Suite {
@@ -61,6 +67,11 @@ pub fn name(file: &Path) -> String {
     let full = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let below = full.strip_prefix(folder()).map_or_else(|_| file.to_owned(), Path::to_owned);
     below.with_extension("").display().to_string()
+}
+
+/// Whether a scenario is run only when it is asked for.
+pub fn is_long(file: &Path) -> bool {
+    Path::new(&name(file)).starts_with(LONG)
 }
 
 /// The files that `wanted` asks for: files, folders, or parts of names; all scenarios if it asks for nothing.
@@ -137,7 +148,9 @@ impl Suite {
             Ok(child) => child,
             Err(err) => return (Report::broken(file, &format!("failed to start a world: {err}")), None),
         };
-        let Some(mut report) = first_line(&mut child).and_then(|line| serde_json::from_str::<Report>(&line).ok())
+        let patience = if is_long(file) { LONG_PATIENCE } else { PATIENCE };
+        let Some(mut report) =
+            first_line(&mut child, patience).and_then(|line| serde_json::from_str::<Report>(&line).ok())
         else {
             return (Report::broken(file, &why_broken(child)), None);
         };
@@ -153,7 +166,7 @@ impl Suite {
 }
 
 /// The report is one line. Whoever does not come to it in time is killed.
-fn first_line(child: &mut Child) -> Option<String> {
+fn first_line(child: &mut Child, patience: Duration) -> Option<String> {
     let out = child.stdout.take()?;
     let (said, line) = mpsc::channel();
     thread::spawn(move || {
@@ -161,7 +174,7 @@ fn first_line(child: &mut Child) -> Option<String> {
         drop(BufReader::new(out).read_line(&mut text));
         drop(said.send(text));
     });
-    line.recv_timeout(PATIENCE).ok()
+    line.recv_timeout(patience).ok()
 }
 
 fn why_broken(mut child: Child) -> String {

@@ -1,6 +1,7 @@
 //! Every scenario file is a test, found when the tests run: a new file needs no line of Rust.
 //!
-//! Invariant: no scenario passes unseen: an empty folder fails, a skipped one says why, and fails where `CI` is set.
+//! Invariant: no scenario passes unseen: an empty folder fails, a skipped one says why, and fails where `CI` is set. Those that take
+//! long are told as ignored, and run with `-- --ignored`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -15,7 +16,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let trials = match suite::find(&[]) {
         Ok(files) => {
-            files.into_iter().map(|file| Trial::ignorable_test(suite::name(&file), move || run(&file))).collect()
+            let trial = |file: PathBuf| {
+                let long = suite::is_long(&file);
+                Trial::ignorable_test(suite::name(&file), move || run(&file)).with_ignored_flag(long)
+            };
+            files.into_iter().map(trial).collect()
         }
         // A trial, so that it is told like any other failure.
         Err(err) => vec![Trial::test("there-are-scenarios", move || Err(format!("failed to {err:#}").into()))],

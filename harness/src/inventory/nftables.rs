@@ -9,10 +9,12 @@ use anyhow::{Context, Result, bail};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 const SUBSYSTEM: u16 = 10;
+const REQUEST: u16 = 0x1;
+const REQUEST_ACK: u16 = 0x5;
 const REQUEST_DUMP: u16 = 0x301;
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
 const DELETE_TABLE: u16 = 2;
-const BATCH_BEGIN: u16 = 0x10;
-const BATCH_END: u16 = 0x11;
 const MESSAGE_ERROR: u16 = 2;
 const MESSAGE_DONE: u16 = 3;
 const HEADER: usize = 16;
@@ -78,26 +80,22 @@ pub(crate) fn list() -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Deletes everything, as a restart does.
+/// Takes all tables away, of all families, as `nft flush ruleset` does.
 pub(crate) fn flush() -> Result<()> {
     let Some(socket) = open()? else { return Ok(()) };
-    let mut batch = Vec::new();
-    // The beginning and the end name nftables; between them all tables, as none is named. Each asks for an answer.
-    for (number, flags, resource) in
-        [(BATCH_BEGIN, 1, SUBSYSTEM), (SUBSYSTEM << 8 | DELETE_TABLE, 5, 0), (BATCH_END, 1, SUBSYSTEM)]
-    {
-        batch.extend(u32::try_from(HEADER + NFGENMSG)?.to_ne_bytes());
-        batch.extend(u16::to_ne_bytes(number));
-        batch.extend(u16::to_ne_bytes(flags));
-        batch.extend([0; 10]);
-        batch.extend(u16::to_be_bytes(resource));
+    let mut batch = message(BATCH_BEGIN, REQUEST, SUBSYSTEM);
+    // Without a family and a name all are meant.
+    batch.extend(message(SUBSYSTEM << 8 | DELETE_TABLE, REQUEST_ACK, 0));
+    batch.extend(message(BATCH_END, REQUEST, SUBSYSTEM));
+    socket.send(&batch, 0).context("ask the kernel")?;
+    let (answer, _) = socket.recv_from_full().context("hear from the kernel")?;
+    match split_message(&answer) {
+        Some((MESSAGE_ERROR, message, _)) => read_error(message).context("flush nftables"),
+        _ => bail!("flush nftables: the kernel's answer cannot be read"),
     }
-    socket.send(&batch, 0).context("flush nftables")?;
-    let (answer, _) = socket.recv_from_full().context("hear whether nftables is flushed")?;
-    let (_, message, _) = split_message(&answer).context("read whether nftables is flushed")?;
-    read_error(message).context("flush nftables")
 }
 
+/// No socket where the kernel has no netfilter.
 fn open() -> Result<Option<Socket>> {
     let mut socket = match Socket::new(NETLINK_NETFILTER) {
         Err(err) if err.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) => return Ok(None),
@@ -108,14 +106,20 @@ fn open() -> Result<Option<Socket>> {
     Ok(Some(socket))
 }
 
+/// A message for all families, without attributes; `resource` stands behind the family, in the network's order.
+fn message(number: u16, flags: u16, resource: u16) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + NFGENMSG);
+    bytes.extend(u32::try_from(HEADER + NFGENMSG).unwrap_or_default().to_ne_bytes());
+    bytes.extend(number.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    // Sequence and port, family and version.
+    bytes.resize(HEADER + 2, 0);
+    bytes.extend(resource.to_be_bytes());
+    bytes
+}
+
 fn dump(socket: &Socket, kind: &Kind, lines: &mut Vec<String>) -> Result<()> {
-    let length = u32::try_from(HEADER + NFGENMSG)?;
-    let mut request = Vec::with_capacity(HEADER + NFGENMSG);
-    request.extend(length.to_ne_bytes());
-    request.extend((SUBSYSTEM << 8 | kind.ask).to_ne_bytes());
-    request.extend(REQUEST_DUMP.to_ne_bytes());
-    // Sequence, port, and a message for all families: zeros.
-    request.resize(HEADER + NFGENMSG, 0);
+    let request = message(SUBSYSTEM << 8 | kind.ask, REQUEST_DUMP, 0);
     socket.send(&request, 0).context("ask the kernel")?;
     loop {
         let (answer, _) = socket.recv_from_full().context("hear from the kernel")?;

@@ -17,6 +17,9 @@ use super::mistake::{Mistake, position, suggestion};
 use super::{HostSpec, Network, Proxy, Role, Scenario, Setting, Step};
 use crate::verb::{self, Words};
 
+/// The option that holds the steps within a step.
+const MEANWHILE: &str = "meanwhile";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawScenario {
@@ -142,6 +145,9 @@ fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<S
     let verb = read(words).map_err(|err| Mistake::from_toml(&err, &format!("`{name}`")))?;
     verb.check(setting)
         .map_err(|misfit| Mistake::new(option_span(table, misfit.option).unwrap_or_else(|| key.span()), misfit.text))?;
+    let inner = verb.within().iter().try_for_each(|inner| inner.check(setting));
+    let span = || option_span(table, MEANWHILE).unwrap_or_else(|| key.span());
+    inner.map_err(|misfit| Mistake::new(span(), misfit.text))?;
     let (line, _) = position(text, value.span().start);
     Ok(Step { line, source: text.get(value.span()).unwrap_or_default().to_owned(), verb })
 }
@@ -152,10 +158,13 @@ fn option_span(table: &DeTable<'_>, option: &str) -> Option<Range<usize>> {
 
 /// A name that no step introduces is misspelt: taken as it is, an empty container would pass for what was meant.
 fn places_exist(values: &[Spanned<DeValue<'_>>], steps: &[Step], setting: &Setting) -> Result<(), Mistake> {
-    let containers = steps.iter().flat_map(|step| step.verb.introduces());
+    let inner = steps.iter().flat_map(|step| step.verb.within());
+    let containers = steps.iter().map(|step| &step.verb).chain(inner).flat_map(|verb| verb.introduces());
     let known: BTreeSet<String> = containers.chain(setting.hosts.keys().cloned()).collect();
     for (value, step) in values.iter().zip(steps) {
-        let Some((option, name)) = step.verb.place().filter(|(_, name)| !known.contains(*name)) else { continue };
+        let inner = step.verb.within().iter().filter_map(|verb| Some((MEANWHILE, verb.place()?.1)));
+        let mut strange = step.verb.place().into_iter().chain(inner).filter(|(_, name)| !known.contains(*name));
+        let Some((option, name)) = strange.next() else { continue };
         let span = value.get_ref().as_table().and_then(|table| option_span(table, option));
         let hint = suggestion(name, known.iter().map(String::as_str));
         let text = format!("there is no host or container named {name}{hint}");
@@ -216,6 +225,30 @@ mod tests {
     )]
     fn mistakes_have_a_place(#[case] text: &str, #[case] expected: &str) {
         let mistake = parse(Path::new("x.toml"), text).unwrap_err().at(Path::new("x.toml"), text).to_string();
+        assert!(mistake.starts_with(&format!("x.toml:{expected}")), "{mistake}");
+    }
+
+    /// The usual hosts, and the shipped network, which is of CNI 1.0.0.
+    #[rstest]
+    #[case("parallel = \"c\"", "3:10: missing field `containers`")]
+    #[case("parallel = \"c\", containers = 0", "3:28: without containers nothing happens")]
+    #[case("parallel = \"c\", containers = 2, mix = [\"ADD\", \"GC\"]", "3:44: GC needs cniVersion 1.1.0")]
+    #[case("parallel = \"c\", containers = 2, mix = [\"ADDD\"]", "3:51: unknown variant `ADDD`")]
+    #[case("parallel = \"c\", containers = 2, excuse = [100]", "3:44: there is nothing to excuse without `meanwhile`")]
+    #[case("parallel = \"c\", containers = 2, meanwhile = [{ rebot = \"wsl\" }]", "3:56: a step needs a verb")]
+    #[case("parallel = \"c\", containers = 2, meanwhile = [{ reboot = \"windows\" }]", "3:44: windows is not a node")]
+    #[case(
+        "parallel = \"c\", containers = 2, meanwhile = [{ kill = \"c-3\" }]",
+        "3:44: there is no host or container named c-3"
+    )]
+    #[case("cut = \"linux\"", "3:12: there is no host named linux")]
+    #[case("cut = \"windows\"", "3:12: windows has 2 wires: say `link`")]
+    #[case("mend = \"windows\", link = \"eth2\"", "3:30: windows has no wire at eth2")]
+    #[case("readonly = \"/etc\"", "3:12: /etc is not one of /proc/sys /run")]
+    #[case("fill = \"/proc/sys\"", "3:12: /proc/sys has no end")]
+    fn mistakes_in_what_disturbs_have_a_place(#[case] step: &str, #[case] expected: &str) {
+        let text = format!("summary = \"x\"\n[run]\nsteps = [{{ {step} }}]");
+        let mistake = parse(Path::new("x.toml"), &text).unwrap_err().at(Path::new("x.toml"), &text).to_string();
         assert!(mistake.starts_with(&format!("x.toml:{expected}")), "{mistake}");
     }
 

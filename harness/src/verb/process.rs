@@ -25,6 +25,7 @@ pub(super) struct Run {
 #[serde(deny_unknown_fields)]
 pub(super) struct RunOptions {
     r#in: String,
+    distro: Option<String>,
     #[serde(default)]
     needs: Vec<String>,
     needs_file: Option<String>,
@@ -81,6 +82,7 @@ impl Verb for Run {
             // The machine's own Podman must not be run, whoever asks for one.
             installed::prefer(&mut command);
         }
+        world.distro(self.options.distro.as_deref())?.map_or(Ok(()), |distro| distro.adopt(&mut command))?;
         let patience = Duration::from_millis(self.options.timeout_ms.unwrap_or(10_000));
         let finished = process::run(command, b"", patience)?;
         let evidence = |failure: Failure| failure.with("stdout", &*finished.stdout).with("stderr", &*finished.stderr);

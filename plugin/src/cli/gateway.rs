@@ -30,7 +30,7 @@ use self::networks::Configured;
 use self::node::{Kept, Node};
 use self::watch::Watch;
 use crate::command::within_deadline;
-use crate::config::Network;
+use crate::config::{Draft, Network};
 use crate::error::{self, Doing};
 use crate::firewall::{forward, masquerade, spoofing};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
@@ -94,6 +94,8 @@ struct Gateway {
     door: Rc<Door>,
     /// Those whose bridge is in order, by name, and where to listen for them.
     networks: Vec<(String, SocketAddr)>,
+    /// Those without a bridge yet, and who gives their addresses.
+    waiting: Vec<(String, String)>,
     listening: BTreeSet<SocketAddr>,
     /// What is wrong and has been said; each problem is said once.
     told: BTreeSet<String>,
@@ -105,8 +107,8 @@ impl Gateway {
     fn new() -> Result<Self> {
         let node = Rc::new(Node::new()?);
         let door = Rc::new(Door::new(Rc::clone(&node)));
-        let (networks, listening) = (Vec::new(), BTreeSet::new());
-        Ok(Self { node, door, networks, listening, told: BTreeSet::new(), found: BTreeSet::new() })
+        let (networks, waiting, listening) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Ok(Self { node, door, networks, waiting, listening, told: BTreeSet::new(), found: BTreeSet::new() })
     }
 
     /// Packets to containers end here without it. Only at the start: whoever switches it off later shall find it in the health.
@@ -118,15 +120,25 @@ impl Gateway {
 
     /// Makes and mends the bridge of each network that is configured now, and its rules.
     async fn put_in_order(&mut self, watch: &mut Watch) {
-        let Configured { networks, problems } = Configured::read(Path::new(CNI_NETWORKS), Path::new(NETAVARK_NETWORKS));
+        let Configured { mut networks, delegated, problems } =
+            Configured::read(Path::new(CNI_NETWORKS), Path::new(NETAVARK_NETWORKS));
         self.found.extend(problems);
+        self.networks.clear();
+        self.waiting.clear();
+        for (draft, plugin) in delegated {
+            let name = draft.name.clone();
+            match within_deadline(settled(draft)).await {
+                Ok(Some(network)) => networks.push(network),
+                Ok(None) => self.waiting.push((name, plugin)),
+                Err(error) => drop(self.found.insert(words(&error))),
+            }
+        }
         let masquerades = networks.iter().any(|network| network.masquerade);
         let guards = networks.iter().any(|network| network.macspoofchk);
         if masquerades || guards {
             // First: nothing that is written below can then be wiped unheard.
             watch.also_rules();
         }
-        self.networks.clear();
         let mut kept = Vec::new();
         for network in networks {
             let mended = within_deadline(mend(&network)).await;
@@ -201,15 +213,27 @@ impl Gateway {
     fn describe(&self) -> String {
         let addresses: Vec<_> = self.listening.iter().map(|address| format!("http://{address}/")).collect();
         let names: Vec<_> = self.networks.iter().map(|(name, _)| name.as_str()).collect();
-        let names = match names.as_slice() {
-            [] => format!("no network yet ({CNI_NETWORKS} and {NETAVARK_NETWORKS} have none)"),
-            names => format!("containers' names on {}", names.join(", ")),
+        let wait = |(name, plugin): &(String, String)| {
+            format!("{name} when its first container has made its bridge ({plugin} gives the addresses)")
+        };
+        let waiting: Vec<_> = self.waiting.iter().map(wait).collect();
+        let names = match (names.as_slice(), waiting.as_slice()) {
+            ([], []) => format!("no network yet ({CNI_NETWORKS} and {NETAVARK_NETWORKS} have none)"),
+            (names, []) => format!("containers' names on {}", names.join(", ")),
+            ([], waiting) => format!("no network yet: {}", waiting.join(", ")),
+            (names, waiting) => format!("containers' names on {}, and {}", names.join(", "), waiting.join(", ")),
         };
         match addresses.as_slice() {
             [] => format!("flatnet gateway: {names}"),
             addresses => format!("flatnet gateway: {names}, by {}", addresses.join(" ")),
         }
     }
+}
+
+/// A network whose addresses another plugin gives, once its bridge tells which.
+async fn settled(draft: Draft) -> error::Result<Option<Network>> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    bridge::settled(&host, draft).await
 }
 
 /// The bridge, its address, and what has lost it.

@@ -6,6 +6,7 @@
 //! restart that is at work on a container), then the processes are looked at. So what is starting meanwhile is not mistaken for dead.
 
 mod attachment;
+mod delegate;
 mod podman;
 mod processes;
 mod report;
@@ -17,6 +18,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use self::attachment::Attachment;
+use self::delegate::Delegates;
 use self::podman::Containers;
 use self::processes::Processes;
 use self::report::{Action, Outcome};
@@ -82,6 +84,7 @@ async fn collect(
 ) -> Result<Result<()>> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let processes = command::within_deadline(Processes::look(&host, found)).await?;
+    let delegates = Delegates::read();
     let mut deleted = Ok(());
     for attachment in found {
         let verdict = verdict::judge(attachment, containers, &processes);
@@ -96,13 +99,16 @@ async fn collect(
         let action = match goes {
             false => Action::Unknown,
             true if arguments.dry_run => Action::WouldRemove,
-            true => match command::remove(&host, &attachment.link).await {
-                Ok(()) => Action::Removed,
-                Err(error) => {
-                    deleted = both(deleted, Err(error));
-                    Action::Failed
+            true => {
+                let removed = command::remove(&host, &attachment.link).await;
+                match both(removed, delegates.take_back(attachment).await) {
+                    Ok(()) => Action::Removed,
+                    Err(error) => {
+                        deleted = both(deleted, Err(error));
+                        Action::Failed
+                    }
                 }
-            },
+            }
         };
         outcomes.push(Outcome { action, attachment: attachment.clone(), reason });
     }
