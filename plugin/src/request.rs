@@ -208,7 +208,10 @@ pub(crate) fn container_problem(text: &str) -> Option<String> {
 
 /// Why the kernel would refuse `text` as an interface name, to follow a name: "is ...", "has ...".
 pub(crate) fn interface_name_problem(text: &str) -> Option<String> {
-    let problem = if text.len() > INTERFACE_NAME_MAX_BYTES {
+    let problem = if text.is_empty() {
+        // The kernel would take that for "any name will do".
+        "is empty".to_owned()
+    } else if text.len() > INTERFACE_NAME_MAX_BYTES {
         format!("has {} bytes, but an interface name has {INTERFACE_NAME_MAX_BYTES} at most", text.len())
     } else if matches!(text, "." | ".." | "all" | "default") {
         format!("is {text:?}, which the kernel refuses as an interface name")
@@ -248,6 +251,7 @@ mod tests {
     #[rstest]
     #[case::usual("eth0", true)]
     #[case::longest("a23456789012345", true)]
+    #[case::empty("", false)]
     #[case::too_long("a234567890123456", false)]
     #[case::dot(".", false)]
     #[case::dots("..", false)]
