@@ -4,6 +4,8 @@ mod add;
 mod check;
 mod del;
 mod gc;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 mod status;
 
 pub(crate) use self::add::attach;

@@ -15,6 +15,8 @@ mod mac;
 mod netavark;
 mod netlink;
 mod netns;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod reply;
 mod request;
 mod spec;

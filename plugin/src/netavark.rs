@@ -15,6 +15,8 @@
 mod create;
 mod network;
 mod ports;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 mod request;
 mod status;
 

@@ -95,8 +95,13 @@ pub(crate) struct Environment(HashMap<&'static str, OsString>);
 impl Environment {
     /// Takes them from the process's environment.
     pub(crate) fn read() -> Self {
+        Self::of(|key| std::env::var_os(key))
+    }
+
+    /// Takes them from whoever knows each by its name.
+    pub(crate) fn of(value: impl Fn(&str) -> Option<OsString>) -> Self {
         const KNOWN: [&str; 6] = ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH"];
-        let value = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty());
+        let value = |key: &str| value(key).filter(|value| !value.is_empty());
         Self(KNOWN.into_iter().filter_map(|key| Some((key, value(key)?))).collect())
     }
 
@@ -164,7 +169,7 @@ impl Environment {
 
 impl Args {
     /// Reads `K=V;K=V`. The error says what is wrong, to follow the variable's name.
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut args = Self::default();
         let mut unknown = Vec::new();
         let mut ignore_unknown = false;

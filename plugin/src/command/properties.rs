@@ -1,0 +1,76 @@
+//! What is true of any CNI request whatever: see [`crate::properties`].
+
+use serde_json::{Map, Value};
+
+use super::{add, check, gc, version};
+use crate::config::{self, Network};
+use crate::error::Result;
+use crate::properties::{can_have, is_recorded, is_sound, refused};
+use crate::reply::Reply;
+use crate::request::{Command, Environment, Input, Target, version_to_answer};
+use crate::spec;
+
+/// All that [`super::run`] does before it acts.
+pub(crate) fn request(command: Command, environment: &Environment, config: Map<String, Value>) {
+    assert!(spec::SUPPORTED.contains(&version_to_answer(&config)));
+    assert!(matches!(version(&config), Reply::Versions(version) if !version.is_empty()));
+    let input = match Input::negotiate(config, command) {
+        Ok(input) => input,
+        Err(error) => return refused(&error, &[1, 7]),
+    };
+    assert!(spec::SUPPORTED.contains(&input.version));
+    let config = &input.config;
+    match command {
+        Command::Add => match add_of(environment, config) {
+            Err(error) => refused(&error, &[2, 4, 7]),
+            Ok((target, network)) => {
+                is_sound(&network);
+                is_recorded(&network.name, &target);
+                if let Some(asked) = target.args.ip.filter(|asked| network.pool.refusal(*asked).is_none()) {
+                    can_have(&network.pool, asked);
+                }
+                // Whatever ADD takes, DEL takes back.
+                let (deleted, name) = del_of(environment, config).expect("a request for DEL");
+                assert_eq!((deleted.container, deleted.interface), (target.container, target.interface));
+                assert_eq!(name, network.name);
+            }
+        },
+        Command::Del => match del_of(environment, config) {
+            Err(error) => refused(&error, &[4, 7]),
+            Ok((target, network)) => is_recorded(&network, &target),
+        },
+        Command::Check => match check_of(environment, config) {
+            Err(error) => refused(&error, &[2, 4, 7]),
+            Ok(network) => is_sound(&network),
+        },
+        Command::Gc => {
+            let asked = environment.require_path().and_then(|()| config::name_of(config));
+            if let Err(error) = asked.and_then(|_| gc::Valid::parse(config)) {
+                refused(&error, &[4, 7]);
+            }
+        }
+        Command::Status => match Network::parse(config) {
+            Err(error) => refused(&error, &[2, 7]),
+            Ok(network) => is_sound(&network),
+        },
+        Command::Version => {}
+    }
+}
+
+fn add_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Target, Network)> {
+    let target = environment.target(Command::Add)?;
+    let network = Network::parse(config)?;
+    add::refuse_chained(config)?;
+    Ok((target, network))
+}
+
+fn del_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Target, String)> {
+    Ok((environment.target(Command::Del)?, config::name_of(config)?))
+}
+
+fn check_of(environment: &Environment, config: &Map<String, Value>) -> Result<Network> {
+    let target = environment.target(Command::Check)?;
+    let network = Network::parse(config)?;
+    check::Expected::parse(config, &target, &network)?;
+    Ok(network)
+}
