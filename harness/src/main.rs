@@ -18,7 +18,7 @@ use harness::sandbox::Sandbox;
 use harness::scenario::Scenario;
 use harness::suite::{self, Suite};
 use harness::tally::Harm;
-use harness::{demo, http, runner, shell};
+use harness::{demo, http, runner, seeds, shell};
 use serde_json::json;
 
 /// Replays scenarios against the real flatnet in throwaway networks: no root, and nothing of yours is touched.
@@ -86,6 +86,11 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Write what the scenarios send to flatnet, for its fuzz targets to begin with.
+    Seeds {
+        /// The folder, with one below it for each target.
+        folder: PathBuf,
+    },
     #[command(name = "__world", hide = true)]
     World {
         scenario: PathBuf,
@@ -151,6 +156,11 @@ fn act(verb: Verb) -> Result<ExitCode> {
             let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, rounds };
             let status = Sandbox::default().run(|| status(measure(&bench, json).map(|()| 0)))?;
             Ok(ExitCode::from(status))
+        }
+        Verb::Seeds { folder } => {
+            let written = seeds::write(&folder)?;
+            writeln!(io::stdout(), "{written} seeds in {}", folder.display())?;
+            Ok(ExitCode::SUCCESS)
         }
         Verb::World { scenario, plugin_dir, keep } => {
             let plugins = Plugins::locate(Some(&plugin_dir))?;

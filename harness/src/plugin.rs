@@ -15,6 +15,7 @@ use crate::lab::Namespace;
 use crate::process::{self, Finished};
 
 pub use locate::{ENV_PLUGIN_DIR, Plugins, repository};
+pub(crate) use protocol::read;
 pub use protocol::{Answer, Broken, Refusal};
 
 /// How long a call may take before the plugin is killed.
@@ -45,7 +46,7 @@ impl Call {
 
     /// What the plugin answered; the error names the rule that the answer breaks.
     pub fn read(&self, finished: &Finished) -> Result<Answer, Broken> {
-        protocol::read(&self.command, finished)
+        read(&self.command, finished)
     }
 }
 

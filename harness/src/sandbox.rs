@@ -4,6 +4,7 @@
 
 mod mounts;
 mod refusal;
+mod watched;
 
 use std::fs;
 use std::io;
@@ -20,6 +21,7 @@ use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, pipe};
 pub use mounts::{COMMANDS, STATE_FOLDERS};
 
 pub use mounts::empty_folder;
+pub use watched::Watched;
 
 /// Who is root in the world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod cni_expect;
 mod doctor;
 mod gateway;
 mod host;
+mod hostile;
 mod http;
 mod kernel;
 mod netavark;
@@ -22,6 +23,7 @@ use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
 use crate::plugin::Broken;
 use crate::scenario::Setting;
+use crate::seeds::Seed;
 use crate::tally::Harm;
 use crate::world::World;
 
@@ -36,6 +38,7 @@ const VERBS: &[(&str, Read)] = &[
     ("version", |words| words.verb(cni::version)),
     ("cni", |words| words.verb(cni::any)),
     ("netavark", |words| words.verb(netavark::call)),
+    ("hostile", |words| words.verb(hostile::Hostile::new)),
     ("container", |words| words.verb(process::Container::new)),
     ("serve", |words| words.verb(http::Serve::new)),
     ("get", |words| words.verb(http::Get::new)),
@@ -76,6 +79,11 @@ pub trait Verb: fmt::Debug + Send + Sync {
     /// What this machine lacks for it, in words; then the scenario is skipped.
     fn lacks(&self, _setting: &Setting) -> Option<String> {
         None
+    }
+
+    /// What goes into flatnet by it, for fuzzing to begin with.
+    fn seeds(&self, _setting: &Setting) -> Vec<Seed> {
+        Vec::new()
     }
 
     /// Does it; gives what came of it in a few words.

@@ -53,7 +53,7 @@ impl From<String> for Broken {
 }
 
 /// Reads what the plugin said when called with `command`.
-pub(super) fn read(command: &str, finished: &Finished) -> Result<Answer, Broken> {
+pub(crate) fn read(command: &str, finished: &Finished) -> Result<Answer, Broken> {
     let broken = |harm, text: &str| Err(Broken { harm, text: text.to_owned() });
     let Some(status) = finished.status else {
         return broken(Harm::Hang, "the plugin did not end in time and was killed");

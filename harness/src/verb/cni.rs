@@ -18,6 +18,7 @@ use crate::lab::FOLDER;
 use crate::plugin::{Answer, Call, PATIENCE, environment};
 use crate::process::Finished;
 use crate::scenario::{Network, Setting};
+use crate::seeds::{self, Seed};
 use crate::tally::Harm;
 use crate::world::{Attached, Attachment, World};
 
@@ -138,6 +139,21 @@ impl Verb for Cni {
         self.containers().filter(|name| !name.is_empty()).collect()
     }
 
+    fn seeds(&self, setting: &Setting) -> Vec<Seed> {
+        let options = &self.options;
+        let Some(network) = setting.network(options.network.as_deref()).cloned() else { return Vec::new() };
+        let id = options.id.as_ref().unwrap_or(&self.container);
+        let netns = options.netns.as_ref().map_or_else(|| Path::new(FOLDER).join("web"), PathBuf::from);
+        let env = self.environment(id, Some(&netns), options.ifname.as_deref().unwrap_or("eth0"), "/opt/cni/bin");
+        let before = (self.command == "CHECK").then(seeds::result_of_add);
+        let stdin = match (&options.stdin, self.changed(network, before)) {
+            (Some(text), _) => text.clone(),
+            (None, Ok(network)) => network.to_json(),
+            (None, Err(_)) => return Vec::new(),
+        };
+        seeds::of_cni(&env, &stdin)
+    }
+
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         let node = self.node(world)?;
         let prepared: Vec<Prepared> =
@@ -198,14 +214,7 @@ impl Cni {
         let own = || (!container.is_empty()).then(|| Path::new(FOLDER).join(&container));
         let netns = options.netns.as_ref().map(PathBuf::from).or_else(own);
         let path = world.plugins.path();
-        let mut env = environment(&self.command, &id, netns.as_deref(), &ifname, options.args.as_deref(), &path);
-        for (name, variable) in &options.env {
-            match variable {
-                Variable::Text(value) => drop(env.insert(name.clone(), value.clone())),
-                Variable::Kept(true) => {}
-                Variable::Kept(false) => drop(env.remove(name)),
-            }
-        }
+        let env = self.environment(&id, netns.as_deref(), &ifname, &path);
         let network = world.network(options.network.as_deref())?.name().to_owned();
         let attachment = Attachment { container: id, ifname, network };
         let network = self.network(world, &attachment)?;
@@ -220,26 +229,43 @@ impl Cni {
         Ok(Prepared { call, container, attachment, network })
     }
 
+    /// What a runtime would say, with the changes of this step.
+    fn environment(&self, id: &str, netns: Option<&Path>, ifname: &str, path: &str) -> BTreeMap<String, String> {
+        let mut env = environment(&self.command, id, netns, ifname, self.options.args.as_deref(), path);
+        for (name, variable) in &self.options.env {
+            match variable {
+                Variable::Text(value) => drop(env.insert(name.clone(), value.clone())),
+                Variable::Kept(true) => {}
+                Variable::Kept(false) => drop(env.remove(name)),
+            }
+        }
+        env
+    }
+
     /// The configuration with the changes of this step, and with the result of ADD where a runtime would send it.
     fn network(&self, world: &World, attachment: &Attachment) -> Result<Network, Failure> {
+        let network = world.network(self.options.network.as_deref())?.clone();
+        let wanted = |attached: &&Attached| self.command == "CHECK" || (self.command == "DEL" && attached.open);
+        let before = world.attached.get(attachment).filter(wanted).map(|attached| attached.result.clone());
+        self.changed(network, before)
+    }
+
+    fn changed(&self, mut network: Network, before: Option<Value>) -> Result<Network, Failure> {
         let options = &self.options;
-        let mut network = world.network(options.network.as_deref())?.clone();
         // Even a wrong `type` must not keep the step from reaching the plugin under test.
         let json = |value: &toml::Value| serde_json::to_value(value).context("say that in JSON");
         for (path, value) in &options.set {
             network.set(path, json(value)?);
         }
-        let wanted = |attached: &&Attached| self.command == "CHECK" || (self.command == "DEL" && attached.open);
-        let before = world.attached.get(attachment).filter(wanted).map(|attached| &attached.result);
         match (&options.prev, before) {
             (Some(Prev::Kept(false)), _) | (None | Some(Prev::Kept(true)), None) => {}
             (Some(Prev::Changed(changes)), before) => {
-                network.set("prevResult", before.cloned().unwrap_or_default());
+                network.set("prevResult", before.unwrap_or_default());
                 for (path, value) in changes {
                     network.set(&format!("prevResult.{path}"), json(value)?);
                 }
             }
-            (None | Some(Prev::Kept(true)), Some(before)) => network.set("prevResult", before.clone()),
+            (None | Some(Prev::Kept(true)), Some(before)) => network.set("prevResult", before),
         }
         options.unset.iter().for_each(|path| network.unset(path));
         Ok(network)
