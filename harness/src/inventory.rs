@@ -36,6 +36,13 @@ pub fn clear_run() -> Result<()> {
     Ok(())
 }
 
+/// What is in the folders where flatnet could keep state, each thing a line.
+pub fn files() -> Result<BTreeSet<String>> {
+    let mut lines = BTreeSet::new();
+    STATE_FOLDERS.iter().try_for_each(|folder| list_files(Path::new(folder), &mut lines))?;
+    Ok(lines)
+}
+
 /// One reading of a node, each thing a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
@@ -61,21 +68,22 @@ impl Inventory {
         lines.extend(view.neighbours.iter().map(|neighbour| format!("permanent neighbour {neighbour}")));
         lines.extend(node.enter(nftables::list)?);
         lines.extend(node.enter(|| Ok(legacy_tables()))?);
-        for folder in STATE_FOLDERS.into_iter().chain([COMMANDS]) {
-            list_files(Path::new(folder), &mut lines)?;
-        }
+        lines.extend(files()?);
+        list_files(Path::new(COMMANDS), &mut lines)?;
         Ok(Self { lines })
     }
 
     /// What `now` has more (`+`) and less (`-`), but for the furniture of `networks`.
     pub fn differences<'a>(&'a self, now: &'a Self, networks: &'a [&Network]) -> impl Iterator<Item = String> {
         let gone = self.lines.difference(&now.lines).map(|line| format!("- {line}"));
-        let new = now.lines.difference(&self.lines).filter(move |line| !is_furniture(line, networks));
+        let kept: BTreeSet<_> = networks.iter().flat_map(|network| rules(now, network)).collect();
+        let new = now.lines.difference(&self.lines);
+        let new = new.filter(move |line| !is_furniture(line, networks) && !kept.contains(line.as_str()));
         gone.chain(new.map(|line| format!("+ {line}")))
     }
 
     /// Takes another address on a link as what was there before.
-    pub fn readdress(&mut self, link: &str, from: IpNetwork, to: IpNetwork) {
+    pub fn renumber(&mut self, link: &str, from: IpNetwork, to: IpNetwork) {
         let entry = |address| format!("address {address} on {link}");
         if self.lines.remove(&entry(from)) {
             self.lines.insert(entry(to));
@@ -83,12 +91,21 @@ impl Inventory {
     }
 
     /// Its lines, in order.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
+    pub fn lines(&self) -> impl Iterator<Item = &str> + Clone {
         self.lines.iter().map(String::as_str)
     }
 }
 
-/// A network's bridge stays, up, with exactly the gateway's address and the route to the subnet.
+/// While a network's bridge is there, so are the rules that masquerade for it.
+fn rules<'a>(now: &'a Inventory, network: &Network) -> BTreeSet<&'a str> {
+    let bridge = network.bridge();
+    if !network.masquerade() || !now.lines().any(|line| line.starts_with(&format!("link {bridge} (bridge) "))) {
+        return BTreeSet::new();
+    }
+    nftables::masquerade(now.lines(), network.name(), bridge)
+}
+
+/// A network's bridge stays, up, with exactly the gateway's address, the route to the subnet, and the mark that it has rules.
 fn is_furniture(line: &str, networks: &[&Network]) -> bool {
     networks.iter().any(|network| {
         let bridge = network.bridge();
@@ -96,7 +113,8 @@ fn is_furniture(line: &str, networks: &[&Network]) -> bool {
         let gateway = network.gateway().is_some_and(|gateway| line == format!("address {gateway} on {bridge}"));
         let route = |subnet| format!("route {subnet} dev {bridge} table 254 proto kernel type unicast");
         let range = network.subnet().is_some_and(|subnet| line == route(subnet));
-        own || gateway || range
+        let mark = network.masquerade() && line == format!("name flatnet-masquerade-{bridge} of {bridge}");
+        own || gateway || range || mark
     })
 }
 

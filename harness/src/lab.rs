@@ -152,10 +152,19 @@ impl Lab {
     }
 
     /// Gives a host another address in the place of `from`, which the others forget; tells on which link.
-    pub fn readdress(&self, name: &str, from: IpNetwork, to: IpNetwork) -> Result<String> {
-        let link = change::readdress(&self.host(name)?.namespace, from, to)?;
+    pub fn renumber(&self, name: &str, from: IpNetwork, to: IpNetwork) -> Result<String> {
+        let link = change::renumber(&self.host(name)?.namespace, from, to)?;
         self.hosts().try_for_each(|(_, host)| change::forget_neighbour(&host.namespace, from.ip()))?;
         Ok(link)
+    }
+
+    /// Pulls the cable of a host's `eth`-th link, or plugs it in again.
+    pub fn plug(&self, name: &str, eth: usize, up: bool) -> Result<()> {
+        // Cables are numbered as they were laid: host by host, in the order of the addresses.
+        let before = self.hosts().take_while(|(other, _)| *other != name).map(|(_, host)| host.spec.addresses.len());
+        let number = before.sum::<usize>() + eth;
+        self.host(name)?;
+        wire::plug(number, up)
     }
 
     /// Ends what runs on a node and in all containers, and leaves the node's network as it comes up.

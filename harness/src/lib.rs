@@ -23,6 +23,7 @@ pub mod scenario;
 pub mod seeds;
 pub mod shell;
 pub mod shipped;
+pub mod storm;
 pub mod suite;
 pub mod tally;
 pub mod verb;

@@ -13,6 +13,7 @@ use anyhow::Result;
 
 use crate::lab::Namespace;
 use crate::process::{self, Finished};
+use crate::sandbox::Distro;
 
 pub use locate::{ENV_PLUGIN_DIR, Plugins, repository};
 pub(crate) use protocol::read;
@@ -39,8 +40,14 @@ pub struct Call {
 impl Call {
     /// Calls the plugin in the network of `node`.
     pub fn run(&self, node: &Namespace) -> Result<Finished> {
+        self.run_in(node, None)
+    }
+
+    /// Calls the plugin in the network of `node`, and in another distribution than the world's own if one is given.
+    pub fn run_in(&self, node: &Namespace, distro: Option<&Distro>) -> Result<Finished> {
         let mut command = node.command(&self.binary)?;
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(&self.env);
+        distro.map_or(Ok(()), |distro| distro.adopt(&mut command))?;
         process::run(command, self.stdin.as_bytes(), self.patience)
     }
 

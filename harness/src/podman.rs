@@ -263,8 +263,11 @@ impl Podman {
             view.links.iter().filter(|link| link.name.starts_with("fn-")).map(|link| format!("link {}", link.name)),
         );
         left.extend(self.leases_now()?.iter().map(|address| format!("lease {address}")));
-        let tables = self.node.enter(nftables::list)?;
-        left.extend(tables.into_iter().filter(|line| line == "nftables table ip flatnet"));
+        // What masquerades stays with the bridge; what publishes does not.
+        let rules = self.node.enter(nftables::list)?;
+        let publishes =
+            |line: &String| line.starts_with("nftables chain ip flatnet ") && !line.contains(" masquerade-");
+        left.extend(rules.into_iter().filter(publishes));
         for namespace in fs::read_dir(FOLDER).context("list namespaces")? {
             let name = namespace.context("list namespaces")?.file_name();
             left.extend(

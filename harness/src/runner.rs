@@ -9,13 +9,14 @@ use anyhow::Result;
 
 use crate::plugin::Plugins;
 use crate::report::{Outcome, Report, Transcript};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Step};
 use crate::tally::Tally;
 use crate::world::World;
 
 /// What this machine lacks for the scenario, if anything.
 pub fn lacks(scenario: &Scenario) -> Option<String> {
-    scenario.steps.iter().find_map(|step| step.verb.lacks(&scenario.setting))
+    let inner = |step: &'_ Step| step.verb.within().iter().find_map(|verb| verb.lacks(&scenario.setting));
+    scenario.steps.iter().find_map(|step| step.verb.lacks(&scenario.setting).or_else(|| inner(step)))
 }
 
 /// Runs `scenario` in this process's world; gives the report, and the world as the scenario leaves it if it failed.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the world dies with the process that entered it, however that ends, and nothing in it is visible outside.
 
+mod distro;
 mod mounts;
 mod refusal;
 mod watched;
@@ -18,9 +19,10 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, pipe};
 
+pub use distro::Distro;
 pub use mounts::{COMMANDS, STATE_FOLDERS};
 
-pub use mounts::empty_folder;
+pub use mounts::{Condition, empty_folder, set_condition};
 pub use watched::Watched;
 
 /// Who is root in the world.

@@ -6,7 +6,7 @@ mod mistake;
 mod network;
 mod raw;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,9 +81,10 @@ impl Setting {
         std::iter::once(&self.network).chain(self.networks.values())
     }
 
-    /// The ranges that containers get addresses from.
+    /// The ranges that containers get addresses from, each once.
     pub fn subnets(&self) -> Vec<IpNetwork> {
-        self.all_networks().filter_map(Network::subnet).collect()
+        let all: BTreeSet<IpNetwork> = self.all_networks().filter_map(Network::subnet).collect();
+        all.into_iter().collect()
     }
 
     /// The names of all hosts in that role.

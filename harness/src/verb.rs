@@ -4,14 +4,17 @@
 
 mod cni;
 mod cni_expect;
+mod disk;
 mod doctor;
 mod gateway;
 mod host;
 mod hostile;
 mod http;
 mod kernel;
+mod meanwhile;
 mod netavark;
 mod netavark_answer;
+mod parallel;
 mod process;
 mod transfer;
 
@@ -37,6 +40,7 @@ const VERBS: &[(&str, Read)] = &[
     ("check", |words| words.verb(cni::check)),
     ("version", |words| words.verb(cni::version)),
     ("cni", |words| words.verb(cni::any)),
+    ("parallel", |words| words.verb(parallel::Parallel::new)),
     ("netavark", |words| words.verb(netavark::call)),
     ("hostile", |words| words.verb(hostile::Hostile::new)),
     ("container", |words| words.verb(process::Container::new)),
@@ -49,9 +53,14 @@ const VERBS: &[(&str, Read)] = &[
     ("links", |words| words.verb(kernel::Links::new)),
     ("routes", |words| words.verb(kernel::Routes::new)),
     ("sysctl", |words| words.verb(kernel::Sysctl::new)),
-    ("readdress", |words| words.verb(host::Readdress::new)),
+    ("renumber", |words| words.verb(host::Renumber::new)),
     ("route", |words| words.verb(host::Route::new)),
+    ("cut", |words| words.verb(host::Plug::cut)),
+    ("mend", |words| words.verb(host::Plug::mend)),
     ("reboot", |words| words.verb(host::Reboot::new)),
+    ("readonly", |words| words.verb(disk::Disk::readonly)),
+    ("fill", |words| words.verb(disk::Disk::fill)),
+    ("writable", |words| words.verb(disk::Disk::writable)),
     ("run", |words| words.verb(process::Run::new)),
     ("doctor", |words| words.verb(doctor::Doctor::new)),
     ("kill", |words| words.verb(process::Kill::new)),
@@ -74,6 +83,11 @@ pub trait Verb: fmt::Debug + Send + Sync {
     /// The host or container that it needs to be there, and the option that names it.
     fn place(&self) -> Option<(&'static str, &str)> {
         None
+    }
+
+    /// The steps within it; they are checked as it is.
+    fn within(&self) -> &[Box<dyn Verb>] {
+        &[]
     }
 
     /// What this machine lacks for it, in words; then the scenario is skipped.

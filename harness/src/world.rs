@@ -22,7 +22,9 @@ use crate::http::{LISTENING, forwarder, nginx};
 use crate::installed;
 use crate::inventory::{self, Inventory};
 use crate::lab::{self, Lab, Namespace, Proxy};
+use crate::pattern::Pattern;
 use crate::plugin::Plugins;
+use crate::sandbox::Distro;
 use crate::scenario::{Network, Setting};
 use crate::tally::Tally;
 
@@ -67,14 +69,19 @@ pub struct World {
     pub called_with: Vec<Network>,
     /// What was done to the plugin so far.
     pub tally: Tally,
+    /// How often the node was restarted.
+    pub boots: usize,
     /// What `create` of netavark's contract has answered, by the network's name: Podman keeps that, and sends it with every call.
     pub created: BTreeMap<String, Value>,
+    distros: BTreeMap<String, Arc<Distro>>,
     setting: Arc<Setting>,
     before: BTreeMap<String, Inventory>,
     servers: Vec<Child>,
     proxies: BTreeSet<String>,
     /// Configuration files that a step had the harness write.
     configured: BTreeSet<PathBuf>,
+    /// What steps have said they leave: lines of an inventory.
+    left: Vec<Pattern>,
 }
 
 impl World {
@@ -94,12 +101,15 @@ impl World {
             attached: BTreeMap::new(),
             called_with: Vec::new(),
             tally: Tally::default(),
+            boots: 0,
             created: BTreeMap::new(),
+            distros: BTreeMap::new(),
             setting,
             before,
             servers: Vec::new(),
             proxies: BTreeSet::new(),
             configured: BTreeSet::new(),
+            left: Vec::new(),
         })
     }
 
@@ -123,10 +133,10 @@ impl World {
     }
 
     /// Gives a node another address in the place of `from`; tells on which link. From now on it is the node's own.
-    pub fn readdress(&mut self, node: &str, from: IpNetwork, to: IpNetwork) -> Result<String> {
-        let link = self.lab.readdress(node, from, to)?;
+    pub fn renumber(&mut self, node: &str, from: IpNetwork, to: IpNetwork) -> Result<String> {
+        let link = self.lab.renumber(node, from, to)?;
         if let Some(before) = self.before.get_mut(node) {
-            before.readdress(&link, from, to);
+            before.renumber(&link, from, to);
         }
         Ok(link)
     }
@@ -134,6 +144,7 @@ impl World {
     /// Ends the node and all containers, and leaves what a boot finds: its wires and its files.
     pub fn reboot(&mut self, node: &str) -> Result<()> {
         self.lab.reboot(node)?;
+        self.boots += 1;
         for attached in self.attached.values_mut() {
             attached.open = false;
         }
@@ -151,6 +162,16 @@ impl World {
     /// The host of that name, else the container, which is made when it is first named.
     pub fn place(&mut self, name: &str) -> Result<&Namespace> {
         if self.lab.namespace(name).is_ok() { self.lab.namespace(name) } else { self.lab.container(name) }
+    }
+
+    /// The distribution of that name, which is made when it is first named; without a name the world's own.
+    pub fn distro(&mut self, name: Option<&str>) -> Result<Option<Arc<Distro>>> {
+        let Some(name) = name else { return Ok(None) };
+        if !self.distros.contains_key(name) {
+            let distro = Distro::create().with_context(|| format!("make the distribution {name}"))?;
+            self.distros.insert(name.to_owned(), Arc::new(distro));
+        }
+        Ok(self.distros.get(name).cloned())
     }
 
     /// Starts the harness's own server in a container or on a host, and waits until it listens.
@@ -211,6 +232,15 @@ impl World {
         self.setting.all_networks().chain(&self.called_with).collect()
     }
 
+    /// What a step leaves on purpose, and nobody can take away (a kernel's table of the older iptables, for example).
+    pub fn expect_left(&mut self, lines: &[Pattern]) {
+        self.left.extend_from_slice(lines);
+    }
+
+    fn is_expected(&self, line: &str) -> bool {
+        line.strip_prefix("+ ").is_some_and(|line| self.left.iter().any(|left| left.matches(line)))
+    }
+
     fn is_configuration(&self, line: &str) -> bool {
         let folder = line == format!("+ folder {}", gateway::FOLDER);
         let file = || self.configured.iter().any(|file| line == format!("+ file {}", file.display()));
@@ -222,8 +252,12 @@ impl World {
         for (node, before) in &self.before {
             let now = self.inventory(node)?;
             let networks = self.networks();
-            let lines = before.differences(&now, &networks).filter(|line| !self.is_configuration(line));
+            let is_known = |line: &String| self.is_configuration(line) || self.is_expected(line);
+            let lines = before.differences(&now, &networks).filter(|line| !is_known(line));
             found.extend(lines.map(|line| format!("{node}: {line}")));
+        }
+        for (name, distro) in &self.distros {
+            found.extend(distro.enter(inventory::files)?.into_iter().map(|line| format!("{name}: + {line}")));
         }
         let servers: BTreeSet<u32> = self.servers.iter().map(Child::id).collect();
         for place in self.lab.hosts().map(|(_, host)| &host.namespace).chain(self.lab.containers()) {

@@ -117,12 +117,12 @@ fn text(bytes: &[u8]) -> String {
 #[case::a_misspelt_kill("{ add = \"web\" },\n{ kill = \"wbe\" }", "case.toml:5:3: there is no host")]
 #[case::a_misspelt_stop("{ add = \"web\", together = 2 },\n{ stop = \"web-3\" }", "case.toml:5:3: there is no host")]
 #[case::another_address_of_no_node(
-    "{ readdress = \"windows\", from = \"172.30.0.1/24\", to = \"172.30.0.9/24\" }",
+    "{ renumber = \"windows\", from = \"172.30.0.1/24\", to = \"172.30.0.9/24\" }",
     "case.toml:4:3: windows is not a node"
 )]
 #[case::an_address_on_another_wire(
-    "{ readdress = \"wsl\", from = \"172.30.0.2/24\", to = \"172.30.1.2/24\" }",
-    "case.toml:4:46: 172.30.1.2/24 is not another address on the wire of 172.30.0.2/24"
+    "{ renumber = \"wsl\", from = \"172.30.0.2/24\", to = \"172.30.1.2/24\" }",
+    "case.toml:4:45: 172.30.1.2/24 is not another address on the wire of 172.30.0.2/24"
 )]
 #[case::a_route_of_nobody(
     "{ route = \"linux\", to = \"10.87.1.0/24\", via = \"172.30.0.2\" }",
@@ -378,7 +378,7 @@ fn a_kept_world_can_be_entered_until_enter_is_pressed() {
 #[case("{ routes = \"web\", timeout_ms = 50, expect = { default = \"10.87.1.9\" } }", "expected  default = 10.87.1.9")]
 #[case("{ sysctl = \"net.ipv4.ip_forward\", in = \"wsl\", expect = 0 }", "expected  0")]
 #[case(
-    "{ readdress = \"wsl\", from = \"172.30.0.3/24\", to = \"172.30.0.4/24\" }",
+    "{ renumber = \"wsl\", from = \"172.30.0.3/24\", to = \"172.30.0.4/24\" }",
     "find the address 172.30.0.3/24 on wsl"
 )]
 #[case(

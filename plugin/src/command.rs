@@ -3,6 +3,7 @@
 mod add;
 mod check;
 mod del;
+mod delegated;
 mod gc;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
@@ -18,7 +19,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 
-use crate::config::{self, Network};
+use self::delegated::Call;
+use crate::config::{self, Configured};
 use crate::error::{Doing, Error, Result, errno_of};
 use crate::reply::Reply;
 use crate::request::{Command, Environment, Input};
@@ -27,41 +29,59 @@ use crate::spec::SpecVersion;
 /// How long a command may work, and then how long it may undo. Runtimes hold locks meanwhile and have no limit of their own.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Carries out `command`. Everything is validated before anything is touched.
-pub(crate) fn run(command: Command, environment: &Environment, config: Map<String, Value>) -> Result<Reply> {
+/// Carries out `command`. Everything is validated before anything is touched. `text` is what `config` was read from.
+pub(crate) fn run(
+    command: Command,
+    environment: &Environment,
+    config: Map<String, Value>,
+    text: &str,
+) -> Result<Reply> {
     // Whatever version is asked about: it need not be one that exists.
     if command == Command::Version {
         return Ok(version(&config));
     }
     let input = Input::negotiate(config, command)?;
+    let call = Call { command, environment, text };
     match command {
         Command::Add => {
             let target = environment.target(command)?;
-            let network = Network::parse(&input.config)?;
+            let configured = Configured::parse(&input.config)?;
             add::refuse_chained(&input.config)?;
-            block_on(add::add(&input, &target, &network))
+            match configured {
+                Configured::Whole(network) => block_on(add::add(&input, &target, &network)),
+                Configured::Delegated(draft, plugin) => {
+                    let delegate = call.find(&plugin)?;
+                    block_on(delegated::add(&input, target, draft, &delegate))
+                }
+            }
         }
         Command::Del => {
             let target = environment.target(command)?;
             let network = config::name_of(&input.config)?;
-            block_on(del::del(&target, &network))
+            let done = block_on(del::del(&target, &network));
+            call.pass_on(done, config::delegate_of(&input.config))
         }
         Command::Check => {
             let target = environment.target(command)?;
-            let network = Network::parse(&input.config)?;
+            let (network, delegate) = match Configured::parse(&input.config)? {
+                Configured::Whole(network) => (network, None),
+                Configured::Delegated(draft, plugin) => (draft.with(check::pool_of(&input.config)?), Some(plugin)),
+            };
             let expected = check::Expected::parse(&input.config, &target, &network)?;
-            block_on(check::check(&target, &network, &expected))
+            call.pass_on(block_on(check::check(&target, &network, &expected)), delegate.as_deref())
         }
         Command::Gc => {
             environment.require_path()?;
             let network = config::name_of(&input.config)?;
             let valid = gc::Valid::parse(&input.config)?;
-            block_on(gc::gc(&network, &valid))
+            call.pass_on(block_on(gc::gc(&network, &valid)), config::delegate_of(&input.config))
         }
-        Command::Status => {
-            let network = Network::parse(&input.config)?;
-            block_on(status::status(&network))
-        }
+        Command::Status => match Configured::parse(&input.config)? {
+            Configured::Whole(network) => block_on(status::status(&network)),
+            Configured::Delegated(draft, plugin) => {
+                call.pass_on(block_on(status::status_of_delegated(draft)), Some(&plugin))
+            }
+        },
         Command::Version => unreachable!("answered above"),
     }
 }
@@ -94,7 +114,15 @@ async fn or_undo<T, U>(work: impl Future<Output = Result<T>>, undo: impl FnOnce(
 where
     U: Future<Output = Result<()>>,
 {
-    let cause = match within_deadline(work).await {
+    undone(within_deadline(work).await, undo).await
+}
+
+/// The outcome; where it is a failure, after `undo`.
+async fn undone<T, U>(outcome: Result<T>, undo: impl FnOnce() -> U) -> Result<T>
+where
+    U: Future<Output = Result<()>>,
+{
+    let cause = match outcome {
         Ok(done) => return Ok(done),
         Err(cause) => cause,
     };

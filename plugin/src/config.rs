@@ -2,6 +2,7 @@
 //!
 //! Nothing past this module sees the JSON, and a `Network` that exists is one that can be built.
 
+pub(crate) mod gateways;
 pub(crate) mod section;
 
 use std::net::Ipv4Addr;
@@ -12,12 +13,16 @@ use serde_json::{Map, Value, json};
 use self::section::Section;
 use crate::error::{Error, Result};
 use crate::ipam::pool::Pool;
+use crate::netlink::Route;
 use crate::request::{interface_name_problem, is_identifier};
 
 /// The bridge's name where the configuration gives none.
 pub(crate) const DEFAULT_BRIDGE: &str = "flatnet-br0";
 /// Below this IPv4 does not work (RFC 791); above, a veth does not.
 const MTU_BYTES: std::ops::RangeInclusive<u32> = 68..=65_535;
+
+/// `ipam.type` where flatnet gives the addresses itself; so does none.
+const OWN_IPAM: &str = "flatnet";
 
 /// Keys that belong to the specification or the runtime: they pass.
 const RESERVED: &[&str] = &[
@@ -31,9 +36,9 @@ const RESERVED: &[&str] = &[
     "type",
 ];
 
-/// A network as ADD and CHECK need it.
+/// A network as ADD and CHECK need it; with `P` other than a pool, as far as the configuration alone tells.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Network {
+pub(crate) struct Network<P = Pool> {
     /// `name`.
     pub(crate) name: String,
     /// `bridge`: the interface's name.
@@ -41,12 +46,66 @@ pub(crate) struct Network {
     /// `mtu`, in bytes; without one the host's uplink decides.
     pub(crate) mtu: Option<u32>,
     /// `ipam`: the subnet, its gateway and what may be given out.
-    pub(crate) pool: Pool,
+    pub(crate) pool: P,
+    /// `ipMasq`: whether what leaves the flat range is masqueraded.
+    pub(crate) masquerade: bool,
+    /// `gateways`: who beyond the flat range has a route to the containers, so that nothing sent there is masqueraded.
+    pub(crate) gateways: Vec<Ipv4Network>,
+    /// Containers' routes beside the default one by the gateway, or in its place, each with its next hop: a delegated plugin's.
+    pub(crate) routes: Vec<(Ipv4Network, Ipv4Addr)>,
     /// `dns`, as it goes into the result (section "Success", key `dns`).
     pub(crate) dns: Value,
 }
 
+/// All of a network but its addresses, which somebody else gives.
+pub(crate) type Draft = Network<()>;
+
+/// What a configuration says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Configured {
+    /// A network whose addresses flatnet gives.
+    Whole(Network),
+    /// One whose addresses the plugin of this name gives (`ipam.type`).
+    Delegated(Draft, String),
+}
+
+/// Who gives the addresses.
+enum Ipam {
+    Own(Pool),
+    /// The rest of `ipam` is that plugin's business.
+    Delegated(String),
+}
+
+impl Draft {
+    /// The network, its addresses known.
+    pub(crate) fn with(self, pool: Pool) -> Network {
+        let Self { name, bridge, mtu, pool: (), masquerade, gateways, routes, dns } = self;
+        Network { name, bridge, mtu, pool, masquerade, gateways, routes, dns }
+    }
+}
+
 impl Network {
+    /// The routes that containers get, each with its next hop.
+    pub(crate) fn container_routes(&self) -> impl Iterator<Item = (Ipv4Network, Ipv4Addr)> {
+        let has_default = self.routes.iter().any(|(destination, _)| *destination == Route::DEFAULT);
+        let default = (!has_default).then(|| (Route::DEFAULT, self.pool.gateway()));
+        self.routes.iter().copied().chain(default)
+    }
+
+    /// A network whose addresses must be flatnet's to give. Errors: 2 and 7.
+    pub(crate) fn parse(config: &Map<String, Value>) -> Result<Self> {
+        match Configured::parse(config)? {
+            Configured::Whole(network) => Ok(network),
+            Configured::Delegated(_, plugin) => Err(Error::Unsupported {
+                key: "ipam.type".into(),
+                value: format!("{plugin:?}"),
+                remedy: "leave ipam.type out: here flatnet keeps the leases itself".into(),
+            }),
+        }
+    }
+}
+
+impl Configured {
     /// Checks and lowers the whole configuration. Errors: 2 and 7.
     pub(crate) fn parse(config: &Map<String, Value>) -> Result<Self> {
         let mut section = Section::new("", config);
@@ -59,18 +118,20 @@ impl Network {
         section.skip("name");
         let bridge = bridge(&mut section)?;
         let mtu = mtu(&mut section)?;
-        let pool = pool(section.section("ipam")?)?;
+        let ipam = ipam(section.section("ipam")?)?;
         let dns = dns(section.optional_section("dns")?)?;
-        if section.boolean("ipMasq")? == Some(true) {
-            return Err(Error::Unsupported {
-                key: "ipMasq".into(),
-                value: "true".into(),
-                remedy: "leave it out: flatnet does not translate addresses yet, so containers reach what has a route back to them".into(),
-            });
-        }
+        let masquerade = section.boolean("ipMasq")?.unwrap_or(true);
+        refuse_backend(section.string("ipMasqBackend")?)?;
+        let gateways = section.strings("gateways")?.unwrap_or_default();
+        let gateways = gateways::parse(gateways.iter().map(String::as_str));
+        let gateways = gateways.map_err(|problem| section.problem("gateways", problem))?;
         section.end()?;
-        refuse_requests(config)?;
-        Ok(Self { name, bridge, mtu, pool, dns })
+        refuse_requests(config, &ipam)?;
+        let draft = Network { name, bridge, mtu, pool: (), masquerade, gateways, routes: Vec::new(), dns };
+        Ok(match ipam {
+            Ipam::Own(pool) => Self::Whole(draft.with(pool)),
+            Ipam::Delegated(plugin) => Self::Delegated(draft, plugin),
+        })
     }
 }
 
@@ -84,11 +145,24 @@ pub(crate) fn name_of(config: &Map<String, Value>) -> Result<String> {
     Err(Error::Config { key: "name".into(), problem })
 }
 
+/// `ipMasqBackend` of the reference plugin. Errors: 2.
+fn refuse_backend(backend: Option<String>) -> Result<()> {
+    match backend.filter(|backend| backend != "nftables") {
+        None => Ok(()),
+        Some(backend) => Err(Error::Unsupported {
+            key: "ipMasqBackend".into(),
+            value: format!("{backend:?}"),
+            remedy: "leave it out: flatnet masquerades by nftables, which works beside the iptables of others; or set ipMasq to false and masquerade yourself".into(),
+        }),
+    }
+}
+
 /// Requests of an address or a MAC that come by another road than `CNI_ARGS` (CNI conventions) must not be ignored in silence.
-fn refuse_requests(config: &Map<String, Value>) -> Result<()> {
-    for (key, rest) in
-        [("runtimeConfig", "/ips"), ("runtimeConfig", "/mac"), ("args", "/cni/ips"), ("args", "/cni/mac")]
-    {
+/// (A delegated plugin sees them as well, and honours those of addresses, as host-local does.)
+fn refuse_requests(config: &Map<String, Value>, ipam: &Ipam) -> Result<()> {
+    let requests = [("runtimeConfig", "/ips"), ("runtimeConfig", "/mac"), ("args", "/cni/ips"), ("args", "/cni/mac")];
+    let is_own = |(_, rest): &(&str, &str)| matches!(ipam, Ipam::Own(_)) || rest.ends_with("/mac");
+    for (key, rest) in requests.into_iter().filter(is_own) {
         let asked = config.get(key).and_then(|value| value.pointer(rest));
         if let Some(asked) = asked.filter(|asked| !is_empty(asked)) {
             return Err(Error::Unsupported {
@@ -130,14 +204,29 @@ pub(crate) fn fitting_mtu(mtu: i64) -> Result<u32, String> {
     fitting.ok_or_else(|| format!("is {mtu}, but must be {} - {} bytes", MTU_BYTES.start(), MTU_BYTES.end()))
 }
 
-fn pool(mut section: Section) -> Result<Pool> {
-    if let Some(kind) = section.string("type")?.filter(|kind| kind != "flatnet") {
-        return Err(Error::Unsupported {
-            key: "ipam.type".into(),
-            value: format!("{kind:?}"),
-            remedy: "leave ipam.type out: flatnet keeps the leases itself".into(),
-        });
+fn ipam(mut section: Section) -> Result<Ipam> {
+    match section.string("type")? {
+        Some(plugin) if plugin != OWN_IPAM => match plugin_name_problem(&plugin) {
+            Some(problem) => Err(section.problem("type", problem)),
+            None => Ok(Ipam::Delegated(plugin)),
+        },
+        _ => pool(section).map(Ipam::Own),
     }
+}
+
+/// The plugin that gives the addresses, if it is not flatnet: of a configuration that may be wrong otherwise, or in this as well.
+pub(crate) fn delegate_of(config: &Map<String, Value>) -> Option<&str> {
+    let plugin = config.get("ipam")?.get("type")?.as_str()?;
+    (plugin != OWN_IPAM && plugin_name_problem(plugin).is_none()).then_some(plugin)
+}
+
+/// Why a plugin cannot be of that name (specification, section 4), to follow a key.
+fn plugin_name_problem(plugin: &str) -> Option<String> {
+    let is_plain = !matches!(plugin, "" | "." | "..") && !plugin.contains(['/', '\0']);
+    (!is_plain).then(|| format!("is {plugin:?}, but must be the plain name of a plugin in a folder of CNI_PATH"))
+}
+
+fn pool(mut section: Section) -> Result<Pool> {
     let subnet = subnet(&mut section)?;
     let gateway = address(&mut section, "gateway")?;
     let start = address(&mut section, "rangeStart")?;
@@ -229,7 +318,16 @@ mod tests {
     #[case::subnet_v6(json!({"ipam": {"subnet": "fd00::/64"}}), 7, "ipam.subnet")]
     #[case::subnet_no_prefix(json!({"ipam": {"subnet": "10.87.1.0"}}), 7, "prefix length")]
     #[case::delegated(json!({"ipam": {"type": "host-local", "subnet": "10.87.1.0/24"}}), 2, "host-local")]
-    #[case::masquerade(json!({"ipMasq": true}), 2, "ipMasq")]
+    #[case::delegated_path(json!({"ipam": {"type": "../host-local"}}), 7, "ipam.type is \"../host-local\"")]
+    #[case::delegated_parent(json!({"ipam": {"type": ".."}}), 7, "ipam.type is \"..\"")]
+    #[case::delegated_nothing(json!({"ipam": {"type": ""}}), 7, "ipam.type is \"\"")]
+    #[case::delegated_nul(json!({"ipam": {"type": "host\u{0}local"}}), 7, "ipam.type is")]
+    #[case::delegated_mac(json!({"ipam": {"type": "static"}, "runtimeConfig": {"mac": "02:00:00:00:00:01"}}), 2, "runtimeConfig.mac")]
+    #[case::masquerade_text(json!({"ipMasq": "yes"}), 7, "ipMasq is \"yes\", not true or false")]
+    #[case::masquerade_backend(json!({"ipMasqBackend": "iptables"}), 2, "ipMasqBackend = \"iptables\"")]
+    #[case::gateways_text(json!({"gateways": "172.30.0.1"}), 7, "gateways is \"172.30.0.1\", not a list of strings")]
+    #[case::gateways_v6(json!({"gateways": ["fd00::1"]}), 7, "gateways has \"fd00::1\"")]
+    #[case::gateway_at_the_wrong_place(json!({"gateway": "172.30.0.1"}), 7, "did you mean gateways?")]
     #[case::dns_type(json!({"dns": {"nameservers": "1.1.1.1"}}), 7, "dns.nameservers")]
     fn refused(#[case] change: Value, #[case] code: u32, #[case] words: &str) {
         let error = parse(&change).unwrap_err();
@@ -239,10 +337,42 @@ mod tests {
 
     #[rstest]
     #[case::masquerade_off(json!({"ipMasq": false}))]
+    #[case::masquerade_on(json!({"ipMasq": true, "ipMasqBackend": "nftables", "gateways": []}))]
     #[case::runtime_keys(json!({"args": {}, "runtimeConfig": {}, "capabilities": {}, "cni.dev/attachments": []}))]
     #[case::mtu_zero(json!({"mtu": 0}))]
     #[case::no_requests(json!({"runtimeConfig": {"ips": [], "mac": ""}, "args": {"cni": {}}}))]
     fn accepted(#[case] change: Value) {
         assert_eq!(parse(&change).expect("a network").mtu, None);
+    }
+
+    #[rstest]
+    #[case::left_out(json!({"subnet": "10.87.1.0/24"}), None)]
+    #[case::own(json!({"type": "flatnet", "subnet": "10.87.1.0/24"}), None)]
+    #[case::another_s(json!({"type": "host-local", "ranges": [[]], "anything": 1}), Some("host-local"))]
+    fn who_gives_the_addresses(#[case] ipam: Value, #[case] expected: Option<&str>) {
+        let config = json!({"name": "flatnet", "ipam": ipam, "args": {"cni": {"ips": expected.map(|_| "10.87.1.9")}}});
+        let config = config.as_object().expect("an object");
+        assert_eq!(delegate_of(config), expected);
+        match Configured::parse(config).expect("a network") {
+            Configured::Whole(_) => assert_eq!(expected, None),
+            Configured::Delegated(_, plugin) => assert_eq!(expected, Some(plugin.as_str())),
+        }
+    }
+
+    #[rstest]
+    #[case::not_a_text(json!({"ipam": {"type": 1}}))]
+    #[case::a_path(json!({"ipam": {"type": "../host-local"}}))]
+    #[case::no_object(json!({"ipam": []}))]
+    #[case::nothing(json!({}))]
+    fn nobody_else_gives_addresses_in(#[case] config: Value) {
+        assert_eq!(delegate_of(config.as_object().expect("an object")), None);
+    }
+
+    #[test]
+    fn masquerade_is_on_unless_it_is_off() {
+        let network = parse(&json!({})).expect("a network");
+        assert!(network.masquerade && network.gateways.is_empty());
+        let network = parse(&json!({"ipMasq": false, "gateways": ["172.30.0.1"]})).expect("a network");
+        assert_eq!((network.masquerade, network.gateways), (false, vec![Ipv4Addr::new(172, 30, 0, 1).into()]));
     }
 }

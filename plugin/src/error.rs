@@ -62,6 +62,12 @@ pub(crate) enum Error {
     PortTaken { port: String, holder: String },
     /// 109: the packet filter could not be read or changed.
     Firewall { doing: String, problem: String, remedy: String },
+    /// Its own code: the plugin that gives the addresses refused, in its own words.
+    DelegateRefused { plugin: String, command: Command, code: u32, msg: String, details: String },
+    /// 11: the plugin that gives the addresses did not end in time, and was ended.
+    DelegateSilent { plugin: String, command: Command, patience: Duration },
+    /// 110: the plugin that gives the addresses could not be run, or its answer is none.
+    Delegate { plugin: String, command: Command, problem: String, remedy: String },
     /// The code of `first`: it happened, and what had to be done all the same failed as well.
     AndThen { first: Box<Error>, second: Box<Error> },
 }
@@ -82,7 +88,7 @@ impl Error {
             Self::Json { .. } => 6,
             Self::Config { .. } => 7,
             Self::OwnNamespace { .. } => 8,
-            Self::Deadline { .. } => 11,
+            Self::Deadline { .. } | Self::DelegateSilent { .. } => 11,
             Self::NotReady { suffering: false, .. } => 50,
             Self::NotReady { suffering: true, .. } => 51,
             Self::Kernel { .. } => 100,
@@ -95,6 +101,8 @@ impl Error {
             Self::Internal { .. } => 107,
             Self::PortTaken { .. } => 108,
             Self::Firewall { .. } => 109,
+            Self::DelegateRefused { code, .. } => *code,
+            Self::Delegate { .. } => 110,
             Self::AndThen { first, .. } => first.code(),
         }
     }
@@ -111,7 +119,15 @@ impl Error {
             Self::Unsupported { remedy, .. }
             | Self::BridgeConflict { remedy, .. }
             | Self::NotReady { remedy, .. }
-            | Self::Firewall { remedy, .. } => remedy.clone(),
+            | Self::Firewall { remedy, .. }
+            | Self::Delegate { remedy, .. } => remedy.clone(),
+            Self::DelegateRefused { plugin, details, .. } if details.is_empty() => {
+                format!("see the documentation of {plugin}, which gives this network's addresses (`ipam.type`)")
+            }
+            Self::DelegateRefused { details, .. } => details.clone(),
+            Self::DelegateSilent { plugin, .. } => {
+                format!("try again later, and if it repeats find out what {plugin} waits for")
+            }
             Self::Environment { problems } if problems.iter().all(|(variable, _)| *variable == "CNI_ARGS") => {
                 "ask for another address or MAC, or for none (`podman run --ip`, `--mac-address`)".into()
             }
@@ -159,6 +175,10 @@ fn kernel_remedy(errno: Errno) -> &'static str {
         Errno::EOPNOTSUPP => {
             "the kernel lacks this: flatnet needs Linux 5.5 or newer with the bridge and veth modules (`uname -r`; on WSL: `wsl --update`)"
         }
+        Errno::ENODEV => "somebody deleted it while flatnet was at work: try again",
+        Errno::EROFS => {
+            "/proc/sys is read-only where flatnet runs: set it where it is not (`sysctl -w net.ipv4.ip_forward=1`), or run flatnet there"
+        }
         Errno::EXFULL => "a bridge has 1023 ports at most: remove containers, or make a second network",
         Errno::ENOTCONN => "the kernel closed the netlink socket: try again, and see `dmesg` if it repeats",
         _ => "see `dmesg` for what the kernel says about it",
@@ -199,6 +219,13 @@ impl fmt::Display for Error {
             Self::Internal { message } => write!(f, "keep a promise of its own: {message}"),
             Self::PortTaken { port, holder } => write!(f, "publish port {port}: it is held by {holder}"),
             Self::Firewall { doing, problem, .. } => write!(f, "{doing}: {problem}"),
+            Self::DelegateRefused { plugin, command, msg, .. } => {
+                write!(f, "have {plugin} do {command}: it says: {msg}")
+            }
+            Self::DelegateSilent { plugin, command, patience } => {
+                write!(f, "have {plugin} do {command}: it did not end within {} s", patience.as_secs())
+            }
+            Self::Delegate { plugin, command, problem, .. } => write!(f, "have {plugin} do {command}: {problem}"),
             Self::AndThen { first, .. } => first.fmt(f),
         }
     }

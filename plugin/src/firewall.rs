@@ -1,12 +1,19 @@
-//! Published ports, for runtimes that leave them to the network's driver (netavark): one nftables table of flatnet's own.
+//! flatnet's table in the packet filter, `ip flatnet`: masquerade, and published ports for runtimes that leave them to the network's
+//! driver (netavark). Neither touches what is the other's, and whoever takes away the last of it takes the table along.
 //!
-//! Its chains never change; what is published are entries of two maps, each with its attachment's name as comment. An entry
+//! The chains of ports never change; what is published are entries of two maps, each with its attachment's name as comment. An entry
 //! whose attachment has no link any more is stale: the next container that is set up takes it away, so nothing has to be recovered
 //! after a crash. Only what is addressed to a published port of the host is translated, and only its destination: the container sees
 //! who speaks to it. Two callers could not be answered that way and are masqueraded as the bridge's address: the host itself by a
-//! loopback address, and a container of the same bridge. The table goes with the last entry; without ports there is none.
+//! loopback address, and a container of the same bridge. The chains go with the last entry; without ports there are none.
 
+pub(crate) mod forward;
+pub(crate) mod iptables;
+pub(crate) mod masquerade;
+mod meaning;
 mod nft;
+mod program;
+pub(crate) mod rules;
 mod script;
 mod table;
 
@@ -24,8 +31,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use self::table::{Entry, Table};
-use crate::error::{Doing, Error, Result, errno_of};
+use crate::error::{Doing, Error, Result, both, errno_of};
 use crate::ipam::lease::{self, Attachment};
+use crate::netlink::nftables::{Batch, Family, Nftables, Problem};
 use crate::netlink::{Link, Netlink, forget_udp};
 
 /// How long to wait before the lock is tried again.
@@ -134,6 +142,11 @@ pub(crate) async fn withdraw(host: &Netlink, attachment: &str, bridge: &str) -> 
     remove(host, &table, &gone, bridge).await
 }
 
+/// Takes away the rules of networks whose bridge has gone, flatnet's own and those in other firewalls' chains.
+pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
+    both(masquerade::sweep(host).await, forward::sweep(host).await)
+}
+
 /// Whether ports of containers on `bridge` may be published: a look at one file, where nftables would take a process.
 pub(crate) fn is_in_use(bridge: &str) -> bool {
     fs::read_to_string(route_localnet(bridge)).is_ok_and(|text| text.trim() == "1")
@@ -156,7 +169,13 @@ async fn remove(host: &Netlink, table: &Table, gone: &[&Entry], bridge: &str) ->
     for bridge in &table.bridges {
         set_route_localnet(bridge, false)?;
     }
-    nft::change(script::DELETE_TABLE).await?;
+    nft::change(&script::delete_all()).await?;
+    let emptied = async { delete_table_if_empty(&mut Nftables::open()?).await };
+    emptied.await.map_err(|problem| Error::Firewall {
+        doing: "change the published ports".into(),
+        problem: problem.to_string(),
+        remedy: "no port is published any more; `nft list table ip flatnet` shows what is left".into(),
+    })?;
     forget_flows(host, gone.iter().map(|entry| entry.host)).await
 }
 
@@ -199,9 +218,19 @@ fn refuse_odd_names(door: &Door<'_>, ports: &[Port]) -> Result<()> {
     }
 }
 
+/// Deletes flatnet's table, unless there is anything left in it.
+async fn delete_table_if_empty(nftables: &mut Nftables) -> Result<(), Problem> {
+    let mut batch = Batch::new(Family::Ip, table::NAME);
+    batch.delete_empty_table();
+    match nftables.apply(&batch).await {
+        Err(problem) if !matches!(problem.errno(), Some(Errno::ENOENT | Errno::EBUSY)) => Err(problem),
+        _ => Ok(()),
+    }
+}
+
 /// One process at a time reads and then changes the table; the lock leaves nothing behind.
 async fn lock() -> Result<Flock<File>> {
-    let failed = || "lock the network namespace's published ports".to_owned();
+    let failed = || "lock the network namespace's table ip flatnet".to_owned();
     let mut file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

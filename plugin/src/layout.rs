@@ -2,6 +2,15 @@
 //!
 //! One place for each: install writes them, doctor looks at them, uninstall takes them back.
 
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+
+/// The flat range: nothing between two of its addresses is ever translated.
+pub(crate) const FLAT_RANGE: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 0, 0), 16) {
+    Some(network) => network,
+    None => unreachable!(),
+};
 /// The binary, where CNI runtimes look for plugins.
 pub(crate) const BINARY: &str = "/opt/cni/bin/flatnet";
 /// The same binary, where netavark (Podman 5) looks for drivers: the first of its default folders.

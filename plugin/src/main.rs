@@ -2,6 +2,7 @@
 //!
 //! This file reads, dispatches, prints and exits; README.md has the code map.
 
+mod child;
 mod cli;
 mod command;
 mod config;
@@ -59,7 +60,7 @@ fn carry_out() -> Result<Reply, Value> {
     let outcome = environment.command().and_then(|command| {
         let text = request::read_stdin(command::DEADLINE)?;
         config = Input::read(command, &text)?;
-        command::run(command, &environment, config.clone())
+        command::run(command, &environment, config.clone(), &text)
     });
     outcome.map_err(|error| reply::error(request::version_to_answer(&config), &error))
 }

@@ -1,15 +1,19 @@
-//! The kernel's route netlink: one socket per network namespace. No other module names rtnetlink.
+//! The kernel's netlink: one socket per network namespace for links and addresses, others only where they are needed. No other
+//! module names rtnetlink.
 //!
 //! An exchange succeeds only on the kernel's own acknowledgement (or end of dump): a socket that dies midway is an error,
 //! `ENOTCONN`. Deadlines are the caller's: dropping the future abandons the exchange. (What no deadline can end is the kernel's own
 //! waiting: it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
 
+mod attribute;
 mod changes;
 mod conntrack;
 mod farewell;
 mod l3;
 mod link;
 mod namespace;
+#[expect(dead_code, unused_imports, reason = "sets and inserted rules are for spoofing and foreign firewalls")]
+pub(crate) mod nftables;
 
 use std::io;
 use std::thread;

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde_json::{Map, Value};
 
 use crate::command;
-use crate::config::Network;
+use crate::config::{Configured, Network};
 use crate::error::Error;
 use crate::ipam::lease::{self, Attachment};
 use crate::ipam::pool::Pool;
@@ -43,19 +43,20 @@ pub fn request(data: &[u8]) {
 /// A network configuration as a CNI runtime sends it.
 pub fn config(data: &[u8]) {
     let Some(config) = object(data) else { return };
-    match Network::parse(&config) {
+    match Configured::parse(&config) {
         Err(error) => refused(&error, &[2, 7]),
-        Ok(network) => {
-            is_sound(&network);
+        Ok(configured) => {
+            can_be_built(&configured);
             let again = |config: Map<String, Value>| {
                 let text = Value::Object(config).to_string();
-                Network::parse(&Input::object(&text).expect("JSON that was written as such")).expect("the same network")
+                Configured::parse(&Input::object(&text).expect("JSON that was written as such"))
+                    .expect("the same again")
             };
-            assert_eq!(again(config.clone()), network, "the same text gives another network");
-            assert_eq!(again(config.clone().into_iter().rev().collect()), network, "the order of the keys matters");
+            assert_eq!(again(config.clone()), configured, "the same text gives another network");
+            assert_eq!(again(config.clone().into_iter().rev().collect()), configured, "the order of the keys matters");
             let mut more = config;
             more.insert("no such key".into(), Value::Null);
-            let error = Network::parse(&more).expect_err("a key that nobody knows is passed over");
+            let error = Configured::parse(&more).expect_err("a key that nobody knows is passed over");
             assert!(error.to_string().contains("no such key"), "{error}");
             refused(&error, &[7]);
         }
@@ -107,6 +108,18 @@ pub(crate) fn refused(error: &Error, codes: &[u32]) {
         let text = object[key].as_str().expect("a text");
         assert!(!text.is_empty() && text.len() <= TEXT_MAX_BYTES, "{key} has {} bytes", text.len());
         assert!(!text.contains(char::is_control), "{key} is not one line: {text:?}");
+    }
+}
+
+/// What a configuration may say can be built, or be left to a plugin that is found in no other folder than it should be.
+pub(crate) fn can_be_built(configured: &Configured) {
+    match configured {
+        Configured::Whole(network) => is_sound(network),
+        Configured::Delegated(draft, plugin) => {
+            assert!(is_identifier(&draft.name), "name {:?}", draft.name);
+            is_interface(&draft.bridge);
+            assert!(!plugin.is_empty() && !plugin.contains(['/', '\0']) && !plugin.starts_with(".."), "{plugin:?}");
+        }
     }
 }
 

@@ -145,6 +145,13 @@ impl Environment {
         if problems.is_empty() { Ok(()) } else { Err(Error::Environment { problems }) }
     }
 
+    /// The folders in which plugins are, in order. Errors: 4 where none is named.
+    pub(crate) fn plugin_folders(&self) -> Result<Vec<PathBuf>> {
+        self.require_path()?;
+        let path = self.0.get("CNI_PATH").map(OsString::as_os_str).unwrap_or_default();
+        Ok(std::env::split_paths(path).filter(|folder| !folder.as_os_str().is_empty()).collect())
+    }
+
     /// The variable's text; the error follows its name.
     fn text(&self, key: &str) -> Result<Option<&str>, String> {
         self.0.get(key).map(|value| value.to_str().ok_or("is not UTF-8".to_owned())).transpose()

@@ -82,10 +82,11 @@ pub(super) async fn read(mut body: Incoming, start: u64, until: u64, mut so_far:
     (place, body)
 }
 
-/// Uploads `total` bytes, of which the second half leaves when the server has the first; then downloads in the same way.
-pub(super) async fn both_ways(question: &Question, total: u64) -> Result<()> {
+/// Uploads `total` bytes, of which the second half leaves when the server has the first; then downloads in the same way. Does
+/// `halfway` when half of the download is here and the rest is on its way: nothing more is read before that is done.
+pub(super) async fn both_ways(question: &Question, total: u64, halfway: impl FnOnce()) -> Result<()> {
     upload(question, total).await.context("upload")?;
-    download(question, total).await.context("download")
+    download(question, total, halfway).await.context("download")
 }
 
 async fn upload(question: &Question, total: u64) -> Result<()> {
@@ -109,7 +110,7 @@ async fn upload(question: &Question, total: u64) -> Result<()> {
     }
 }
 
-async fn download(question: &Question, total: u64) -> Result<()> {
+async fn download(question: &Question, total: u64, halfway: impl FnOnce()) -> Result<()> {
     let path = format!("{DOWNLOAD}?{total}");
     let request = Request::get(path).header(HOST, &question.host).body(Empty::<Bytes>::new());
     let response = send(question, request.context("word the request")?).await?;
@@ -119,6 +120,7 @@ async fn download(question: &Question, total: u64) -> Result<()> {
         bail!("see the first {} bytes arrive intact: status {status}, {first} bytes", total / 2);
     }
     ask(question, GO_ON).await?;
+    halfway();
     match read(rest, first, total, |_| ()).await.0 {
         all if all == total => Ok(()),
         some => bail!("see {total} bytes arrive intact: {some} did"),

@@ -87,8 +87,14 @@ pub fn websocket(from: &Namespace, question: &Question, text: &str) -> Result<Re
 }
 
 /// Uploads and downloads `bytes` each, from inside `from`; both must come through as they are sent, not all at once at the end.
-pub fn transfer(from: &Namespace, question: &Question, bytes: u64) -> Result<Result<(), NoAnswer>> {
-    converse(from, question, bulk::both_ways(question, bytes))
+/// `halfway` is done in the middle of the download, which waits for it.
+pub fn transfer(
+    from: &Namespace,
+    question: &Question,
+    bytes: u64,
+    halfway: impl FnOnce() + Send,
+) -> Result<Result<(), NoAnswer>> {
+    converse(from, question, bulk::both_ways(question, bytes, halfway))
 }
 
 fn converse<T: Send>(

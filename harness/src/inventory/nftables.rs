@@ -1,14 +1,20 @@
-//! The nftables of the caller's network namespace: tables, chains and rules, by name and number.
+//! The nftables of the caller's network namespace: tables, chains and rules, by name, number and comment.
 //!
 //! Invariant: asks the kernel itself, so it needs no `nft`; a kernel without nftables has none.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use anyhow::{Context, Result, bail};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 const SUBSYSTEM: u16 = 10;
+const REQUEST: u16 = 0x1;
+const REQUEST_ACK: u16 = 0x5;
 const REQUEST_DUMP: u16 = 0x301;
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
+const DELETE_TABLE: u16 = 2;
 const MESSAGE_ERROR: u16 = 2;
 const MESSAGE_DONE: u16 = 3;
 const HEADER: usize = 16;
@@ -20,22 +26,56 @@ struct Kind {
     ask: u16,
     texts: &'static [u16],
     handle: Option<u16>,
+    comment: Option<u16>,
 }
 
-const KINDS: [Kind; 3] = [
-    Kind { name: "table", ask: 1, texts: &[1], handle: None },
-    Kind { name: "chain", ask: 4, texts: &[1, 3], handle: None },
-    Kind { name: "rule", ask: 7, texts: &[1, 2], handle: Some(3) },
+/// A bridge's chain of flatnet's table, and the comments of the rules in it. Each is there once, but for one for each of the `gateways`.
+const MASQUERADE: &str = "masquerade-";
+const PASSING: [&str; 7] = [
+    "of others",
+    "among the bridge's own",
+    "the flat range",
+    "the subnet",
+    "multicast",
+    A_GATEWAY,
+    "connections from before these rules",
 ];
+const A_GATEWAY: &str = "a gateway";
+
+const KINDS: [Kind; 3] = [
+    Kind { name: "table", ask: 1, texts: &[1], handle: None, comment: None },
+    Kind { name: "chain", ask: 4, texts: &[1, 3], handle: None, comment: None },
+    Kind { name: "rule", ask: 7, texts: &[1, 2], handle: Some(3), comment: Some(7) },
+];
+
+/// Those of `lines` that are what flatnet has for a network that masquerades: its table, its bridge's chain, and the rules in it.
+pub(crate) fn masquerade<'a>(
+    lines: impl Iterator<Item = &'a str> + Clone,
+    network: &str,
+    bridge: &str,
+) -> BTreeSet<&'a str> {
+    let chain = format!("nftables chain ip flatnet {MASQUERADE}{bridge}");
+    let rule = format!("nftables rule ip flatnet {MASQUERADE}{bridge} #");
+    let own = format!("network {network}");
+    let mut known: BTreeSet<_> = lines.clone().filter(|line| *line == chain).collect();
+    if !known.is_empty() {
+        known.extend(lines.clone().filter(|line| *line == "nftables table ip flatnet"));
+    }
+    let mut seen = BTreeSet::new();
+    for line in lines {
+        let Some((_, comment)) = line.strip_prefix(&rule).and_then(|rest| rest.split_once(' ')) else { continue };
+        let comment = comment.trim_matches('"');
+        let is_new = seen.insert(comment) || comment == A_GATEWAY;
+        if is_new && (PASSING.contains(&comment) || comment == own) {
+            known.insert(line);
+        }
+    }
+    known
+}
 
 /// One line for each object.
 pub(crate) fn list() -> Result<Vec<String>> {
-    let mut socket = match Socket::new(NETLINK_NETFILTER) {
-        Err(err) if err.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) => return Ok(Vec::new()),
-        socket => socket.context("open a netfilter socket")?,
-    };
-    socket.bind_auto().context("bind a netfilter socket")?;
-    socket.connect(&SocketAddr::new(0, 0)).context("connect a netfilter socket")?;
+    let Some(socket) = open()? else { return Ok(Vec::new()) };
     let mut lines = Vec::new();
     for kind in &KINDS {
         dump(&socket, kind, &mut lines).with_context(|| format!("list nftables {}s", kind.name))?;
@@ -43,14 +83,46 @@ pub(crate) fn list() -> Result<Vec<String>> {
     Ok(lines)
 }
 
+/// Takes all tables away, of all families, as `nft flush ruleset` does.
+pub(crate) fn flush() -> Result<()> {
+    let Some(socket) = open()? else { return Ok(()) };
+    let mut batch = message(BATCH_BEGIN, REQUEST, SUBSYSTEM);
+    // Without a family and a name all are meant.
+    batch.extend(message(SUBSYSTEM << 8 | DELETE_TABLE, REQUEST_ACK, 0));
+    batch.extend(message(BATCH_END, REQUEST, SUBSYSTEM));
+    socket.send(&batch, 0).context("ask the kernel")?;
+    let (answer, _) = socket.recv_from_full().context("hear from the kernel")?;
+    match split_message(&answer) {
+        Some((MESSAGE_ERROR, message, _)) => read_error(message).context("flush nftables"),
+        _ => bail!("flush nftables: the kernel's answer cannot be read"),
+    }
+}
+
+/// No socket where the kernel has no netfilter.
+fn open() -> Result<Option<Socket>> {
+    let mut socket = match Socket::new(NETLINK_NETFILTER) {
+        Err(err) if err.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) => return Ok(None),
+        socket => socket.context("open a netfilter socket")?,
+    };
+    socket.bind_auto().context("bind a netfilter socket")?;
+    socket.connect(&SocketAddr::new(0, 0)).context("connect a netfilter socket")?;
+    Ok(Some(socket))
+}
+
+/// A message for all families, without attributes; `resource` stands behind the family, in the network's order.
+fn message(number: u16, flags: u16, resource: u16) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + NFGENMSG);
+    bytes.extend(u32::try_from(HEADER + NFGENMSG).unwrap_or_default().to_ne_bytes());
+    bytes.extend(number.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    // Sequence and port, family and version.
+    bytes.resize(HEADER + 2, 0);
+    bytes.extend(resource.to_be_bytes());
+    bytes
+}
+
 fn dump(socket: &Socket, kind: &Kind, lines: &mut Vec<String>) -> Result<()> {
-    let length = u32::try_from(HEADER + NFGENMSG)?;
-    let mut request = Vec::with_capacity(HEADER + NFGENMSG);
-    request.extend(length.to_ne_bytes());
-    request.extend((SUBSYSTEM << 8 | kind.ask).to_ne_bytes());
-    request.extend(REQUEST_DUMP.to_ne_bytes());
-    // Sequence, port, and a message for all families: zeros.
-    request.resize(HEADER + NFGENMSG, 0);
+    let request = message(SUBSYSTEM << 8 | kind.ask, REQUEST_DUMP, 0);
     socket.send(&request, 0).context("ask the kernel")?;
     loop {
         let (answer, _) = socket.recv_from_full().context("hear from the kernel")?;
@@ -104,6 +176,12 @@ fn describe(kind: &Kind, message: &[u8]) -> Option<String> {
         line.push_str(" #");
         line.push_str(&u64::from_be_bytes(handle.try_into().ok()?).to_string());
     }
+    // User space's data begins, where it is a comment: type 0, length, and the text with its closing NUL.
+    if let Some([0, _, text @ ..]) = kind.comment.and_then(|wanted| attribute(message.get(NFGENMSG..)?, wanted)) {
+        line.push_str(" \"");
+        line.push_str(String::from_utf8_lossy(text).trim_end_matches('\0'));
+        line.push('"');
+    }
     Some(line)
 }
 
@@ -116,5 +194,31 @@ fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
             return bytes.get(4..length);
         }
         bytes = bytes.get(length.max(4).next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_flatnet_writes_is_known_and_nothing_else() {
+        let lines = [
+            "nftables table ip flatnet",
+            "nftables table ip other",
+            "nftables chain ip flatnet masquerade-flatnet-br0",
+            "nftables chain ip flatnet masquerade-flatnet-br1",
+            "nftables rule ip flatnet masquerade-flatnet-br0 #4 \"of others\"",
+            "nftables rule ip flatnet masquerade-flatnet-br0 #5 \"a gateway\"",
+            "nftables rule ip flatnet masquerade-flatnet-br0 #6 \"a gateway\"",
+            "nftables rule ip flatnet masquerade-flatnet-br0 #7 \"network flatnet\"",
+            "nftables rule ip flatnet masquerade-flatnet-br0 #8 \"network flatnet\"",
+            "nftables rule ip flatnet masquerade-flatnet-br0 #9",
+            "nftables rule ip flatnet masquerade-flatnet-br0 #10 \"somebody's\"",
+        ];
+        let known = masquerade(lines.iter().copied(), "flatnet", "flatnet-br0");
+        let unknown: Vec<_> = lines.iter().filter(|line| !known.contains(**line)).collect();
+        assert_eq!(unknown, [&lines[1], &lines[3], &lines[8], &lines[9], &lines[10]]);
+        assert!(masquerade(lines[..2].iter().copied(), "flatnet", "flatnet-br0").is_empty());
     }
 }

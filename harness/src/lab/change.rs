@@ -13,10 +13,12 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 
+use crate::inventory::nftables;
+
 use super::{Namespace, View, set_sysctl, wire};
 
 /// Gives a host another address in the place of `from`; tells on which link.
-pub(super) fn readdress(host: &Namespace, from: IpNetwork, to: IpNetwork) -> Result<String> {
+pub(super) fn renumber(host: &Namespace, from: IpNetwork, to: IpNetwork) -> Result<String> {
     let view = View::of(host)?;
     let holder = view.links.iter().find(|link| link.addresses.contains(&from.to_string()));
     let link = holder.ok_or_else(|| anyhow!("find the address {from} on {}", host.name()))?;
@@ -60,7 +62,7 @@ pub fn replace_route(host: &Namespace, to: IpNetwork, via: IpAddr) -> Result<()>
     })
 }
 
-/// Leaves a host as it comes up: no processes, no links but its wires, no forwarding.
+/// Leaves a host as it comes up: no processes, no links but its wires, no forwarding, no packet filter.
 pub(super) fn restart(host: &Namespace) -> Result<()> {
     host.kill_processes()?;
     let own = |name: &str| name == "lo" || name.strip_prefix("eth").is_some_and(|number| number.parse::<u8>().is_ok());
@@ -76,6 +78,7 @@ pub(super) fn restart(host: &Namespace) -> Result<()> {
         }
         Ok(())
     })?;
+    host.enter(nftables::flush)?;
     set_sysctl(host, "net.ipv4.ip_forward", "0")
 }
 

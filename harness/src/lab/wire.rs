@@ -51,6 +51,17 @@ pub(super) fn lay(switches: usize, cables: &[Cable<'_>]) -> Result<()> {
     })
 }
 
+/// Sets the switch's end of a cable up or down; the host's end then has a carrier or none.
+pub(super) fn plug(number: usize, up: bool) -> Result<()> {
+    let message = LinkMessageBuilder::<LinkUnspec>::new().name(cable_name(number));
+    let message = if up { message.up() } else { message.down() };
+    at_home(async |handle| handle.link().change(message.build()).execute().await.context("plug a cable in or out"))
+}
+
+fn cable_name(number: usize) -> String {
+    format!("cable{number}")
+}
+
 fn switch_name(switch: usize) -> String {
     format!("switch{switch}")
 }
@@ -65,7 +76,7 @@ fn switch_message(switch: usize) -> LinkMessage {
 /// The host's end cannot be up already: it is made before the two ends know each other.
 fn cable_message(number: usize, cable: &Cable<'_>, master: u32, host: i32) -> LinkMessage {
     let mut far = LinkMessageBuilder::<LinkUnspec>::new().name(format!("eth{}", cable.eth)).setns_by_fd(host);
-    let mut near = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth).name(format!("cable{number}"));
+    let mut near = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth).name(cable_name(number));
     if let Some(mtu) = cable.mtu {
         (far, near) = (far.mtu(mtu), near.mtu(mtu));
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
+use nix::sys::statvfs::statvfs;
 
 /// Where flatnet keeps or finds state, and where it is installed: all empty in a new world.
 pub const STATE_FOLDERS: [&str; 8] = [
@@ -22,6 +23,9 @@ pub const STATE_FOLDERS: [&str; 8] = [
 
 /// Where flatnet's command goes, beside the machine's programs: those stay to be seen, and what is written stays in the world.
 pub const COMMANDS: &str = "/usr/local/bin";
+
+/// The size of a folder that is not full, as the kernel has it where nothing is said.
+const ROOM: &str = "size=50%,nr_inodes=1m";
 
 /// What the world's own mounts say that they are of.
 const SOURCE: &str = "world";
@@ -75,6 +79,51 @@ fn cover_commands(kept: Option<&Path>) -> Result<()> {
 pub fn empty_folder(folder: &str) -> Result<()> {
     ensure(Path::new(folder))?;
     tmpfs(folder)
+}
+
+/// What can be done with a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Files can be read, and nothing else.
+    ReadOnly,
+    /// Files can be read and removed; there is room for no other file, and for not one byte more.
+    Full,
+    /// Anything.
+    Writable,
+}
+
+/// Brings a folder of the world's own (a mount of its own, or one below `/proc`) into that condition. Must be called inside a world.
+pub fn set_condition(folder: &str, condition: Condition) -> Result<()> {
+    let none = None::<&str>;
+    if !is_mount(folder)? {
+        mount(Some(folder), folder, none, MsFlags::MS_BIND, none).with_context(|| format!("cover {folder}"))?;
+    }
+    if !folder.starts_with("/proc") {
+        resize(folder, condition)?;
+    }
+    // After the size: to change that unlocks.
+    let locked = if condition == Condition::ReadOnly { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    mount(none, folder, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | locked, none)
+        .with_context(|| format!("lock or unlock {folder}"))
+}
+
+fn resize(folder: &str, condition: Condition) -> Result<()> {
+    let found = statvfs(folder).with_context(|| format!("look at {folder}"))?;
+    let room = match condition {
+        Condition::Full => {
+            let bytes = (found.blocks() - found.blocks_free()) * found.fragment_size();
+            // None at all would be understood as no limit.
+            format!("size={},nr_inodes={}", bytes.max(1), found.files() - found.files_free())
+        }
+        Condition::ReadOnly | Condition::Writable => ROOM.to_owned(),
+    };
+    let none = None::<&str>;
+    mount(none, folder, none, MsFlags::MS_REMOUNT, Some(room.as_str())).with_context(|| format!("resize {folder}"))
+}
+
+fn is_mount(folder: &str) -> Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("list mounts")?;
+    Ok(mounts.lines().any(|line| line.split(' ').nth(4) == Some(folder)))
 }
 
 fn tmpfs(folder: &str) -> Result<()> {

@@ -58,6 +58,11 @@ impl Network {
         self.0.get("mtu").and_then(Value::as_i64)
     }
 
+    /// Whether what leaves the flat range is masqueraded.
+    pub fn masquerade(&self) -> bool {
+        self.0.get("ipMasq").and_then(Value::as_bool).unwrap_or(true)
+    }
+
     /// The range of addresses, if it says one.
     pub fn subnet(&self) -> Option<IpNetwork> {
         self.0.get("ipam")?.get("subnet")?.as_str()?.parse().ok()

@@ -17,6 +17,9 @@ use super::mistake::{Mistake, position, suggestion};
 use super::{HostSpec, Network, Proxy, Role, Scenario, Setting, Step};
 use crate::verb::{self, Words};
 
+/// The option that holds the steps within a step.
+const MEANWHILE: &str = "meanwhile";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawScenario {
@@ -142,6 +145,9 @@ fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<S
     let verb = read(words).map_err(|err| Mistake::from_toml(&err, &format!("`{name}`")))?;
     verb.check(setting)
         .map_err(|misfit| Mistake::new(option_span(table, misfit.option).unwrap_or_else(|| key.span()), misfit.text))?;
+    let inner = verb.within().iter().try_for_each(|inner| inner.check(setting));
+    let span = || option_span(table, MEANWHILE).unwrap_or_else(|| key.span());
+    inner.map_err(|misfit| Mistake::new(span(), misfit.text))?;
     let (line, _) = position(text, value.span().start);
     Ok(Step { line, source: text.get(value.span()).unwrap_or_default().to_owned(), verb })
 }
@@ -152,10 +158,13 @@ fn option_span(table: &DeTable<'_>, option: &str) -> Option<Range<usize>> {
 
 /// A name that no step introduces is misspelt: taken as it is, an empty container would pass for what was meant.
 fn places_exist(values: &[Spanned<DeValue<'_>>], steps: &[Step], setting: &Setting) -> Result<(), Mistake> {
-    let containers = steps.iter().flat_map(|step| step.verb.introduces());
+    let inner = steps.iter().flat_map(|step| step.verb.within());
+    let containers = steps.iter().map(|step| &step.verb).chain(inner).flat_map(|verb| verb.introduces());
     let known: BTreeSet<String> = containers.chain(setting.hosts.keys().cloned()).collect();
     for (value, step) in values.iter().zip(steps) {
-        let Some((option, name)) = step.verb.place().filter(|(_, name)| !known.contains(*name)) else { continue };
+        let inner = step.verb.within().iter().filter_map(|verb| Some((MEANWHILE, verb.place()?.1)));
+        let mut strange = step.verb.place().into_iter().chain(inner).filter(|(_, name)| !known.contains(*name));
+        let Some((option, name)) = strange.next() else { continue };
         let span = value.get_ref().as_table().and_then(|table| option_span(table, option));
         let hint = suggestion(name, known.iter().map(String::as_str));
         let text = format!("there is no host or container named {name}{hint}");

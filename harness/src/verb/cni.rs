@@ -27,6 +27,7 @@ use crate::world::{Attached, Attachment, World};
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Options {
     on: Option<String>,
+    distro: Option<String>,
     network: Option<String>,
     container: Option<String>,
     ifname: Option<String>,
@@ -166,7 +167,7 @@ impl Verb for Cni {
         if self.command == "ADD" && prepared.len() > 1 {
             world.tally.stormed += prepared.len() as u64;
         }
-        let finished = Self::make_calls(world, &node, &prepared)?;
+        let finished = self.make_calls(world, &node, &prepared)?;
         let mut answers = Vec::new();
         for (prepared, finished) in prepared.iter().zip(&finished) {
             let evidence = |failure: Failure| with_evidence(failure, prepared, finished);
@@ -174,6 +175,7 @@ impl Verb for Cni {
             world.tally.answered(&self.command, &answer);
             self.remember(world, prepared, &answer);
             self.options.expect.judge(world, &node, prepared, &answer).map_err(evidence)?;
+            self.options.expect.judge_warnings(&finished.stderr).map_err(evidence)?;
             answers.push(answer);
         }
         self.options.expect.judge_all(&answers)?;
@@ -272,8 +274,9 @@ impl Cni {
     }
 
     /// Makes all calls at the same moment.
-    fn make_calls(world: &World, node: &str, prepared: &[Prepared]) -> Result<Vec<Finished>, Failure> {
-        let node = &world.lab.host(node)?.namespace;
+    fn make_calls(&self, world: &mut World, node: &str, prepared: &[Prepared]) -> Result<Vec<Finished>, Failure> {
+        let distro = world.distro(self.options.distro.as_deref())?;
+        let (distro, node) = (distro.as_deref(), &world.lab.host(node)?.namespace);
         let start = Barrier::new(prepared.len());
         let finished: anyhow::Result<Vec<Finished>> = thread::scope(|scope| {
             let calls: Vec<_> = prepared
@@ -281,7 +284,7 @@ impl Cni {
                 .map(|prepared| {
                     scope.spawn(|| {
                         start.wait();
-                        prepared.call.run(node)
+                        prepared.call.run_in(node, distro)
                     })
                 })
                 .collect();

@@ -1,4 +1,4 @@
-//! `readdress`, `route` and `reboot`: what befalls a host while containers run.
+//! `renumber`, `route`, `cut`, `mend` and `reboot`: what befalls a host while containers run.
 //!
 //! Invariant: what a step itself changes for good on a node (its address) is not taken for a leftover; all else is.
 
@@ -13,34 +13,34 @@ use crate::lab::{self, Role};
 use crate::scenario::Setting;
 use crate::world::World;
 
-/// `{ readdress = "wsl", from = "172.30.0.2/24", to = "172.30.0.77/24" }`: another address on the same wire; routes over it stay.
+/// `{ renumber = "wsl", from = "172.30.0.2/24", to = "172.30.0.77/24" }`: another address on the same wire; routes over it stay.
 #[derive(Debug)]
-pub(super) struct Readdress {
+pub(super) struct Renumber {
     host: String,
-    options: ReaddressOptions,
+    options: RenumberOptions,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ReaddressOptions {
+pub(super) struct RenumberOptions {
     from: IpNetwork,
     to: IpNetwork,
 }
 
-impl Readdress {
-    pub(super) fn new(host: String, options: ReaddressOptions) -> Self {
+impl Renumber {
+    pub(super) fn new(host: String, options: RenumberOptions) -> Self {
         Self { host, options }
     }
 }
 
-impl Verb for Readdress {
+impl Verb for Renumber {
     fn describe(&self) -> String {
-        format!("readdress {} to {}", self.host, self.options.to)
+        format!("renumber {} to {}", self.host, self.options.to)
     }
 
     fn check(&self, setting: &Setting) -> Result<(), Misfit> {
-        misfit("readdress", setting.node(Some(&self.host)))?;
-        let ReaddressOptions { from, to } = self.options;
+        misfit("renumber", setting.node(Some(&self.host)))?;
+        let RenumberOptions { from, to } = self.options;
         let wire = |address: IpNetwork| (address.network(), address.prefix());
         let fits = if from == to || wire(from) != wire(to) {
             Err(format!("{to} is not another address on the wire of {from}"))
@@ -51,9 +51,9 @@ impl Verb for Readdress {
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
-        let ReaddressOptions { from, to } = self.options;
+        let RenumberOptions { from, to } = self.options;
         world.tally.mishaps += 1;
-        Ok(world.readdress(&self.host, from, to)?)
+        Ok(world.renumber(&self.host, from, to)?)
     }
 }
 
@@ -95,6 +95,65 @@ impl Verb for Route {
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         let host = &world.lab.host(&self.host)?.namespace;
         lab::replace_route(host, self.options.to, self.options.via)?;
+        Ok(String::new())
+    }
+}
+
+/// `{ cut = "windows", link = "eth1" }`: that wire carries nothing until `{ mend = "windows", link = "eth1" }`.
+#[derive(Debug)]
+pub(super) struct Plug {
+    host: String,
+    options: PlugOptions,
+    up: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlugOptions {
+    link: Option<String>,
+}
+
+impl Plug {
+    pub(super) fn cut(host: String, options: PlugOptions) -> Self {
+        Self { host, options, up: false }
+    }
+
+    pub(super) fn mend(host: String, options: PlugOptions) -> Self {
+        Self { host, options, up: true }
+    }
+
+    fn verb(&self) -> &'static str {
+        if self.up { "mend" } else { "cut" }
+    }
+
+    /// Which of the host's wires; a host with one has no other.
+    fn eth(&self, wires: usize) -> Result<usize, String> {
+        let host = &self.host;
+        let Some(link) = &self.options.link else {
+            return if wires == 1 { Ok(0) } else { Err(format!("{host} has {wires} wires: say `link`")) };
+        };
+        let eth = link.strip_prefix("eth").and_then(|number| number.parse().ok());
+        eth.filter(|eth| *eth < wires).ok_or_else(|| format!("{host} has no wire at {link}"))
+    }
+}
+
+impl Verb for Plug {
+    fn describe(&self) -> String {
+        let link = self.options.link.as_ref().map(|link| format!(" {link}")).unwrap_or_default();
+        format!("{} {}{link}", self.verb(), self.host)
+    }
+
+    fn check(&self, setting: &Setting) -> Result<(), Misfit> {
+        let host = setting.hosts.get(&self.host).ok_or_else(|| format!("there is no host named {}", self.host));
+        misfit(self.verb(), host.as_ref().map_err(Clone::clone))?;
+        misfit("link", host.and_then(|host| self.eth(host.addresses.len())))
+    }
+
+    fn run(&self, world: &mut World) -> Result<String, Failure> {
+        let wires = world.lab.host(&self.host)?.spec.addresses.len();
+        let eth = self.eth(wires).map_err(Failure::wrong)?;
+        world.lab.plug(&self.host, eth, self.up)?;
+        world.tally.mishaps += u64::from(!self.up);
         Ok(String::new())
     }
 }

@@ -14,7 +14,7 @@ use crate::scenario::Setting;
 use crate::world::World;
 
 /// `{ run = "ip link set eth0 down", in = "web" }`: a shell command, which must exit 0 unless `expect` says otherwise.
-/// `$FLATNET` is the binary under test, for what a person does with it.
+/// `$FLATNET` is the binary under test, for what a person does with it. What it `leaves` may stay at the end, as lines of the inventory.
 #[derive(Debug)]
 pub(super) struct Run {
     command: String,
@@ -25,10 +25,13 @@ pub(super) struct Run {
 #[serde(deny_unknown_fields)]
 pub(super) struct RunOptions {
     r#in: String,
+    distro: Option<String>,
     #[serde(default)]
     needs: Vec<String>,
     needs_file: Option<String>,
     timeout_ms: Option<u64>,
+    #[serde(default)]
+    leaves: Vec<Pattern>,
     #[serde(default)]
     expect: RunExpect,
 }
@@ -72,12 +75,14 @@ impl Verb for Run {
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
+        world.expect_left(&self.options.leaves);
         let mut command = world.place(&self.options.r#in)?.command("sh")?;
         command.args(["-c", &self.command]).env("FLATNET", world.plugins.find("flatnet")?);
         if world.setting().installed {
             // The machine's own Podman must not be run, whoever asks for one.
             installed::prefer(&mut command);
         }
+        world.distro(self.options.distro.as_deref())?.map_or(Ok(()), |distro| distro.adopt(&mut command))?;
         let patience = Duration::from_millis(self.options.timeout_ms.unwrap_or(10_000));
         let finished = process::run(command, b"", patience)?;
         let evidence = |failure: Failure| failure.with("stdout", &*finished.stdout).with("stderr", &*finished.stderr);

@@ -2,9 +2,14 @@
 //!
 //! Invariant: it fails unless all came through intact, and was passed on while the rest had not yet been sent.
 
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::anyhow;
 use serde::Deserialize;
 
 use super::http::{Way, check_way, describe, lacks_nginx};
+use super::meanwhile::Meanwhile;
 use super::{Failure, Misfit, Verb};
 use crate::http::client;
 use crate::scenario::Setting;
@@ -24,6 +29,8 @@ pub(super) struct TransferOptions {
     via: Option<String>,
     from: Option<String>,
     timeout_ms: Option<u64>,
+    #[serde(default)]
+    meanwhile: Meanwhile,
 }
 
 impl Transfer {
@@ -41,6 +48,10 @@ impl Verb for Transfer {
         check_way("transfer", &self.url, setting, self.options.via.as_deref(), self.options.from.as_deref())
     }
 
+    fn within(&self) -> &[Box<dyn Verb>] {
+        self.options.meanwhile.steps()
+    }
+
     fn lacks(&self, setting: &Setting) -> Option<String> {
         lacks_nginx(setting, self.options.via.as_deref())
     }
@@ -50,9 +61,30 @@ impl Verb for Transfer {
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
-        let TransferOptions { mib, via, from, timeout_ms } = &self.options;
-        let way = Way::find(world, &self.url, via.as_deref(), from.as_deref(), None, *timeout_ms)?;
-        match client::transfer(way.from, &way.question, u64::from(*mib) * 1024 * 1024)? {
+        let TransferOptions { mib, via, from, timeout_ms, meanwhile } = &self.options;
+        let Way { from, question } = Way::find(world, &self.url, via.as_deref(), from.as_deref(), None, *timeout_ms)?;
+        let from = from.clone();
+        let (half, reached) = mpsc::channel();
+        let (go, on) = mpsc::channel();
+        let outcome = thread::scope(|scope| {
+            let transfer = scope.spawn(move || {
+                client::transfer(&from, &question, u64::from(*mib) * 1024 * 1024, move || {
+                    let _ = half.send(());
+                    let _ = on.recv();
+                })
+            });
+            // A transfer that fails before does not come to it.
+            let aside = reached.recv().map_or(Ok(()), |()| {
+                meanwhile.run(world, || {
+                    // Only the first is waited for.
+                    let _ = go.send(());
+                })
+            });
+            drop(go);
+            let outcome = transfer.join().unwrap_or_else(|_| Err(anyhow!("transfer")));
+            aside.map(|()| outcome)
+        })?;
+        match outcome? {
             Ok(()) => Ok(format!("{mib} MiB up and down")),
             Err(found) => Err(Failure::mismatch("all bytes, as they are sent", found)),
         }

@@ -8,6 +8,7 @@ mod firewall;
 mod forwarding;
 mod http;
 mod kernel;
+mod masquerade;
 mod networks;
 mod plugin;
 mod podman;
@@ -173,8 +174,11 @@ impl Snapshot {
             Err(error) => return KERNEL_LINES.iter().map(|check| check.failed(error)).collect(),
         };
         let valid: Vec<_> = networks.ours.iter().filter_map(|it| it.network.as_ref()).collect();
+        let untold: Vec<_> = networks.ours.iter().filter_map(|it| it.untold.clone()).collect();
         if valid.is_empty() {
-            return KERNEL_LINES.iter().map(|check| check.skipped("no valid network is configured")).collect();
+            let is_open = |check: &&finding::Check| check.id != finding::BRIDGE.id || untold.is_empty();
+            let skipped = KERNEL_LINES.iter().filter(is_open).map(|check| check.skipped(networks.why_unknown()));
+            return skipped.chain(untold.clone()).collect();
         }
         let is_bridge =
             |link: &Link, network: &Network| link.name == network.bridge && link.kind.as_deref() == Some("bridge");
@@ -183,17 +187,26 @@ impl Snapshot {
         let mut findings = vec![forwarding::forwarding(!ways.is_empty())];
         ways.extend(known.uplink.clone());
         findings.push(forwarding::reverse_path(&ways, forwarding::is_shared(&known.links)));
-        for network in valid {
-            findings.extend(of_network(host, known, firewall, network, networking));
+        findings.extend(untold);
+        for configured in &networks.ours {
+            let Some(network) = &configured.network else { continue };
+            let lines = of_network(host, known, firewall, network, networking).into_iter();
+            findings.extend(lines.map(|line| match &configured.delegate {
+                Some(plugin) if line.id == finding::POOL.id => {
+                    finding::POOL.skipped(format!("{plugin} gives the addresses")).of(&network.name)
+                }
+                _ => line,
+            }));
         }
         findings
     }
 }
 
 /// The lines that hang on the kernel and a network.
-const KERNEL_LINES: [finding::Check; 10] = [
+const KERNEL_LINES: [finding::Check; 11] = [
     finding::IP_FORWARD,
     finding::FIREWALL,
+    finding::MASQUERADE,
     finding::BRIDGE_NETFILTER,
     finding::REVERSE_PATH,
     finding::BRIDGE,
@@ -216,6 +229,8 @@ fn of_network(
         bridge::check(&netlink, network).await
     }));
     let mut findings = firewall.check(host, known.uplink.as_deref(), network);
+    let has_bridge = standing.as_ref().is_ok_and(|standing| standing.exists);
+    findings.push(masquerade::check(host, network, has_bridge));
     findings.push(wsl::route(networking, network.pool.subnet(), &known.own));
     let name_service = match &standing {
         Ok(bridge::Standing { sound: true, exists: true, .. }) => server::name_service(network.pool.gateway()),

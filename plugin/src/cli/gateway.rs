@@ -1,4 +1,4 @@
-//! `flatnet gateway`: keeps the networks' bridges in place, and tells gateways who has which name.
+//! `flatnet gateway`: keeps the networks' bridges and their rules in place, and tells gateways who has which name.
 //!
 //! It remembers nothing that the kernel or the configuration files do not say: it may be started, stopped and killed at any time.
 
@@ -8,6 +8,7 @@ mod names;
 pub(super) mod networks;
 mod node;
 mod service;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -27,12 +28,14 @@ use tokio::time::{sleep, timeout};
 use self::door::Door;
 use self::networks::Configured;
 use self::node::{Kept, Node};
+use self::watch::Watch;
 use crate::command::within_deadline;
-use crate::config::Network;
+use crate::config::{Draft, Network};
 use crate::error::{self, Doing};
+use crate::firewall::{self, forward, masquerade};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
 use crate::link::bridge;
-use crate::netlink::{Changes, Netlink};
+use crate::netlink::{Link, Netlink};
 use crate::sysctl;
 
 /// One ADD makes about ten changes within a few milliseconds: they are looked at together.
@@ -60,22 +63,24 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     LocalSet::new().block_on(&runtime, async {
         let mut end = pin!(service::asked_to_end()?);
-        let changes = Changes::open().doing(|| "listen to the kernel's announcements".into())?;
+        let mut watch = Watch::open()?;
         let mut gateway = Gateway::new()?;
         gateway.forward();
-        gateway.put_in_order().await;
+        gateway.put_in_order(&mut watch).await;
         gateway.listen(&arguments.listen).await?;
         service::say(out, &gateway.describe());
         service::tell_systemd_ready();
         loop {
-            let round = pin!(timeout(LOOK_AGAIN, changes.wait()));
-            match select(end.as_mut(), round).await {
+            let change = match select(end.as_mut(), pin!(timeout(LOOK_AGAIN, watch.change()))).await {
                 Either::Left((ended, _)) => return ended,
-                Either::Right((Ok(Err(errno)), _)) => Err(errno).doing(|| "hear the kernel's announcements".into())?,
-                Either::Right((Ok(Ok(())), _)) => sleep(CHANGES_SETTLE).await,
-                Either::Right((Err(_elapsed), _)) => {}
+                Either::Right((change, _)) => change,
+            };
+            match change {
+                Ok(Err(errno)) => Err(errno).doing(|| "hear the kernel's announcements".into())?,
+                Ok(Ok(())) => sleep(CHANGES_SETTLE).await,
+                Err(_elapsed) => {}
             }
-            gateway.put_in_order().await;
+            gateway.put_in_order(&mut watch).await;
             if gateway.listen_at_bridges().await {
                 service::say(out, &gateway.describe());
             }
@@ -89,6 +94,8 @@ struct Gateway {
     door: Rc<Door>,
     /// Those whose bridge is in order, by name, and where to listen for them.
     networks: Vec<(String, SocketAddr)>,
+    /// Those without a bridge yet, and who gives their addresses.
+    waiting: Vec<(String, String)>,
     listening: BTreeSet<SocketAddr>,
     /// What is wrong and has been said; each problem is said once.
     told: BTreeSet<String>,
@@ -100,8 +107,8 @@ impl Gateway {
     fn new() -> Result<Self> {
         let node = Rc::new(Node::new()?);
         let door = Rc::new(Door::new(Rc::clone(&node)));
-        let (networks, listening) = (Vec::new(), BTreeSet::new());
-        Ok(Self { node, door, networks, listening, told: BTreeSet::new(), found: BTreeSet::new() })
+        let (networks, waiting, listening) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Ok(Self { node, door, networks, waiting, listening, told: BTreeSet::new(), found: BTreeSet::new() })
     }
 
     /// Packets to containers end here without it. Only at the start: whoever switches it off later shall find it in the health.
@@ -111,21 +118,45 @@ impl Gateway {
         }
     }
 
-    /// Makes and mends the bridge of each network that is configured now.
-    async fn put_in_order(&mut self) {
-        let Configured { networks, problems } = Configured::read(Path::new(CNI_NETWORKS), Path::new(NETAVARK_NETWORKS));
+    /// Makes and mends the bridge of each network that is configured now, and its rules.
+    async fn put_in_order(&mut self, watch: &mut Watch) {
+        let Configured { mut networks, delegated, problems } =
+            Configured::read(Path::new(CNI_NETWORKS), Path::new(NETAVARK_NETWORKS));
         self.found.extend(problems);
         self.networks.clear();
+        self.waiting.clear();
+        for (draft, plugin) in delegated {
+            let name = draft.name.clone();
+            match within_deadline(settled(draft)).await {
+                Ok(Some(network)) => networks.push(network),
+                Ok(None) => self.waiting.push((name, plugin)),
+                Err(error) => drop(self.found.insert(words(&error))),
+            }
+        }
+        let masquerades = networks.iter().any(|network| network.masquerade);
+        if masquerades {
+            // First: nothing that is written below can then be wiped unheard.
+            watch.also_rules();
+        }
         let mut kept = Vec::new();
         for network in networks {
-            let problem = within_deadline(mend(&network)).await.err();
-            if let Some(error) = &problem {
-                self.found.insert(words(error));
-            } else {
-                let address = SocketAddrV4::new(network.pool.gateway(), NAME_SERVICE_PORT);
-                self.networks.push((network.name.clone(), address.into()));
+            let mended = within_deadline(mend(&network)).await;
+            match &mended {
+                Err(error) => _ = self.found.insert(words(error)),
+                Ok(bridge) => {
+                    let address = SocketAddrV4::new(network.pool.gateway(), NAME_SERVICE_PORT);
+                    self.networks.push((network.name.clone(), address.into()));
+                    // Containers are reached without.
+                    let ruled = within_deadline(masquerade(&network, bridge)).await;
+                    self.found.extend(ruled.err().as_ref().map(words));
+                    let opened = within_deadline(open(&network)).await;
+                    self.found.extend(opened.unwrap_or_else(Some).as_ref().map(words));
+                }
             }
-            kept.push(Kept { network, problem: problem.map(|error| error.to_string()) });
+            kept.push(Kept { network, problem: mended.err().map(|error| error.to_string()) });
+        }
+        if masquerades {
+            self.found.extend(within_deadline(sweep()).await.err().as_ref().map(words));
         }
         self.node.keep(kept);
     }
@@ -178,9 +209,15 @@ impl Gateway {
     fn describe(&self) -> String {
         let addresses: Vec<_> = self.listening.iter().map(|address| format!("http://{address}/")).collect();
         let names: Vec<_> = self.networks.iter().map(|(name, _)| name.as_str()).collect();
-        let names = match names.as_slice() {
-            [] => format!("no network yet ({CNI_NETWORKS} and {NETAVARK_NETWORKS} have none)"),
-            names => format!("containers' names on {}", names.join(", ")),
+        let wait = |(name, plugin): &(String, String)| {
+            format!("{name} when its first container has made its bridge ({plugin} gives the addresses)")
+        };
+        let waiting: Vec<_> = self.waiting.iter().map(wait).collect();
+        let names = match (names.as_slice(), waiting.as_slice()) {
+            ([], []) => format!("no network yet ({CNI_NETWORKS} and {NETAVARK_NETWORKS} have none)"),
+            (names, []) => format!("containers' names on {}", names.join(", ")),
+            ([], waiting) => format!("no network yet: {}", waiting.join(", ")),
+            (names, waiting) => format!("containers' names on {}, and {}", names.join(", "), waiting.join(", ")),
         };
         match addresses.as_slice() {
             [] => format!("flatnet gateway: {names}"),
@@ -189,11 +226,36 @@ impl Gateway {
     }
 }
 
+/// A network whose addresses another plugin gives, once its bridge tells which.
+async fn settled(draft: Draft) -> error::Result<Option<Network>> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    bridge::settled(&host, draft).await
+}
+
 /// The bridge, its address, and what has lost it.
-async fn mend(network: &Network) -> error::Result<()> {
+async fn mend(network: &Network) -> error::Result<Link> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let bridge = bridge::ensure(&host, network).await?;
-    bridge::gather(&host, network, &bridge).await
+    bridge::gather(&host, network, &bridge).await?;
+    Ok(bridge)
+}
+
+/// The rules that masquerade, as the network's configuration is now.
+async fn masquerade(network: &Network, bridge: &Link) -> error::Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    masquerade::ensure(&host, network, bridge).await
+}
+
+/// The rules of networks whose bridge is gone.
+async fn sweep() -> error::Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    firewall::sweep(&host).await
+}
+
+/// The way there through other firewalls, which a reload of theirs has closed. Gives what keeps it shut.
+async fn open(network: &Network) -> error::Result<Option<error::Error>> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    forward::open(&host, network).await
 }
 
 /// An error with what to do about it, in a line.

@@ -23,6 +23,7 @@ use self::report::{Action, Outcome};
 use self::verdict::Verdict;
 use crate::command;
 use crate::error::{Doing, Result, both};
+use crate::firewall;
 use crate::ipam::lease;
 use crate::netlink::Netlink;
 
@@ -31,7 +32,7 @@ use crate::netlink::Netlink;
 /// Deletes the attachments whose container Podman knows as ended, or as running where no process of it is left (Podman or the
 /// container's monitor was killed), and the ports published for them. Whatever has a process in its network namespace stays. An
 /// attachment whose container Podman does not know is told, and deleted with --yes only: it may be another runtime's
-/// (nerdctl, buildah, on WSL another distribution's). Exit code 0: done, also if there was nothing to do; 1: failed; 2: the arguments
+/// (nerdctl, buildah, on WSL another distribution's). The masquerade rules of bridges that are gone go too. Exit code 0: done, also if there was nothing to do; 1: failed; 2: the arguments
 /// are wrong.
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -63,6 +64,9 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     if !found.is_empty() {
         let containers = podman::ask()?;
         outcome = command::block_on(collect(arguments, &found, containers.as_ref(), &mut outcomes))?;
+    }
+    if !arguments.dry_run {
+        outcome = both(outcome, command::block_on(command::within_deadline(sweep())));
     }
     let text = if arguments.json { report::json(&outcomes, arguments.dry_run) } else { report::text(&outcomes) };
     out.write_all(text.as_bytes()).context("write what was done")?;
@@ -103,6 +107,12 @@ async fn collect(
         outcomes.push(Outcome { action, attachment: attachment.clone(), reason });
     }
     Ok(deleted)
+}
+
+/// Rules of networks whose bridge is gone belong to nobody.
+async fn sweep() -> Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    firewall::sweep(&host).await
 }
 
 /// An ADD leaves its link in that state for a moment only.

@@ -2,6 +2,7 @@
 //!
 //! It changes nothing that the record does not name, so that uninstall can put everything back; and it works any number of times.
 
+mod advice;
 mod ask;
 pub(super) mod bridge;
 mod files;
@@ -25,6 +26,7 @@ use self::record::{Before, Record, Written};
 use self::wanted::Wanted;
 use super::podman::Backend;
 use super::probe::{self, Ran};
+use crate::config::gateways;
 use crate::layout;
 
 /// Put flatnet on this host, for the Podman that is there
@@ -46,6 +48,16 @@ pub(super) struct Arguments {
     /// The network's name [default: flatnet, or as installed]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// A gateway outside the flat range, which has a route to the containers: what they send there keeps its address. An address or a
+    /// subnet, such as 172.30.0.1; may be said several times [default: none, or as installed]
+    #[arg(long = "gateway", value_name = "ADDRESS", value_parser = gateways::one)]
+    gateways: Vec<Ipv4Network>,
+    /// Do not masquerade what containers send beyond the flat range: they then reach what has a route back to them
+    #[arg(long, conflicts_with = "masquerade")]
+    no_masquerade: bool,
+    /// Masquerade it, where an earlier installation does not
+    #[arg(long)]
+    masquerade: bool,
     /// Install for this network backend, and do not ask Podman for its version
     #[arg(long, value_enum)]
     backend: Option<Backend>,
@@ -129,10 +141,11 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
     plan.steps.extend(service);
     if !is_edited {
         refuse_conflict(wanted, earlier)?;
+        bridge::refuse_masquerade(&wanted.parsed)?;
     }
     ask_about_containers(wanted, earlier, &mut plan)?;
-    warn(wanted, &mut plan);
-    plan.next = next(wanted);
+    advice::warn(wanted, &mut plan);
+    plan.next = advice::next(wanted);
     Ok(plan)
 }
 
@@ -227,7 +240,7 @@ fn going(files: &[(PathBuf, Saved)], wanted: &Wanted, earlier: Option<&Record>, 
 
 /// The bridge of the network that was before. It goes after the files: `flatnet gateway` makes anew whatever they still name.
 fn going_bridge(wanted: &Wanted, earlier: Option<&Record>, plan: &mut Plan) -> Result<Option<Step>> {
-    let moved = |it: &&Record| it.network != wanted.network || it.backend != wanted.backend;
+    let moved = |it: &&Record| !it.network.is_where(&wanted.network) || it.backend != wanted.backend;
     let Some(earlier) = earlier.filter(moved) else { return Ok(None) };
     let attached = bridge::attached(&earlier.network.name)?;
     if !attached.is_empty() {
@@ -246,7 +259,8 @@ fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Re
         return Ok(None);
     }
     let name = &wanted.network.name;
-    let format = "{{.Driver}} {{range .Subnets}}{{.Subnet}}{{end}} {{.NetworkInterface}}";
+    let format = "{{.Driver}} {{range .Subnets}}{{.Subnet}}{{end}} {{.NetworkInterface}}\
+        {{range $key, $value := .Options}} {{$key}}={{$value}}{{end}}";
     // Under CNI the name is our own network's, which goes.
     let is_cni = earlier.is_some_and(|it| it.backend == Backend::Cni);
     let inspect = ["network", "inspect", "--format", format, name];
@@ -255,7 +269,8 @@ fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Re
         // Podman has no other word for "no such network".
         _ => None,
     };
-    let same = format!("flatnet {} {}", wanted.network.subnet, wanted.network.bridge);
+    let facts = [format!("flatnet {} {}", wanted.network.subnet, wanted.network.bridge)];
+    let same = facts.into_iter().chain(take_back::options(&wanted.network)).collect::<Vec<_>>().join(" ");
     let ours = earlier.is_some_and(|it| it.made_network && it.network.name == *name);
     record.made_network = ours || found.is_none();
     match found {
@@ -342,49 +357,4 @@ fn ask_about_containers(wanted: &Wanted, earlier: Option<&Record>, plan: &mut Pl
         ));
     }
     Ok(())
-}
-
-fn warn(wanted: &Wanted, plan: &mut Plan) {
-    let mut warn = |text: String| plan.warnings.push(text);
-    let binary = Path::new(wanted.backend.binary());
-    let folders = wanted.settings.plugin_folders(wanted.backend);
-    if !folders.iter().any(|folder| Some(folder.as_path()) == binary.parent()) {
-        warn(format!(
-            "Podman does not look for plugins where {} is: `flatnet doctor` says what to set",
-            binary.display()
-        ));
-    }
-    match wanted.backend {
-        Backend::Cni => {
-            if let Some(file) = wanted.overruled_by() {
-                warn(format!("{} wins over {}: remove its network_backend", file.display(), layout::PODMAN_DROP_IN));
-            }
-            if !wanted.has_portmap {
-                warn("`podman run -p` needs the reference plugin portmap: install containernetworking-plugins, and run this again".into());
-            }
-        }
-        Backend::Netavark => {
-            if matches!(probe::run("nft", &["--version"]), Ran::Missing) {
-                warn("`podman run -p` needs nft: install nftables".into());
-            }
-        }
-    }
-    if !wanted.has_systemd {
-        let gateway = format!("{} gateway", wanted.backend.binary());
-        warn(format!(
-            "systemd does not run here: start `{gateway}` at boot by other means, for names at the gateway (WSL: systemd = true, \
-             or command = \"{gateway}\", under [boot] of /etc/wsl.conf)"
-        ));
-    }
-}
-
-fn next(wanted: &Wanted) -> Vec<String> {
-    let Wanted { network, .. } = wanted;
-    vec![
-        format!(
-            "flatnet is installed. Try: podman run -d --name web --network {} docker.io/library/nginx",
-            network.name
-        ),
-        format!("The gateway needs a route to {} by this host; `flatnet doctor` says what is missing.", network.subnet),
-    ]
 }

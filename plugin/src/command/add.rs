@@ -11,12 +11,12 @@ use serde_json::{Map, Value};
 use super::or_undo;
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
-use crate::firewall::{self, Door, Port};
+use crate::firewall::{self, Door, Port, forward, masquerade};
 use crate::ipam::lease::{self, Attachment};
 use crate::link::veth::{Made, Pair};
 use crate::link::{bridge, veth};
 use crate::mac::Mac;
-use crate::netlink::{Link, Netlink, Route};
+use crate::netlink::{Link, Netlink};
 use crate::netns::Netns;
 use crate::reply::{self, Reply, Success};
 use crate::request::{Input, Target};
@@ -85,6 +85,11 @@ impl Site<'_> {
         let attachment = Attachment { network: &network.name, target };
         let bridge = bridge::ensure(host, network).await?;
         sysctl::enable_forwarding()?;
+        masquerade::ensure(host, network, &bridge).await?;
+        if let Some(error) = forward::open(host, network).await? {
+            // No reason to have no containers: the next try would not end otherwise.
+            eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
+        }
         let pair = veth::create((host, container), netns, &attachment, &bridge, made).await?;
         lease::claim_attachment(host, &pair.host, &attachment).await?;
         self.raise_host_end(&pair.host, &attachment).await?;
@@ -130,18 +135,21 @@ impl Site<'_> {
     /// Gives the routes that it added.
     async fn set_up_container(&self, link: &Link, address: Ipv4Addr, mac: Mac) -> Result<Vec<reply::Route>> {
         let (container, name) = (&self.container, &link.name);
-        let pool = &self.network.pool;
-        let (own, gateway) = (pool.with_prefix(address), pool.gateway());
+        let own = self.network.pool.with_prefix(address);
         container.set_up(LOOPBACK_INDEX).await.doing(|| "set lo up in the container".into())?;
         container.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
         container.set_up_with_mac(link.index, mac).await.doing(|| format!("set {name} up with MAC {mac}"))?;
         container.add_address(link.index, own).await.doing(|| format!("give {name} the address {own}"))?;
-        match container.add_route(link.index, Route::DEFAULT, gateway).await {
-            Ok(()) => Ok(vec![reply::Route { dst: Route::DEFAULT.into(), gw: Some(gateway.into()) }]),
-            // A container on two networks keeps the first's default route (of this metric, 0).
-            Err(Errno::EEXIST) => Ok(Vec::new()),
-            Err(errno) => Err(errno).doing(|| format!("route {name} by {gateway}")),
+        let mut added = Vec::new();
+        for (destination, by) in self.network.container_routes() {
+            match container.add_route(link.index, destination, by).await {
+                Ok(()) => added.push(reply::Route { dst: destination.into(), gw: Some(by.into()) }),
+                // A container on two networks keeps the first's default route (of this metric, 0), and whatever else both have.
+                Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno).doing(|| format!("route {destination} by {by} on {name}")),
+            }
         }
+        Ok(added)
     }
 
     /// Frames pass only once the port forwards; ADD is not done before.
@@ -150,10 +158,20 @@ impl Site<'_> {
             let found = self.host.link_by_index(link.index).await.doing(|| format!("look up {}", link.name))?;
             match found {
                 Some(link) if link.forwarding => return Ok(()),
+                // Somebody has deleted the bridge under it, and no port opens without one.
+                Some(link) if link.bridge.is_none() => self.put_back(&link).await?,
                 Some(_) => tokio::time::sleep(PORT_INTERVAL).await,
                 None => return Err(Errno::ENODEV).doing(|| format!("wait for {} to forward", link.name)),
             }
         }
+    }
+
+    async fn put_back(&self, link: &Link) -> Result<()> {
+        let bridge = bridge::ensure(&self.host, self.network).await?;
+        self.host
+            .set_bridge(link.index, bridge.index)
+            .await
+            .doing(|| format!("put {} back on {}", link.name, bridge.name))
     }
 
     fn success(

@@ -12,7 +12,9 @@ use serde_json::{Map, Value};
 use super::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result};
+use crate::firewall::{forward, masquerade};
 use crate::ipam::lease::{self, Attachment};
+use crate::ipam::pool::Pool;
 use crate::link::bridge;
 use crate::netlink::Netlink;
 use crate::netns::Netns;
@@ -58,16 +60,38 @@ pub(super) struct Expected {
     routes: Vec<(Ipv4Network, Option<IpAddr>)>,
 }
 
+impl PrevResult {
+    /// Errors: 7.
+    fn read(config: &Map<String, Value>) -> Result<Self> {
+        match config.get(PREV_RESULT) {
+            None | Some(Value::Null) => Err(problem("is missing: CHECK needs the result of ADD".into())),
+            Some(json) => {
+                serde_json::from_value(json.clone()).map_err(|e| problem(format!("is not a result of CNI: {e}")))
+            }
+        }
+    }
+}
+
+/// The subnet and gateway that ADD was given by another plugin: those of the first address. Errors: 7.
+pub(super) fn pool_of(config: &Map<String, Value>) -> Result<Pool> {
+    let ips = PrevResult::read(config)?.ips.unwrap_or_default();
+    let pool = ips.iter().find_map(|ip| match (ip.address, ip.gateway) {
+        (IpNetwork::V4(own), Some(IpAddr::V4(gateway))) => {
+            Pool::new(Ipv4Network::new(own.network(), own.prefix()).ok()?, Some(gateway), None, None).ok()
+        }
+        _ => None,
+    });
+    pool.ok_or_else(|| problem("has no IPv4 address with its gateway".into()))
+}
+
+fn problem(problem: String) -> Error {
+    Error::Config { key: PREV_RESULT.into(), problem }
+}
+
 impl Expected {
     /// Errors: 7 where there is no `prevResult`, or none that ADD for this attachment can have given.
     pub(super) fn parse(config: &Map<String, Value>, target: &Target, network: &Network) -> Result<Self> {
-        let problem = |problem: String| Error::Config { key: PREV_RESULT.into(), problem };
-        let json = match config.get(PREV_RESULT) {
-            None | Some(Value::Null) => return Err(problem("is missing: CHECK needs the result of ADD".into())),
-            Some(json) => json.clone(),
-        };
-        let result: PrevResult =
-            serde_json::from_value(json).map_err(|e| problem(format!("is not a result of CNI: {e}")))?;
+        let result = PrevResult::read(config)?;
         let is_this = |found: &PrevInterface| {
             found.name == target.interface && found.sandbox.as_ref().is_some_and(|sandbox| !sandbox.is_empty())
         };
@@ -127,6 +151,12 @@ async fn check_host(host: &Netlink, target: &Target, network: &Network, expected
     }
     if !sysctl::is_forwarding()? {
         return Ok(Some("net.ipv4.ip_forward is 0".into()));
+    }
+    if let Some(problem) = masquerade::problem(network).await? {
+        return Ok(Some(problem));
+    }
+    if let Some(problem) = forward::problem(network).await? {
+        return Ok(Some(problem));
     }
     let Some(link) = lease::find(host, &attachment).await? else {
         return Ok(Some(format!("no host link is called {}", attachment.name())));

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{del, within_deadline};
 use crate::error::{Doing, Error, Result, both};
+use crate::firewall;
 use crate::ipam::lease;
 use crate::netlink::Netlink;
 use crate::reply::Reply;
@@ -44,7 +45,7 @@ impl Valid {
     }
 }
 
-/// Deletes every attachment of `network` that is not valid; goes on past errors, and tells them all.
+/// Deletes every attachment of `network` that is not valid, and the rules of any network whose bridge is gone; goes on past errors, and tells them all.
 pub(super) async fn gc(network: &str, valid: &Valid) -> Result<Reply> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     within_deadline(async {
@@ -54,7 +55,7 @@ pub(super) async fn gc(network: &str, valid: &Valid) -> Result<Reply> {
                 outcome = both(outcome, del::delete(&host, &link).await);
             }
         }
-        outcome
+        both(outcome, firewall::sweep(&host).await)
     })
     .await?;
     Ok(Reply::Nothing)

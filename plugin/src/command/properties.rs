@@ -3,9 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::{add, check, gc, version};
-use crate::config::{self, Network};
+use crate::config::{self, Configured, Network};
 use crate::error::Result;
-use crate::properties::{can_have, is_recorded, is_sound, refused};
+use crate::properties::{can_be_built, can_have, is_recorded, is_sound, refused};
 use crate::reply::Reply;
 use crate::request::{Command, Environment, Input, Target, version_to_answer};
 use crate::spec;
@@ -23,16 +23,22 @@ pub(crate) fn request(command: Command, environment: &Environment, config: Map<S
     match command {
         Command::Add => match add_of(environment, config) {
             Err(error) => refused(&error, &[2, 4, 7]),
-            Ok((target, network)) => {
-                is_sound(&network);
-                is_recorded(&network.name, &target);
-                if let Some(asked) = target.args.ip.filter(|asked| network.pool.refusal(*asked).is_none()) {
-                    can_have(&network.pool, asked);
-                }
+            Ok((target, configured)) => {
+                can_be_built(&configured);
+                let name = match &configured {
+                    Configured::Whole(network) => {
+                        if let Some(asked) = target.args.ip.filter(|asked| network.pool.refusal(*asked).is_none()) {
+                            can_have(&network.pool, asked);
+                        }
+                        &network.name
+                    }
+                    Configured::Delegated(draft, _) => &draft.name,
+                };
+                is_recorded(name, &target);
                 // Whatever ADD takes, DEL takes back.
-                let (deleted, name) = del_of(environment, config).expect("a request for DEL");
+                let (deleted, of) = del_of(environment, config).expect("a request for DEL");
                 assert_eq!((deleted.container, deleted.interface), (target.container, target.interface));
-                assert_eq!(name, network.name);
+                assert_eq!(&of, name);
             }
         },
         Command::Del => match del_of(environment, config) {
@@ -49,19 +55,19 @@ pub(crate) fn request(command: Command, environment: &Environment, config: Map<S
                 refused(&error, &[4, 7]);
             }
         }
-        Command::Status => match Network::parse(config) {
+        Command::Status => match Configured::parse(config) {
             Err(error) => refused(&error, &[2, 7]),
-            Ok(network) => is_sound(&network),
+            Ok(configured) => can_be_built(&configured),
         },
         Command::Version => {}
     }
 }
 
-fn add_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Target, Network)> {
+fn add_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Target, Configured)> {
     let target = environment.target(Command::Add)?;
-    let network = Network::parse(config)?;
+    let configured = Configured::parse(config)?;
     add::refuse_chained(config)?;
-    Ok((target, network))
+    Ok((target, configured))
 }
 
 fn del_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Target, String)> {
@@ -70,7 +76,10 @@ fn del_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Tar
 
 fn check_of(environment: &Environment, config: &Map<String, Value>) -> Result<Network> {
     let target = environment.target(Command::Check)?;
-    let network = Network::parse(config)?;
+    let network = match Configured::parse(config)? {
+        Configured::Whole(network) => network,
+        Configured::Delegated(draft, _) => draft.with(check::pool_of(config)?),
+    };
     check::Expected::parse(config, &target, &network)?;
     Ok(network)
 }

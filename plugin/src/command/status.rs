@@ -3,25 +3,45 @@
 use std::collections::BTreeSet;
 
 use super::within_deadline;
-use crate::config::Network;
+use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
+use crate::firewall::{forward, masquerade};
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
 use crate::reply::Reply;
 use crate::sysctl;
 
+/// The part that is flatnet's where another plugin gives the addresses: before the first of them all that can be wrong is the
+/// bridge's name. Errors: 50 and 51.
+pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
+    within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let found = bridge::find(&host, &draft.bridge).await.map_err(|cause| not_ready(false, &cause))?;
+        let Some(bridge) = found else { return refuse_orphans(&host, &draft.name, &draft.bridge).await };
+        let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
+        match bridge::told(&host, &bridge).await? {
+            Some(pool) => {
+                let network = draft.with(pool);
+                masquerade::try_out(&network).await.map_err(|cause| not_ready(false, &cause))?;
+                if ports.is_empty() { Ok(()) } else { refuse_suffering(&host, &network, &bridge).await }
+            }
+            None if ports.is_empty() => Ok(()),
+            None => Err(cut_off(&format!("bridge {} has no address", bridge.name))),
+        }
+    })
+    .await?;
+    Ok(Reply::Nothing)
+}
+
 /// Errors: 50 where an ADD cannot succeed, 51 where the containers that exist suffer too.
 pub(super) async fn status(network: &Network) -> Result<Reply> {
     within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-        let not_ready = |suffering: bool, cause: &Error| Error::NotReady {
-            what: format!("it would fail to {cause}"),
-            suffering,
-            remedy: cause.remedy(),
-        };
+        masquerade::try_out(network).await.map_err(|cause| not_ready(false, &cause))?;
         let found = bridge::find(&host, &network.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else {
+            refuse_orphans(&host, &network.name, &network.bridge).await?;
             // The first ADD makes it, unless something is in the way.
             return bridge::refuse_overlap(&host, network).await.map_err(|cause| not_ready(false, &cause));
         };
@@ -41,18 +61,33 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
     Ok(Reply::Nothing)
 }
 
+fn not_ready(suffering: bool, cause: &Error) -> Error {
+    Error::NotReady { what: format!("it would fail to {cause}"), suffering, remedy: cause.remedy() }
+}
+
+/// Errors: 51 where containers have no bridge. The next ADD would mend it.
+async fn refuse_orphans(host: &Netlink, network: &str, bridge: &str) -> Result<()> {
+    let orphans = lease::of_network(host, network).await?.into_iter().filter(|(_, link)| link.bridge.is_none());
+    match orphans.count() {
+        0 => Ok(()),
+        _ => Err(cut_off(&format!("bridge {bridge} is gone"))),
+    }
+}
+
 /// Errors: 51 where containers are cut off from the gateway. The next ADD would mend it.
 async fn refuse_suffering(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     let problem = match bridge::problem(host, network, bridge).await? {
         None if !sysctl::is_forwarding()? => Some("net.ipv4.ip_forward is 0".to_owned()),
+        None => forward::problem(network).await?,
         problem => problem,
     };
-    match problem {
-        None => Ok(()),
-        Some(what) => Err(Error::NotReady {
-            what: format!("containers are cut off: {what}"),
-            suffering: true,
-            remedy: "the next ADD mends it, or mend it by hand".into(),
-        }),
+    problem.map_or(Ok(()), |what| Err(cut_off(&what)))
+}
+
+fn cut_off(what: &str) -> Error {
+    Error::NotReady {
+        what: format!("containers are cut off: {what}"),
+        suffering: true,
+        remedy: "the next ADD mends it, or mend it by hand".into(),
     }
 }

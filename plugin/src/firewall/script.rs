@@ -7,8 +7,18 @@ use ipnetwork::Ipv4Network;
 use super::table::Entry;
 use super::{Door, HostPort, Port};
 
-/// Takes away everything that flatnet ever said to nftables.
-pub(super) const DELETE_TABLE: &str = "delete table ip flatnet\n";
+/// The chains, maps and sets, each after what leads there.
+const DELETE: &str = "\
+delete chain ip flatnet guard
+delete chain ip flatnet from_elsewhere
+delete chain ip flatnet from_here
+delete chain ip flatnet lead
+delete chain ip flatnet towards_containers
+delete map ip flatnet published
+delete map ip flatnet published_at
+delete set ip flatnet bridges
+delete set ip flatnet masqueraded
+";
 
 /// The table, made if need be; said each time, so that a change by somebody else is mended too. A specific address goes before all.
 const TABLE: &str = include_str!("table.nft");
@@ -29,6 +39,12 @@ pub(super) fn publish(door: &Door<'_>, ports: &[Port], stale: &[&Entry]) -> Stri
         line(&mut script, format_args!("create element ip flatnet {map} {{ {entry} }}"));
     }
     script
+}
+
+/// Takes away everything that was said for ports; whoever else is in the table stays. What somebody has deleted of it is made first, as
+/// what is not there cannot be deleted.
+pub(super) fn delete_all() -> String {
+    format!("{TABLE}{DELETE}")
 }
 
 /// Removes entries.

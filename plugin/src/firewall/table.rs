@@ -12,6 +12,7 @@ pub(super) const NAME: &str = "flatnet";
 /// What is published.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
+    /// Whether anything is there for ports; the table may be there for masquerade.
     pub(super) exists: bool,
     /// The bridges of containers with published ports.
     pub(super) bridges: Vec<String>,
@@ -28,9 +29,10 @@ pub(super) struct Entry {
 impl Table {
     /// Reads the output of `nft -j list table`.
     pub(super) fn parse(listing: &Value) -> Self {
-        let mut table = Self { exists: true, ..Self::default() };
+        let mut table = Self::default();
         for object in listing["nftables"].as_array().into_iter().flatten() {
             let elements = |kind: &str| object[kind]["elem"].as_array().into_iter().flatten();
+            table.exists |= object["map"]["name"] == "published";
             if object["set"]["name"] == "bridges" {
                 table.bridges.extend(elements("set").filter_map(Value::as_str).map(str::to_owned));
             }

@@ -96,7 +96,7 @@ pub(crate) fn is_of_network(link: &Link, network: &str) -> bool {
 /// The host ends of all attachments to a network, each with the attachment's name.
 pub(crate) async fn of_network(host: &Netlink, network: &str) -> Result<Vec<(String, Link)>> {
     let links = host.links().await.doing(|| "list the host's links".into())?;
-    let named = links.into_iter().filter_map(|link| {
+    let named = links.into_iter().filter(is_host_end).filter_map(|link| {
         let name = attachment_of(&link)?.to_owned();
         Some((name, link))
     });
@@ -138,15 +138,25 @@ pub(crate) async fn claim_attachment(host: &Netlink, link: &Link, attachment: &A
     let name = attachment.name();
     match host.add_alternative_name(link.index, &name).await {
         Err(Errno::EEXIST) => {
-            let other = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))?;
-            Err(Error::AttachmentExists {
-                container: attachment.target.container.clone(),
-                interface: attachment.target.interface.clone(),
-                link: other.map_or_else(|| "that was deleted just now".to_owned(), |link| link.name),
-            })
+            refuse_existing(host, attachment).await?;
+            Err(exists(attachment, "that was deleted just now".to_owned()))
         }
         done => done.doing(|| format!("name link {} {name}", link.name)),
     }
+}
+
+/// Errors: 104 where a link is the attachment's already.
+pub(crate) async fn refuse_existing(host: &Netlink, attachment: &Attachment<'_>) -> Result<()> {
+    let name = attachment.name();
+    match host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))? {
+        Some(link) => Err(exists(attachment, link.name)),
+        None => Ok(()),
+    }
+}
+
+fn exists(attachment: &Attachment<'_>, link: String) -> Error {
+    let Target { container, interface, .. } = attachment.target;
+    Error::AttachmentExists { container: container.clone(), interface: interface.clone(), link }
 }
 
 /// Leases an address to `link`: the one asked for, or the lowest free one of the pool. Errors: 101, 102.
@@ -200,7 +210,7 @@ async fn holder(host: &Netlink, address: Ipv4Addr) -> Result<String> {
 pub(crate) async fn find(host: &Netlink, attachment: &Attachment<'_>) -> Result<Option<Link>> {
     let name = attachment.name();
     if let Some(link) = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))? {
-        return Ok(is_of_network(&link, attachment.network).then_some(link));
+        return Ok((is_host_end(&link) && is_of_network(&link, attachment.network)).then_some(link));
     }
     for name in attachment.host_names() {
         let link = host.link(&name).await.doing(|| format!("look up {name}"))?;
@@ -211,9 +221,19 @@ pub(crate) async fn find(host: &Netlink, attachment: &Attachment<'_>) -> Result<
     Ok(None)
 }
 
+/// The host end of a finished attachment, as far as its names and record tell: without a record an ADD is at work, or was cut short.
+pub(crate) fn is_whole(link: &Link) -> bool {
+    is_host_end(link) && attachment_of(link).is_some() && link.alias.is_some()
+}
+
+/// Whether it can be one of flatnet's at all: what else somebody gave such names is not flatnet's to delete.
+fn is_host_end(link: &Link) -> bool {
+    link.kind.as_deref() == Some("veth")
+}
+
 /// A host end as `add_veth` makes it, before anything else has happened to it.
 pub(crate) fn is_unfinished(link: &Link) -> bool {
-    link.kind.as_deref() == Some("veth") && link.bridge.is_some() && link.names.is_empty() && link.alias.is_none()
+    is_host_end(link) && link.bridge.is_some() && link.names.is_empty() && link.alias.is_none()
 }
 
 /// An unfinished one that flatnet named: it is an ADD's that is at work, or was cut short. (Docker's links on its bridge look alike.)

@@ -2,11 +2,14 @@
 //!
 //! `ensure` brings a bridge to the wanted state from whatever it finds, so that any number of first ADDs may race.
 
+use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 
-use crate::config::Network;
+use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
+use crate::firewall::masquerade;
 use crate::ipam::lease;
+use crate::ipam::pool::Pool;
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink, Route};
 
@@ -19,9 +22,9 @@ const MTU_MAX_BYTES: u32 = 65_535;
 /// Errors: 105 where the name is something else's.
 pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     let name = &network.bridge;
-    let mut bridge = match find(host, name).await? {
-        Some(bridge) if has_gateway(host, network, &bridge).await? => bridge,
-        found => take_into_use(host, network, found).await?,
+    let (mut bridge, in_use) = match find(host, name).await? {
+        Some(bridge) if has_gateway(host, network, &bridge).await? => (bridge, true),
+        found => (take_into_use(host, network, found).await?, false),
     };
     let mac = Mac::of(network.pool.gateway());
     if bridge.mac != Some(mac) {
@@ -32,7 +35,12 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     // Not at creation: only a change of its MTU keeps the kernel from adjusting it to the bridge's ports later.
     let mtu = match network.mtu {
         Some(mtu) => mtu,
-        None => uplink_mtu(host).await?,
+        None => match uplink_mtu(host).await? {
+            Some(mtu) => mtu,
+            // An uplink that is gone comes back: its containers' MTU is not to change twice.
+            None if in_use => bridge.mtu,
+            None => ETHERNET_MTU_BYTES,
+        },
     };
     if bridge.mtu != mtu {
         host.set_mtu(bridge.index, mtu).await.doing(|| format!("set the MTU of {name} to {mtu}"))?;
@@ -44,11 +52,40 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     Ok(bridge)
 }
 
-/// Puts containers back that are no longer on the network's bridge: a bridge that is deleted leaves its ports behind.
+/// The network as its bridge has it: where another plugin gives the addresses, nothing else on the host says which. None before
+/// the first container has come. Errors: 105 where containers are there, and no bridge that tells.
+pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Network>> {
+    let found = find(host, &draft.bridge).await?;
+    let pool = match &found {
+        Some(bridge) => told(host, bridge).await?,
+        None => None,
+    };
+    if pool.is_none() && !lease::of_network(host, &draft.name).await?.is_empty() {
+        return Err(Error::BridgeConflict {
+            bridge: draft.bridge,
+            found: format!("it is gone, or has no address, and network {} has containers", draft.name),
+            remedy: "start another container on this network, which mends it: only the plugin of ipam.type knows the address"
+                .into(),
+        });
+    }
+    Ok(pool.map(|pool| draft.with(pool)))
+}
+
+/// The pool that a bridge's address tells of.
+pub(crate) async fn told(host: &Netlink, bridge: &Link) -> Result<Option<Pool>> {
+    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
+    Ok(addresses.first().and_then(|gateway| {
+        let subnet = Ipv4Network::new(gateway.network(), gateway.prefix()).ok()?;
+        Pool::new(subnet, Some(gateway.ip()), None, None).ok()
+    }))
+}
+
+/// Puts containers back that are no longer on any bridge: one that is deleted leaves its ports behind. Whoever has an address of
+/// the network's belongs here, also to a network of another name that shares the bridge.
 pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
-    for (_, link) in lease::of_network(host, &network.name).await? {
-        // Without a record nobody knows yet whose it is: an ADD is at work.
-        if link.bridge.is_some() || link.alias.is_none() {
+    for link in host.links().await.doing(|| "list the host's links".into())? {
+        let is_ours = lease::is_whole(&link) && lease::leases(&link).any(|address| network.pool.contains(address));
+        if link.bridge.is_some() || !is_ours {
             continue;
         }
         match host.set_bridge(link.index, bridge.index).await {
@@ -87,6 +124,12 @@ async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -
         Some(bridge) => bridge,
         None => create(host, name).await?,
     };
+    if !network.masquerade {
+        // Nobody may know of rules that an earlier bridge of that name had. Before the address, which says that this is done.
+        masquerade::remove(name).await?;
+    }
+    // Before the address: with that the bridge is in use, and nobody looks for more.
+    gather(host, network, &bridge).await?;
     match host.add_address(bridge.index, gateway).await {
         // Another first ADD was faster.
         Ok(()) | Err(Errno::EEXIST) => Ok(bridge),
@@ -138,24 +181,34 @@ pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<
         // On the bridge itself it is the gateway's own: another first ADD was faster.
         let link = host.link_by_index(*index).await.doing(|| format!("look up who has {other}"))?;
         let Some(link) = link.filter(|link| link.name != network.bridge) else { continue };
+        let (name, bridge) = (&link.name, &network.bridge);
+        let rename = if *other == gateway && link.kind.as_deref() == Some("bridge") {
+            format!(
+                "name it back if it is {bridge} renamed (`ip link set {name} down`, `ip link set {name} name {bridge}`), or "
+            )
+        } else {
+            String::new()
+        };
         return Err(Error::BridgeConflict {
-            bridge: network.bridge.clone(),
-            found: format!("{} already has {other}, which overlaps network {}'s {gateway}", link.name, network.name),
-            remedy: "give the network another subnet (`ipam.subnet` in its .conflist, `--subnet` with Podman 5)".into(),
+            bridge: bridge.clone(),
+            found: format!("{name} already has {other}, which overlaps network {}'s {gateway}", network.name),
+            remedy: format!(
+                "{rename}give the network another subnet (`ipam.subnet` in its .conflist, `--subnet` with Podman 5)"
+            ),
         });
     }
     Ok(())
 }
 
-/// The MTU, in bytes, of the link that the host's default route leaves by.
-async fn uplink_mtu(host: &Netlink) -> Result<u32> {
+/// The MTU, in bytes, of the link that the host's default route leaves by, if there is one.
+async fn uplink_mtu(host: &Netlink) -> Result<Option<u32>> {
     let routes = host.routes().await.doing(|| "list the routes".into())?;
     let Some(uplink) = routes.iter().find(|route| route.destination == Route::DEFAULT).and_then(|route| route.link)
     else {
-        return Ok(ETHERNET_MTU_BYTES);
+        return Ok(None);
     };
     let link = host.link_by_index(uplink).await.doing(|| "look up the uplink".into())?;
-    Ok(link.map_or(ETHERNET_MTU_BYTES, |link| link.mtu.min(MTU_MAX_BYTES)))
+    Ok(link.map(|link| link.mtu.min(MTU_MAX_BYTES)))
 }
 
 /// What is wrong with the bridge, for CHECK, to follow "failed to ...: ".

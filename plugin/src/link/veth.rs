@@ -82,7 +82,8 @@ pub(crate) async fn create(
     Err(Errno::EEXIST).doing(|| format!("find a free name for the host end of {interface}"))
 }
 
-async fn refuse_existing(container: &Netlink, netns: &Netns, interface: &str) -> Result<()> {
+/// Errors: 103 where the container has an interface of that name.
+pub(crate) async fn refuse_existing(container: &Netlink, netns: &Netns, interface: &str) -> Result<()> {
     match container.link(interface).await.doing(|| format!("look up {interface} in the container"))? {
         None => Ok(()),
         Some(_) => {

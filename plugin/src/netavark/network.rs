@@ -9,7 +9,7 @@ use ipnetwork::Ipv4Network;
 use serde_json::{Map, Value, json};
 
 use crate::config::section::Section;
-use crate::config::{self, DEFAULT_BRIDGE, Network, fitting_mtu};
+use crate::config::{self, DEFAULT_BRIDGE, Network, fitting_mtu, gateways};
 use crate::error::{Error, Result};
 use crate::ipam::pool::Pool;
 use crate::request::interface_name_problem;
@@ -45,13 +45,14 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
     let name = config::name_of(config)?;
     refuse_unsupported(&mut section, config)?;
     let bridge = bridge(&mut section)?;
-    let mtu = match section.optional_section("options")? {
-        Some(options) => mtu(options)?,
-        None => None,
+    let options = match section.optional_section("options")? {
+        Some(options) => Options::parse(options)?,
+        None => Options::default(),
     };
     let allocator = allocator(section.optional_section("ipam_options")?)?;
     let pool = pool(&section, config)?;
-    Ok((Network { name, bridge, mtu, pool, dns: json!({}) }, allocator))
+    let Options { mtu, masquerade, gateways } = options;
+    Ok((Network { name, bridge, mtu, pool, masquerade, gateways, routes: Vec::new(), dns: json!({}) }, allocator))
 }
 
 /// The bridge, which is all that tearing down wants of the network beside its name.
@@ -92,19 +93,45 @@ fn refuse_unsupported(section: &mut Section, config: &Map<String, Value>) -> Res
     Ok(())
 }
 
-/// `options.mtu`, a text like all of Podman's options. Zero means "not configured", as for CNI.
-fn mtu(mut options: Section) -> Result<Option<u32>> {
-    let text = options.string("mtu")?;
-    options.end()?;
-    let Some(text) = text else { return Ok(None) };
-    let mtu: i64 = text.parse().map_err(|_| Error::Config {
-        key: "options.mtu".into(),
-        problem: format!("is {text:?}, not a number of bytes"),
-    })?;
-    if mtu == 0 {
-        return Ok(None);
+/// `podman network create --opt`: a text each.
+struct Options {
+    mtu: Option<u32>,
+    masquerade: bool,
+    gateways: Vec<Ipv4Network>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { mtu: None, masquerade: true, gateways: Vec::new() }
     }
-    fitting_mtu(mtu).map(Some).map_err(|problem| Error::Config { key: "options.mtu".into(), problem })
+}
+
+impl Options {
+    fn parse(mut options: Section) -> Result<Self> {
+        let mtu = match options.string("mtu")? {
+            Some(text) => mtu(&text).map_err(|problem| options.problem("mtu", problem))?,
+            None => None,
+        };
+        let masquerade = match options.string("ipmasq")?.as_deref() {
+            None | Some("true") => true,
+            Some("false") => false,
+            Some(other) => return Err(options.problem("ipmasq", format!("is {other:?}, not true or false"))),
+        };
+        let gateways = options.string("gateways")?.unwrap_or_default();
+        let gateways = gateways.split([',', ' ']).filter(|text| !text.is_empty());
+        let gateways = gateways::parse(gateways).map_err(|problem| options.problem("gateways", problem))?;
+        options.end()?;
+        Ok(Self { mtu, masquerade, gateways })
+    }
+}
+
+/// Zero means "not configured", as for CNI. The error follows the key.
+fn mtu(text: &str) -> Result<Option<u32>, String> {
+    match text.parse() {
+        Ok(0) => Ok(None),
+        Ok(mtu) => fitting_mtu(mtu).map(Some),
+        Err(_) => Err(format!("is {text:?}, not a number of bytes")),
+    }
 }
 
 fn allocator(options: Option<Section>) -> Result<Allocator> {
@@ -196,6 +223,8 @@ mod tests {
     #[case::unknown_option(json!({"options": {"mtus": "1400"}}), 7, "options.mtus is not a known key: did you mean options.mtu?")]
     #[case::mtu(json!({"options": {"mtu": "67"}}), 7, "options.mtu is 67")]
     #[case::mtu_text(json!({"options": {"mtu": "big"}}), 7, "options.mtu is \"big\"")]
+    #[case::masquerade(json!({"options": {"ipmasq": "yes"}}), 7, "options.ipmasq is \"yes\", not true or false")]
+    #[case::gateways(json!({"options": {"gateways": "172.30.0.1,here"}}), 7, "options.gateways has \"here\"")]
     #[case::dhcp(json!({"ipam_options": {"driver": "dhcp"}}), 2, "ipam_options.driver = \"dhcp\"")]
     #[case::two(json!({"subnets": [{"subnet": "10.87.1.0/24"}, {"subnet": "10.87.2.0/24"}]}), 7, "has 2 subnets")]
     #[case::subnet_v6(json!({"subnets": [{"subnet": "fd00::/64"}]}), 7, "subnets.subnet")]
@@ -220,12 +249,13 @@ mod tests {
     #[test]
     fn what_podman_says_is_honoured() {
         let (network, allocator) = parsed(&json!({
-            "network_interface": "br7", "options": {"mtu": "1400"}, "ipam_options": {"driver": "host-local"}, "routes": null,
+            "network_interface": "br7", "options": {"mtu": "1400", "ipmasq": "false", "gateways": "172.30.0.1, 192.168.50.0/24"}, "ipam_options": {"driver": "host-local"}, "routes": null,
             "subnets": [{"subnet": "10.87.7.0/24", "gateway": "10.87.7.254", "lease_range": {"start_ip": "10.87.7.9", "end_ip": "10.87.7.19"}}],
             "labels": {"a": "b"}, "created": "0001-01-01T00:00:00Z",
         }))
         .expect("a network");
         assert_eq!((network.bridge.as_str(), network.mtu, allocator), ("br7", Some(1400), Allocator::Podman));
+        assert_eq!((network.masquerade, network.gateways.len()), (false, 2));
         assert_eq!(network.pool.gateway(), Ipv4Addr::new(10, 87, 7, 254));
         assert_eq!(network.pool.range(), (Ipv4Addr::new(10, 87, 7, 9), Ipv4Addr::new(10, 87, 7, 19)));
     }

@@ -1,4 +1,4 @@
-//! Whether links or IPv4 addresses have changed: for whoever remembers what the kernel said.
+//! Whether links or IPv4 addresses have changed, or rules of nftables: for whoever remembers what the kernel said.
 //!
 //! The kernel queues its announcement here before it answers the request that caused it: a look at the queue misses nothing that
 //! was over when the look began. What is announced does not matter: whoever needs it asks.
@@ -7,12 +7,15 @@ use std::io;
 
 use nix::errno::Errno;
 use rtnetlink::MulticastGroup;
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rtnetlink::sys::{Socket, SocketAddr};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::error::errno_of;
+
+/// `linux/netfilter/nfnetlink.h`.
+const NFNLGRP_NFTABLES: u32 = 7;
 
 /// The announcements of one network namespace, from the moment of opening on. Needs a tokio runtime, for as long as it is used.
 pub(crate) struct Changes {
@@ -20,9 +23,15 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// Listens in the namespace of the calling thread.
+    /// Listens for links and addresses, in the namespace of the calling thread.
     pub(crate) fn open() -> Result<Self, Errno> {
-        listen().map(|socket| Self { socket }).map_err(|e| errno_of(&e))
+        let groups = [MulticastGroup::Link as u32, MulticastGroup::Ipv4Ifaddr as u32];
+        listen(NETLINK_ROUTE, &groups).map(|socket| Self { socket }).map_err(|e| errno_of(&e))
+    }
+
+    /// Listens for nftables, in the namespace of the calling thread. Errors: `EPROTONOSUPPORT` where the kernel has none.
+    pub(crate) fn of_rules() -> Result<Self, Errno> {
+        listen(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]).map(|socket| Self { socket }).map_err(|e| errno_of(&e))
     }
 
     /// Whether anything has changed since the last call. Never waits.
@@ -54,11 +63,11 @@ impl Changes {
     }
 }
 
-fn listen() -> io::Result<AsyncFd<Socket>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
+fn listen(protocol: isize, groups: &[u32]) -> io::Result<AsyncFd<Socket>> {
+    let mut socket = Socket::new(protocol)?;
     socket.bind(&SocketAddr::new(0, 0))?;
-    for group in [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr] {
-        socket.add_membership(group as u32)?;
+    for group in groups {
+        socket.add_membership(*group)?;
     }
     socket.set_non_blocking(true)?;
     // SAFETY: the socket owns its descriptor, gives no other, and stays open until it is dropped.

@@ -133,6 +133,17 @@ impl Netlink {
         self.change(RouteNetlinkMessage::NewLinkProp(message), NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND).await
     }
 
+    /// Takes a further name from the link. One that it does not have is no error.
+    pub(crate) async fn delete_alternative_name(&self, index: u32, name: &str) -> Result<(), Errno> {
+        let names = LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]);
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).append_extra_attribute(names).build();
+        match self.change(RouteNetlinkMessage::DelLinkProp(message), 0).await {
+            // Nor is a link that has gone meanwhile, with all its names.
+            Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
+            done => done,
+        }
+    }
+
     /// Keeps the kernel from giving the link an IPv6 address by itself; say it before the link is set up. Each address
     /// costs multicast that a bridge floods to all its ports. A kernel without IPv6 has nothing to keep it from.
     pub(crate) async fn no_ipv6_by_itself(&self, index: u32) -> Result<(), Errno> {

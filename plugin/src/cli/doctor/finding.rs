@@ -42,6 +42,11 @@ pub(super) const FIREWALL: Check = check(
     "firewall",
     "what is forwarded to the containers passes, their answers, and questions to the name service",
 );
+pub(super) const MASQUERADE: Check = check(
+    "masquerade",
+    "masquerade",
+    "what containers send beyond the flat range gets this host's address, unless ipMasq is off",
+);
 pub(super) const BRIDGE_NETFILTER: Check =
     check("bridge-netfilter", "bridge netfilter", "what containers send each other passes");
 pub(super) const REVERSE_PATH: Check =
@@ -74,6 +79,7 @@ pub(super) const ALL: &[Check] = &[
     NETWORK_CLASH,
     IP_FORWARD,
     FIREWALL,
+    MASQUERADE,
     BRIDGE_NETFILTER,
     REVERSE_PATH,
     BRIDGE,

@@ -9,14 +9,17 @@ use std::path::{Path, PathBuf};
 use ipnetwork::Ipv4Network;
 use serde_json::{Map, Value};
 
-use super::finding::{CONFIGURATION, Finding, NETWORK_CLASH};
+use super::finding::{BRIDGE, CONFIGURATION, Finding, NETWORK_CLASH};
 use crate::cli::gateway::networks::of_cni;
 use crate::cli::podman::Backend;
 use crate::cli::probe;
-use crate::config::Network;
-use crate::error::Error;
+use crate::command;
+use crate::config::{self, Draft, Network};
+use crate::error::{Doing, Error};
 use crate::layout;
+use crate::link::bridge;
 use crate::netavark;
+use crate::netlink::Netlink;
 use crate::request::{Command, Input};
 
 /// A network of flatnet's, or what should be one.
@@ -26,8 +29,13 @@ pub(super) struct Configured {
     pub(super) name: String,
     /// The types of its plugins, in order.
     pub(super) plugins: Vec<String>,
-    /// Nothing where the file says something that cannot be: then its line is red.
+    /// Nothing where the file says something that cannot be: then its line is red. Nor before the first container has come, where
+    /// another plugin gives the addresses.
     pub(super) network: Option<Network>,
+    /// The plugin that gives the addresses, if it is not flatnet.
+    pub(super) delegate: Option<String>,
+    /// Where a bridge is to tell which addresses they are, and does not: the bridge's line.
+    pub(super) untold: Option<Finding>,
     finding: Finding,
 }
 
@@ -95,6 +103,16 @@ impl Networks {
         }
     }
 
+    /// Why no network is known, where none is.
+    pub(super) fn why_unknown(&self) -> String {
+        match self.ours.iter().find_map(|it| it.delegate.as_ref()) {
+            Some(plugin) => {
+                format!("which addresses are the network's is known with its first container: {plugin} gives them")
+            }
+            None => "no valid network is configured".into(),
+        }
+    }
+
     /// Whether anything here is flatnet's.
     pub(super) fn is_empty(&self) -> bool {
         self.ours.is_empty()
@@ -146,7 +164,7 @@ impl Networks {
         };
         let findings: Vec<_> = valid().map(one).collect();
         if findings.is_empty() {
-            return vec![NETWORK_CLASH.skipped("no configuration is valid")];
+            return vec![NETWORK_CLASH.skipped(self.why_unknown())];
         }
         findings
     }
@@ -177,15 +195,30 @@ fn unreadable(file: PathBuf, text: &str, error: &serde_json::Error) -> Option<Co
     let found = format!("{} is not JSON: {error}", file.display());
     let remedy = format!("correct {}, or remove it and run `flatnet install`", file.display());
     let finding = CONFIGURATION.bad(found, remedy).of(&stem);
-    Some(Configured { file, name: stem, plugins: Vec::new(), network: None, finding })
+    Some(Configured { file, name: stem, plugins: Vec::new(), network: None, delegate: None, untold: None, finding })
 }
 
 fn configured(backend: Backend, claim: Claim, value: &Value) -> Configured {
     let Claim { file, name, .. } = claim;
-    let plugins = plugin_types(value);
-    let parsed = match backend {
+    let mut plugins = plugin_types(value);
+    let said = match backend {
         Backend::Cni => of_conflist(value),
-        Backend::Netavark => netavark::network(value.as_object().unwrap_or(&Map::new())),
+        Backend::Netavark => netavark::network(value.as_object().unwrap_or(&Map::new())).map(config::Configured::Whole),
+    };
+    let (mut delegate, mut untold) = (None, None);
+    let parsed = match said {
+        Err(error) => Err(error),
+        Ok(config::Configured::Whole(network)) => Ok(Some(network)),
+        Ok(config::Configured::Delegated(draft, plugin)) => {
+            let settled = settled(draft);
+            untold = match &settled {
+                Ok(Some(_)) => None,
+                Ok(None) => Some(BRIDGE.skipped(format!("the first container makes it: {plugin} gives the addresses"))),
+                Err(error) => Some(BRIDGE.failed(error)),
+            };
+            delegate = Some(plugin);
+            Ok(settled.ok().flatten())
+        }
     };
     let finding = match &parsed {
         Err(error) => CONFIGURATION.bad(format!("{}: failed to {error}", file.display()), remedy(error, &file)),
@@ -193,10 +226,26 @@ fn configured(backend: Backend, claim: Claim, value: &Value) -> Configured {
             format!("{}: flatnet comes after {}", file.display(), plugins[0]),
             "make flatnet the first of `plugins`: it makes the interface that the others work on",
         ),
-        Ok(network) => CONFIGURATION.ok(format!("{}, {}", file.display(), network.pool.subnet())),
+        Ok(network) => {
+            let subnet = network.iter().map(|network| network.pool.subnet().to_string());
+            let by = delegate.iter().map(|plugin| format!("addresses by {plugin}"));
+            let parts: Vec<_> = std::iter::once(file.display().to_string()).chain(subnet).chain(by).collect();
+            CONFIGURATION.ok(parts.join(", "))
+        }
     };
     let finding = finding.of(&name);
-    Configured { file, name, plugins, network: parsed.ok(), finding }
+    let untold = untold.map(|line| line.of(&name));
+    // It must be there as the others must.
+    plugins.extend(delegate.clone());
+    Configured { file, name, plugins, network: parsed.ok().flatten(), delegate, untold, finding }
+}
+
+/// The network as its bridge has it.
+fn settled(draft: Draft) -> Result<Option<Network>, Error> {
+    command::block_on(command::within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        bridge::settled(&host, draft).await
+    }))
 }
 
 /// The plugin's own words, but for the place: here it is known.
@@ -208,13 +257,13 @@ fn remedy(error: &Error, file: &Path) -> String {
 }
 
 /// As a runtime hands it to the plugin, with the list's version: one that the plugin does not speak fails every ADD.
-fn of_conflist(list: &Value) -> Result<Network, Error> {
+fn of_conflist(list: &Value) -> Result<config::Configured, Error> {
     let mut config = of_cni(list).unwrap_or_default();
     if let Some(version) = list.get("cniVersion") {
         config.insert("cniVersion".into(), version.clone());
     }
     let input = Input::negotiate(config, Command::Add)?;
-    Network::parse(&input.config)
+    config::Configured::parse(&input.config)
 }
 
 fn text_of(value: &Value, key: &str) -> String {

@@ -8,17 +8,22 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::config::Network;
+use crate::config::{self, Draft, Network};
 use crate::error::Result;
 use crate::netavark;
 
 /// The plugin's type in CNI, its driver in netavark.
 const TYPE: &str = "flatnet";
 
+/// What one kind of file says, where it is of flatnet's.
+type Lower = fn(&Value) -> Option<Result<config::Configured>>;
+
 /// All networks, by name, and what is wrong with those that cannot be used: each text fits after "failed to ".
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Configured {
     pub(super) networks: Vec<Network>,
+    /// Those whose addresses a plugin gives that is named beside: their bridges come with their first containers.
+    pub(super) delegated: Vec<(Draft, String)>,
     pub(super) problems: Vec<String>,
 }
 
@@ -26,15 +31,16 @@ impl Configured {
     /// Reads both folders; one that does not exist is empty.
     pub(super) fn read(cni: &Path, netavark: &Path) -> Self {
         let mut found = Self::default();
-        found.add_folder(cni, "conflist", |list| Some(Network::parse(&of_cni(list)?)));
+        found.add_folder(cni, "conflist", |list| Some(config::Configured::parse(&of_cni(list)?)));
         found.add_folder(netavark, "json", of_netavark);
         // The same network may be known to both, after a move from one to the other.
         found.networks.sort_by(|a, b| a.name.cmp(&b.name));
         found.networks.dedup_by(|a, b| a.name == b.name);
+        found.delegated.retain(|(draft, _)| !found.networks.iter().any(|network| network.name == draft.name));
         found
     }
 
-    fn add_folder(&mut self, folder: &Path, extension: &str, lower: fn(&Value) -> Option<Result<Network>>) {
+    fn add_folder(&mut self, folder: &Path, extension: &str, lower: Lower) {
         let files = match list(folder, extension) {
             Ok(files) => files,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return,
@@ -42,7 +48,9 @@ impl Configured {
         };
         for file in files {
             match fs::read_to_string(&file).map_err(|e| e.to_string()).and_then(|text| parse(&text, lower)) {
-                Ok(network) => self.networks.extend(network),
+                Ok(Some(config::Configured::Whole(network))) => self.networks.push(network),
+                Ok(Some(config::Configured::Delegated(draft, plugin))) => self.delegated.push((draft, plugin)),
+                Ok(None) => {}
                 Err(problem) => self.problems.push(format!("use {}: {problem}", file.display())),
             }
         }
@@ -59,14 +67,14 @@ fn list(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The network in a file's text, if it is one of flatnet's.
-fn parse(text: &str, lower: fn(&Value) -> Option<Result<Network>>) -> Result<Option<Network>, String> {
+fn parse(text: &str, lower: Lower) -> Result<Option<config::Configured>, String> {
     let value = serde_json::from_str(text).map_err(|e| format!("it is not JSON: {e}"))?;
     lower(&value).transpose().map_err(|error| format!("{error} ({})", error.remedy()))
 }
 
-fn of_netavark(network: &Value) -> Option<Result<Network>> {
+fn of_netavark(network: &Value) -> Option<Result<config::Configured>> {
     let network = network.as_object()?;
-    (network.get("driver")? == TYPE).then(|| netavark::network(network))
+    (network.get("driver")? == TYPE).then(|| netavark::network(network).map(config::Configured::Whole))
 }
 
 /// A list's flatnet plugin, with the list's name, as libcni hands it over.

@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::command::{block_on, within_deadline};
 use crate::config::Network;
 use crate::error::{self, Doing};
+use crate::firewall::{self, forward, masquerade};
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::Netlink;
@@ -21,23 +22,30 @@ pub(in crate::cli) fn attached(network: &str) -> Result<Vec<String>> {
     Ok(found.into_iter().map(words).collect())
 }
 
-/// Whether there is a bridge of that name with nothing on it.
+/// Whether there is a bridge of that name with nothing on it, or what belonged to one that is gone.
 pub(in crate::cli) fn is_idle(name: &str) -> Result<bool> {
     Ok(block_on(within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-        Ok(idle(&host, name).await?.is_some())
+        let is_gone = host.link(name).await.doing(|| format!("look up {name}"))?.is_none();
+        Ok(idle(&host, name).await?.is_some()
+            || (is_gone && (masquerade::exists(name).await? || forward::exists(name).await?)))
     }))?)
 }
 
-/// Deletes the bridge, if there is one with nothing on it.
+/// Deletes the bridge, if there is one with nothing on it, and the rules that are there for it.
 pub(super) fn delete(name: &str) -> Result<()> {
     Ok(block_on(within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-        match idle(&host, name).await? {
-            Some(index) => host.delete_link(index).await.doing(|| format!("delete bridge {name}")),
-            None => Ok(()),
+        if let Some(index) = idle(&host, name).await? {
+            host.delete_link(index).await.doing(|| format!("delete bridge {name}"))?;
         }
+        firewall::sweep(&host).await
     }))?)
+}
+
+/// Errors: 109 where the kernel lacks what the network's masquerade needs: each ADD would fail.
+pub(super) fn refuse_masquerade(network: &Network) -> Result<()> {
+    Ok(block_on(within_deadline(masquerade::try_out(network)))?)
 }
 
 async fn idle(host: &Netlink, name: &str) -> error::Result<Option<u32>> {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{Content, Saved};
 use crate::cli::podman::Backend;
+use crate::config::gateways;
 use crate::layout;
 
 /// The whole of it.
@@ -37,6 +38,28 @@ pub(in crate::cli) struct Network {
     pub(in crate::cli) name: String,
     pub(in crate::cli) subnet: Ipv4Network,
     pub(in crate::cli) bridge: String,
+    /// Whether it masquerades. Records of before that was possible do not say.
+    #[serde(default = "yes")]
+    pub(in crate::cli) masquerade: bool,
+    /// Who beyond the flat range has a route to the containers.
+    #[serde(default)]
+    pub(in crate::cli) gateways: Vec<Ipv4Network>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Network {
+    /// Whether the other one has the same name, subnet and bridge: then containers can stay where they are.
+    pub(super) fn is_where(&self, other: &Self) -> bool {
+        (&self.name, self.subnet, &self.bridge) == (&other.name, other.subnet, &other.bridge)
+    }
+
+    /// `gateways` as one text.
+    pub(super) fn gateways(&self) -> String {
+        self.gateways.iter().map(|gateway| gateways::text(*gateway)).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// A file of ours.

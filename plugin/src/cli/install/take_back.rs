@@ -2,6 +2,7 @@
 //!
 //! What somebody has changed since is theirs: it is asked about, or left alone.
 
+use std::iter;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -92,11 +93,20 @@ pub(in crate::cli) fn network(record: &Record) -> Result<Option<Step>> {
 
 /// The command that makes the network. The gateway has the subnet's first address, as in a configuration that does not name one.
 pub(super) fn create_network(network: &Network) -> String {
-    let Network { name, subnet, bridge } = network;
+    let Network { name, subnet, bridge, .. } = network;
     let gateway = Ipv4Addr::from_bits(subnet.network().to_bits() + 1);
-    format!(
-        "podman network create --driver flatnet --subnet {subnet} --gateway {gateway} --interface-name {bridge} {name}"
-    )
+    let create = format!(
+        "podman network create --driver flatnet --subnet {subnet} --gateway {gateway} --interface-name {bridge}"
+    );
+    let options = options(network).map(|option| format!("--opt {option}"));
+    iter::once(create).chain(options).chain([name.clone()]).collect::<Vec<_>>().join(" ")
+}
+
+/// What of the network is an option for Podman, in the order of the keys.
+pub(super) fn options(network: &Network) -> impl Iterator<Item = String> {
+    let gateways = (!network.gateways.is_empty()).then(|| format!("gateways={}", network.gateways()));
+    let masquerade = (!network.masquerade).then(|| "ipmasq=false".to_owned());
+    gateways.into_iter().chain(masquerade)
 }
 
 /// The record itself, and what it kept, once nothing refers to them any more.

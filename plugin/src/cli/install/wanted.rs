@@ -16,7 +16,7 @@ use super::record::{Network, Record};
 use crate::cli::gateway::networks::of_cni;
 use crate::cli::podman::{self, Backend, Settings};
 use crate::cli::probe::{self, Ran};
-use crate::config;
+use crate::config::{self, gateways};
 use crate::layout;
 
 /// The shipped files.
@@ -67,6 +67,14 @@ impl Wanted {
                 .clone()
                 .or(before.map(|it| it.bridge.clone()))
                 .unwrap_or(config::DEFAULT_BRIDGE.into()),
+            masquerade: match (arguments.masquerade, arguments.no_masquerade) {
+                (false, false) => before.is_none_or(|it| it.masquerade),
+                (masquerade, _) => masquerade,
+            },
+            gateways: match arguments.gateways.as_slice() {
+                [] => before.map(|it| it.gateways.clone()).unwrap_or_default(),
+                asked => asked.to_vec(),
+            },
         };
         let settings = Settings::read();
         let folders = settings.plugin_folders(Backend::Cni);
@@ -125,6 +133,13 @@ fn conflist(network: &Network, has_portmap: bool) -> Result<Value> {
     list["name"] = json!(network.name);
     list["plugins"][0]["bridge"] = json!(network.bridge);
     list["plugins"][0]["ipam"]["subnet"] = json!(network.subnet);
+    if !network.masquerade {
+        list["plugins"][0]["ipMasq"] = json!(false);
+    }
+    if !network.gateways.is_empty() {
+        let gateways: Vec<_> = network.gateways.iter().map(|gateway| gateways::text(*gateway)).collect();
+        list["plugins"][0]["gateways"] = json!(gateways);
+    }
     let plugins = list["plugins"].as_array_mut().context("read the shipped list of plugins")?;
     if has_portmap {
         plugins.push(json!({ "type": PORTMAP, "capabilities": { "portMappings": true } }));
@@ -149,7 +164,13 @@ mod tests {
 
     #[test]
     fn the_configuration_is_the_shipped_one_with_ports() {
-        let network = Network { name: "two".into(), subnet: subnet_of(2), bridge: "flatnet-br2".into() };
+        let network = Network {
+            name: "two".into(),
+            subnet: subnet_of(2),
+            bridge: "flatnet-br2".into(),
+            masquerade: true,
+            gateways: Vec::new(),
+        };
         let list = conflist(&network, true).expect("a list");
         insta::assert_snapshot!(format!("{list:#}"), @r#"
         {
@@ -177,6 +198,24 @@ mod tests {
         }
         "#);
         assert_eq!(conflist(&network, false).expect("a list")["plugins"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn what_is_not_the_default_is_written_too() {
+        let network = Network {
+            name: "two".into(),
+            subnet: subnet_of(2),
+            bridge: "flatnet-br2".into(),
+            masquerade: false,
+            gateways: gateways::parse(["172.30.0.1", "192.168.50.0/24"]).expect("gateways"),
+        };
+        let plugin = conflist(&network, false).expect("a list")["plugins"][0].clone();
+        assert_eq!(
+            (&plugin["ipMasq"], &plugin["gateways"]),
+            (&json!(false), &json!(["172.30.0.1", "192.168.50.0/24"]))
+        );
+        let line = super::super::take_back::create_network(&network);
+        assert!(line.ends_with(" --opt gateways=172.30.0.1,192.168.50.0/24 --opt ipmasq=false two"), "{line}");
     }
 
     #[test]

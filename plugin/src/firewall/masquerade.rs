@@ -1,0 +1,228 @@
+//! Masquerade: what containers send beyond the flat range leaves with the host's own address, so that an answer finds its way back.
+//!
+//! A network's rules are one chain of flatnet's table, named after its bridge: written in one transaction, read back and compared as a
+//! whole, and replaced as a whole where anything is missing, altered, stale or foreign. They live as long as the bridge, which stays when
+//! containers go. While there may be any, the bridge carries an alternative name that says so: with masquerade off, netfilter is
+//! not even looked at. Who comes from outside is never translated, as only a connection's first packet is looked at here.
+
+mod rules;
+
+use nix::errno::Errno;
+
+use self::rules::{bridge_of, chain_name, wanted};
+use super::{delete_table_if_empty, lock, table};
+use crate::config::Network;
+use crate::error::{Doing, Error, Result};
+use crate::netlink::nftables::{Batch, Chain, Family, Nftables, PlacedRule, Problem, Rule};
+use crate::netlink::{Link, Netlink};
+
+/// The bridge's alternative name while it may have rules: this and its name. It is there before the rules, and goes after them.
+const MARK_PREFIX: &str = "flatnet-masquerade-";
+/// How often a transaction is tried anew because somebody else changed the rules at the same moment.
+const ATTEMPTS: u32 = 8;
+
+/// Brings the network's rules to what its configuration says, on a bridge that exists: there and right, or not there.
+///
+/// An ADD that fails after this leaves them, as it leaves the bridge that they belong to: other ADDs may already count on both.
+/// Errors: 109.
+pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
+    let mark = mark_of(&bridge.name);
+    let is_marked = bridge.names.contains(&mark);
+    if !network.masquerade {
+        return if is_marked { take_off(host, bridge, &mark).await } else { Ok(()) };
+    }
+    let failed = |problem| failed(network, &problem);
+    let mut nftables = Nftables::open().map_err(failed)?;
+    // Without the mark somebody may be taking away what an earlier bridge of that name has left.
+    if is_marked && is_as_wanted(&mut nftables, network).await.map_err(failed)? {
+        return Ok(());
+    }
+    match host.add_alternative_name(bridge.index, &mark).await {
+        // It is there, or another ADD was faster.
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno).doing(|| format!("name link {} {mark}", bridge.name)),
+    }
+    let _lock = lock().await?;
+    write(&mut nftables, network).await.map_err(failed)?;
+    sweep_locked(host, &mut nftables).await
+}
+
+/// What is wrong with the network's rules, for CHECK, to follow "failed to ...: ". Errors: 109.
+pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
+    if !network.masquerade {
+        return Ok(None);
+    }
+    let failed = |problem| failed(network, &problem);
+    let (chain, rules) = wanted(network);
+    let mut nftables = Nftables::open().map_err(failed)?;
+    let found = nftables.chain(Family::Ip, table::NAME, &chain.name).await.map_err(failed)?;
+    let place = format!("chain {} of table ip {}", chain.name, table::NAME);
+    Ok(match found {
+        None => Some(format!("the rules that masquerade are missing: there is no {place}")),
+        Some(found) if is_same(&found, &chain, &rules) => None,
+        Some(_) => Some(format!("the rules that masquerade were altered, or are of an earlier configuration: {place}")),
+    })
+}
+
+/// Whether the kernel would take the network's rules; nothing is changed. Errors: 109 with what it lacks.
+pub(crate) async fn try_out(network: &Network) -> Result<()> {
+    if !network.masquerade {
+        return Ok(());
+    }
+    let failed = |problem| failed(network, &problem);
+    let mut nftables = Nftables::open().map_err(failed)?;
+    for _ in 1..ATTEMPTS {
+        match attempt(&mut nftables, network, false).await {
+            Err(problem) if is_race(&problem) => {}
+            done => return done.map_err(failed),
+        }
+    }
+    attempt(&mut nftables, network, false).await.map_err(failed)
+}
+
+/// Whether there are rules of a bridge of that name. A kernel without nftables has none.
+pub(crate) async fn exists(bridge: &str) -> Result<bool> {
+    let found = async {
+        let mut nftables = Nftables::open()?;
+        nftables.chain(Family::Ip, table::NAME, &chain_name(bridge)).await
+    };
+    match found.await {
+        Ok(found) => Ok(found.is_some()),
+        Err(Problem::Lacking { .. }) => Ok(false),
+        Err(problem) => Err(not_removed(&problem)),
+    }
+}
+
+/// Takes away the rules of a bridge of that name, if there are any.
+pub(crate) async fn remove(bridge: &str) -> Result<()> {
+    if !exists(bridge).await? {
+        return Ok(());
+    }
+    let _lock = lock().await?;
+    let mut nftables = Nftables::open().map_err(|problem| not_removed(&problem))?;
+    delete(&mut nftables, [chain_name(bridge)]).await
+}
+
+/// Takes away the rules of bridges that are gone.
+pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
+    let mut nftables = match Nftables::open() {
+        Err(Problem::Lacking { .. }) => return Ok(()),
+        opened => opened.map_err(|problem| not_removed(&problem))?,
+    };
+    let _lock = lock().await?;
+    sweep_locked(host, &mut nftables).await
+}
+
+/// Masquerade is off now, and was on.
+async fn take_off(host: &Netlink, bridge: &Link, mark: &str) -> Result<()> {
+    remove(&bridge.name).await?;
+    host.delete_alternative_name(bridge.index, mark)
+        .await
+        .doing(|| format!("take the name {mark} from {}", bridge.name))
+}
+
+async fn is_as_wanted(nftables: &mut Nftables, network: &Network) -> Result<bool, Problem> {
+    let (chain, rules) = wanted(network);
+    let found = nftables.chain(Family::Ip, table::NAME, &chain.name).await?;
+    Ok(found.is_some_and(|found| is_same(&found, &chain, &rules)))
+}
+
+/// Under the lock only strangers can interfere.
+async fn write(nftables: &mut Nftables, network: &Network) -> Result<(), Problem> {
+    for _ in 1..ATTEMPTS {
+        match attempt(nftables, network, true).await {
+            Err(problem) if is_race(&problem) => {}
+            done => return done,
+        }
+    }
+    attempt(nftables, network, true).await
+}
+
+/// One transaction, made for what is there at the moment; none where all is as wanted.
+async fn attempt(nftables: &mut Nftables, network: &Network, commit: bool) -> Result<(), Problem> {
+    let (chain, rules) = wanted(network);
+    let found = nftables.chain(Family::Ip, table::NAME, &chain.name).await?;
+    let mut batch = Batch::new(Family::Ip, table::NAME);
+    batch.add_table();
+    match &found {
+        Some(found) if is_same(found, &chain, &rules) => return Ok(()),
+        Some((found, _)) if found.base == chain.base => batch.flush_chain(&chain.name),
+        // Its hook cannot be changed.
+        Some(_) => batch.delete_chain(&chain.name),
+        None => {}
+    }
+    batch.add_chain(&chain);
+    for rule in &rules {
+        batch.add_rule(&chain.name, rule);
+    }
+    if commit { nftables.apply(&batch).await } else { nftables.try_out(&batch).await }
+}
+
+/// What was read a moment ago is no longer so.
+fn is_race(problem: &Problem) -> bool {
+    matches!(problem.errno(), Some(Errno::ENOENT | Errno::EEXIST))
+}
+
+fn is_same((chain, rules): &Found, wanted: &Chain, wanted_rules: &[Rule]) -> bool {
+    chain == wanted && rules.iter().map(|placed| &placed.rule).eq(wanted_rules)
+}
+
+/// A chain as it was read.
+type Found = (Chain, Vec<PlacedRule>);
+
+/// While the lock is held no bridge gets its rules, so one that is gone now has nobody who counts on them.
+async fn sweep_locked(host: &Netlink, nftables: &mut Nftables) -> Result<()> {
+    let chains = match nftables.chains(Family::Ip).await {
+        Err(Problem::Lacking { .. }) => return Ok(()),
+        chains => chains.map_err(|problem| not_removed(&problem))?,
+    };
+    let mut stale = Vec::new();
+    for chain in chains.into_iter().filter(|chain| chain.table == table::NAME) {
+        let Some(bridge) = bridge_of(&chain.name) else { continue };
+        let link = host.link(bridge).await.doing(|| format!("look up {bridge}"))?;
+        // The kernel finds a link by its alternative names as well.
+        if !link.is_some_and(|link| link.name == bridge && link.kind.as_deref() == Some("bridge")) {
+            stale.push(chain.name);
+        }
+    }
+    if stale.is_empty() { Ok(()) } else { delete(nftables, stale).await }
+}
+
+async fn delete(nftables: &mut Nftables, chains: impl IntoIterator<Item = String>) -> Result<()> {
+    for chain in chains {
+        let mut batch = Batch::new(Family::Ip, table::NAME);
+        batch.delete_chain(&chain);
+        match nftables.apply(&batch).await {
+            Err(problem) if problem.errno() != Some(Errno::ENOENT) => return Err(not_removed(&problem)),
+            // A firewall's reload was faster.
+            _ => {}
+        }
+    }
+    delete_table_if_empty(nftables).await.map_err(|problem| not_removed(&problem))
+}
+
+fn mark_of(bridge: &str) -> String {
+    format!("{MARK_PREFIX}{bridge}")
+}
+
+fn failed(network: &Network, problem: &Problem) -> Error {
+    let remedy = match problem {
+        Problem::Lacking { .. } => {
+            "do without: set `\"ipMasq\": false` in the network's .conflist (with Podman 5 make it with `--opt ipmasq=false`; `flatnet install --no-masquerade` does either), and containers reach what has a route back to them. Or use a kernel that has it (on WSL: `wsl --update`)".to_owned()
+        }
+        Problem::Refused { errno: Errno::EPERM, .. } => "flatnet needs CAP_NET_ADMIN: run it as root".to_owned(),
+        Problem::Refused { .. } => {
+            format!("see `nft list table ip {}` and `dmesg`; deleting that table does no harm: the next container's start writes it anew", table::NAME)
+        }
+    };
+    let doing = format!("masquerade what leaves network {}", network.name);
+    Error::Firewall { doing, problem: problem.to_string(), remedy }
+}
+
+fn not_removed(problem: &Problem) -> Error {
+    Error::Firewall {
+        doing: "take away rules that masquerade".into(),
+        problem: problem.to_string(),
+        remedy: format!("delete them by hand: `nft list table ip {}` shows them", table::NAME),
+    }
+}

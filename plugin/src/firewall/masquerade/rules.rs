@@ -1,0 +1,127 @@
+//! The rules of a network that masquerades: a pure function of its configuration.
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+
+use super::super::table;
+use crate::config::Network;
+use crate::layout::FLAT_RANGE;
+use crate::netlink::nftables::{
+    Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict, from_ipv4, link, to_ipv4,
+};
+
+/// What a chain is called: this and the bridge's name.
+const CHAIN_PREFIX: &str = "masquerade-";
+/// `NF_IP_PRI_NAT_SRC` of Linux: where all translate source addresses.
+const PRIORITY: i32 = 100;
+/// 224.0.0.0/4: nobody answers to it.
+const MULTICAST: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(224, 0, 0, 0), 4) {
+    Some(network) => network,
+    None => unreachable!(),
+};
+/// The number of the protocol, and of its header the byte with the flags, those that matter here, and SYN (RFC 9293).
+const TCP: u8 = 6;
+const TCP_FLAGS_OFFSET_BYTES: u32 = 13;
+const FIN_SYN_RST_ACK: u8 = 0x17;
+const SYN: u8 = 0x02;
+
+/// The chain, and what has to be in it: exactly this, in this order.
+pub(super) fn wanted(network: &Network) -> (Chain, Vec<Rule>) {
+    let base = BaseChain { kind: "nat".into(), hook: Hook::Postrouting as u32, priority: PRIORITY, accept: true };
+    let chain = Chain { table: table::NAME.into(), name: chain_name(&network.bridge), base: Some(base) };
+    let subnet = network.pool.subnet();
+    let mut rules = vec![
+        pass(from_ipv4(subnet, false), "of others"),
+        pass(link(Meta::OutLink, &network.bridge, true).to_vec(), "among the bridge's own"),
+        pass(to_ipv4(FLAT_RANGE, true), "the flat range"),
+    ];
+    if !subnet.is_subnet_of(FLAT_RANGE) {
+        rules.push(pass(to_ipv4(subnet, true), "the subnet"));
+    }
+    rules.push(pass(to_ipv4(MULTICAST, true), "multicast"));
+    rules.extend(network.gateways.iter().map(|gateway| pass(to_ipv4(*gateway, true), "a gateway")));
+    rules.push(pass(begun_before(), "connections from before these rules"));
+    let masquerade = vec![Expression::Masquerade];
+    rules.push(Rule { expressions: masquerade, comment: Some(format!("network {}", network.name)) });
+    (chain, rules)
+}
+
+pub(super) fn chain_name(bridge: &str) -> String {
+    format!("{CHAIN_PREFIX}{bridge}")
+}
+
+/// The bridge whose rules a chain of that name holds.
+pub(super) fn bridge_of(chain: &str) -> Option<&str> {
+    chain.strip_prefix(CHAIN_PREFIX)
+}
+
+fn pass(mut expressions: Vec<Expression>, comment: &str) -> Rule {
+    expressions.push(Expression::Verdict(Verdict::Return));
+    Rule { expressions, comment: Some(comment.into()) }
+}
+
+/// Packets of a TCP connection that does not begin with them. Where the host begins to track connections only with these rules, those
+/// that a gateway has open to containers look new, and must go on as they are.
+fn begun_before() -> Vec<Expression> {
+    let slot = Slot::FIRST;
+    let transport = |offset| Expression::Payload { base: Base::Transport, offset, length: 1, to: slot };
+    vec![
+        Expression::Meta { key: Meta::TransportProtocol, to: slot },
+        Expression::Compare { slot, equal: true, value: vec![TCP] },
+        transport(TCP_FLAGS_OFFSET_BYTES),
+        Expression::Mask { slot, bits: vec![FIN_SYN_RST_ACK] },
+        Expression::Compare { slot, equal: false, value: vec![SYN] },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn rules(change: &Value) -> Vec<Rule> {
+        let mut config = json!({"name": "flatnet", "ipam": {"subnet": "10.87.1.0/24"}});
+        config.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
+        wanted(&Network::parse(config.as_object().expect("an object")).expect("a network")).1
+    }
+
+    fn comments(rules: &[Rule]) -> Vec<&str> {
+        rules.iter().filter_map(|rule| rule.comment.as_deref()).collect()
+    }
+
+    #[test]
+    fn everything_passes_that_keeps_its_address_and_the_rest_is_masqueraded() {
+        let rules = rules(&json!({"gateways": ["172.30.0.1", "192.168.50.0/24"]}));
+        assert_eq!(
+            comments(&rules),
+            [
+                "of others",
+                "among the bridge's own",
+                "the flat range",
+                "multicast",
+                "a gateway",
+                "a gateway",
+                "connections from before these rules",
+                "network flatnet"
+            ]
+        );
+        let (last, others) = rules.split_last().expect("rules");
+        assert_eq!(last.expressions, [Expression::Masquerade]);
+        let passes = |rule: &Rule| rule.expressions.last() == Some(&Expression::Verdict(Verdict::Return));
+        assert!(others.iter().all(passes), "{others:?}");
+    }
+
+    #[test]
+    fn a_subnet_outside_the_flat_range_passes_too() {
+        assert!(!comments(&rules(&json!({}))).contains(&"the subnet"));
+        assert!(comments(&rules(&json!({"ipam": {"subnet": "192.168.7.0/24"}}))).contains(&"the subnet"));
+    }
+
+    #[test]
+    fn a_chain_tells_its_bridge() {
+        assert_eq!(bridge_of(&chain_name("flatnet-br0")), Some("flatnet-br0"));
+        assert_eq!(bridge_of("guard"), None);
+    }
+}
