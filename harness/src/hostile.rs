@@ -66,6 +66,19 @@ pub(crate) fn seeds(network: &Network) -> Vec<Seed> {
     requests(network).iter().flat_map(of).collect()
 }
 
+/// An ADD and its DEL with nothing odd about them.
+pub fn harmless(network: &Network) -> [Request; 2] {
+    ["ADD", "DEL"].map(|command| Request {
+        name: format!("{command} as it should be"),
+        arguments: Vec::new(),
+        env: base(command),
+        stdin: network.to_json().into_bytes(),
+        codes: &[],
+        may_succeed: true,
+        lasts: false,
+    })
+}
+
 /// The request that an attempt's namesake would be: what takes back what it has made.
 pub fn undoing(request: &Request, network: &Network) -> Request {
     let mut request = Request { name: format!("DEL after {}", request.name), ..request.clone() };
@@ -126,15 +139,17 @@ fn of_environment(network: &Network, all: &mut Vec<Request>) {
 
 /// Every key of the configuration.
 fn of_configuration(network: &Network, all: &mut Vec<Request>) {
-    const KEYS: [(&str, &[u32]); 21] = [
+    const KEYS: [(&str, &[u32]); 23] = [
         ("cniVersion", &[1, 7]),
         ("name", &[7]),
         ("type", &[]),
         ("bridge", &[7, 105]),
         ("mtu", &[7]),
         ("ipMasq", &[2, 7]),
+        ("ipMasqBackend", &[2, 7]),
+        ("gateways", &[7]),
         ("ipam", &[7]),
-        ("ipam.type", &[2, 7]),
+        ("ipam.type", &[2, 7, 110]),
         ("ipam.subnet", &[7, 100, 105]),
         ("ipam.gateway", &[7, 105]),
         ("ipam.rangeStart", &[7]),

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::plugin::repository;
 use crate::report::{Outcome, Report};
+use crate::scenario::Scenario;
 use crate::tally::Harm;
 use crate::world::own_binary;
 
@@ -96,6 +97,12 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The same files, the slow ones first: they mostly wait, and the others run meanwhile. One that cannot be read is not slow.
+pub fn slow_first(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
+    files.sort_by_cached_key(|file| !Scenario::load(file).is_ok_and(|scenario| scenario.slow));
+    files
+}
+
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
@@ -111,6 +118,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 impl Suite {
     /// Runs `files`, and tells of each as soon as it has ended.
     pub fn run(&self, files: &[PathBuf], told: impl Fn(&Report) + Sync) -> (Vec<Report>, Kept) {
+        let files = slow_first(files.to_vec());
         let queue = Mutex::new(files.iter());
         let ended = Mutex::new((Vec::new(), Kept::default()));
         thread::scope(|scope| {

@@ -15,7 +15,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let trials = match suite::find(&[]) {
         Ok(files) => {
-            files.into_iter().map(|file| Trial::ignorable_test(suite::name(&file), move || run(&file))).collect()
+            let files = suite::slow_first(files).into_iter();
+            files.map(|file| Trial::ignorable_test(suite::name(&file), move || run(&file))).collect()
         }
         // A trial, so that it is told like any other failure.
         Err(err) => vec![Trial::test("there-are-scenarios", move || Err(format!("failed to {err:#}").into()))],

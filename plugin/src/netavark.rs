@@ -70,6 +70,7 @@ pub(crate) fn run(call: &Call) -> ExitCode {
         eprintln!("flatnet: {}", by_hand());
         return ExitCode::from(2);
     }
+    command::begin_call();
     // A panic's own text goes to standard error; the caller still gets its error object.
     let outcome = std::panic::catch_unwind(|| answer(call))
         .unwrap_or_else(|panic| Err(Error::Internal { message: command::panic_message(panic.as_ref()) }));

@@ -26,6 +26,8 @@ struct RawScenario {
     summary: String,
     #[serde(default)]
     installed: bool,
+    #[serde(default)]
+    slow: bool,
     hosts: Option<BTreeMap<String, RawHost>>,
     network: Option<toml::Table>,
     #[serde(default)]
@@ -80,7 +82,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Scenario, Mistake> {
     let values = steps;
     let steps = values.iter().map(|value| step(value, text, &setting)).collect::<Result<Vec<_>, _>>()?;
     places_exist(values, &steps, &setting)?;
-    Ok(Scenario { file: file.to_owned(), summary: raw.summary, setting: Arc::new(setting), steps })
+    Ok(Scenario { file: file.to_owned(), summary: raw.summary, slow: raw.slow, setting: Arc::new(setting), steps })
 }
 
 fn configuration(table: toml::Table) -> Result<Network, Mistake> {

@@ -78,7 +78,8 @@ impl Verb for Hostile {
         if requests.len() < least {
             return Err(Failure::mismatch(format!("at least {least} requests"), requests.len()));
         }
-        // One that is taken is to find what a runtime finds: the bridge, which stays.
+        // What is taken makes the bridge, which stays, with its rules.
+        world.called_with.push(network.clone());
         let mut tally = Tally::default();
         let tried = {
             let attacker = || {
@@ -91,7 +92,6 @@ impl Verb for Hostile {
         };
         world.tally += &tally;
         let taken = tried.map_err(|_| anyhow!("go on after a panic on a thread"))??;
-        world.called_with.push(network);
         Ok(format!("{} tried, {taken} taken and taken back", requests.len()))
     }
 }
@@ -150,7 +150,7 @@ impl<'a> Attack<'a> {
         let undoing = hostile::undoing(request, self.network);
         let undone = self.call(&undoing)?;
         self.judge(&undoing, &undone).map_err(|failure| with_evidence(failure, &undoing, &undone))?;
-        if request.lasts { self.remove_bridges() } else { Ok(()) }
+        if request.lasts { self.tidy_up() } else { Ok(()) }
     }
 
     fn call(&self, request: &Request) -> Result<Finished, Failure> {
@@ -186,13 +186,17 @@ impl<'a> Attack<'a> {
         }
     }
 
-    /// A bridge stays, of whatever name it was.
-    fn remove_bridges(&self) -> Result<(), Failure> {
+    /// A bridge stays, of whatever name it was; its rules go with the next ADD.
+    fn tidy_up(&mut self) -> Result<(), Failure> {
         let view = View::of(self.namespace)?;
         for link in view.links.iter().filter(|link| link.kind == "bridge") {
             self.namespace.netlink(async |handle| {
                 handle.link().del(link.index).execute().await.with_context(|| format!("remove {}", link.name))
             })?;
+        }
+        for request in hostile::harmless(self.network) {
+            let finished = self.call(&request)?;
+            self.judge(&request, &finished).map_err(|failure| with_evidence(failure, &request, &finished))?;
         }
         Ok(())
     }

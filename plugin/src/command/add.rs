@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use serde_json::{Map, Value};
 
-use super::or_undo;
+use super::{or_undo, within_part};
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
 use crate::firewall::{self, Door, Port, forward, masquerade};
@@ -119,7 +119,8 @@ impl Site<'_> {
         // Not otherwise: what is published under this name may be of an attachment that exists.
         let withdrawn = if self.published.get() {
             let attachment = Attachment { network: &self.network.name, target: self.target };
-            firewall::withdraw(&self.host, &attachment.name(), &self.network.bridge).await
+            // It may be the packet filter that never answers.
+            within_part(firewall::withdraw(&self.host, &attachment.name(), &self.network.bridge)).await
         } else {
             Ok(())
         };
