@@ -7,6 +7,7 @@ mod protocol;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -38,9 +39,14 @@ pub struct Call {
 impl Call {
     /// Calls the plugin in the network of `node`.
     pub fn run(&self, node: &Namespace) -> Result<Finished> {
+        process::run(self.command_in(node)?, self.stdin.as_bytes(), self.patience)
+    }
+
+    /// The command that calls it, not started yet.
+    pub(crate) fn command_in(&self, node: &Namespace) -> Result<Command> {
         let mut command = node.command(&self.binary)?;
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(&self.env);
-        process::run(command, self.stdin.as_bytes(), self.patience)
+        Ok(command)
     }
 
     /// What the plugin answered; the error names the rule that the answer breaks.
