@@ -23,5 +23,6 @@ pub mod scenario;
 pub mod shell;
 pub mod shipped;
 pub mod suite;
+pub mod tally;
 pub mod verb;
 pub mod world;

@@ -17,6 +17,7 @@ use harness::report::{Outcome, Report};
 use harness::sandbox::Sandbox;
 use harness::scenario::Scenario;
 use harness::suite::{self, Suite};
+use harness::tally::Harm;
 use harness::{demo, http, runner, shell};
 use serde_json::json;
 
@@ -132,7 +133,7 @@ fn act(verb: Verb) -> Result<ExitCode> {
             let files = suite::find(&scenarios)?;
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
             let jobs = jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
-            let suite = Suite { plugin_dir: plugins.folder().to_owned(), keep, jobs };
+            let suite = Suite { plugin_dir: plugins.folder().to_owned(), keep, jobs, patience: suite::PATIENCE };
             run(&suite, &files, json)
         }
         Verb::List { scenarios, json } => list(&suite::find(&scenarios)?, json),
@@ -275,7 +276,7 @@ fn world(file: &Path, plugins: Plugins, keep: bool) -> bool {
     end_with_caller();
     let (report, left) = match Scenario::load(file) {
         Ok(scenario) => runner::run(&scenario, plugins),
-        Err(err) => (Report::broken(file, &format!("{err:#}")), None),
+        Err(err) => (Report::broken(file, Harm::Wrong, &format!("{err:#}")), None),
     };
     let kept = left.filter(|_| keep);
     // Once the report is out, somebody may come in: the note must be there.

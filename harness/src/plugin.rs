@@ -16,7 +16,7 @@ use crate::lab::Namespace;
 use crate::process::{self, Finished};
 
 pub use locate::{ENV_PLUGIN_DIR, Plugins, repository};
-pub use protocol::{Answer, Refusal};
+pub use protocol::{Answer, Broken, Refusal};
 
 /// How long a call may take before the plugin is killed.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -50,7 +50,7 @@ impl Call {
     }
 
     /// What the plugin answered; the error names the rule that the answer breaks.
-    pub fn read(&self, finished: &Finished) -> Result<Answer, String> {
+    pub fn read(&self, finished: &Finished) -> Result<Answer, Broken> {
         protocol::read(&self.command, finished)
     }
 }

@@ -15,10 +15,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::plugin::repository;
 use crate::report::{Outcome, Report};
+use crate::tally::Harm;
 use crate::world::own_binary;
 
-/// The longest that a scenario may take.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// The longest that an ordinary scenario may take.
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How to run scenarios.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Suite {
     pub keep: bool,
     /// How many run at the same time.
     pub jobs: usize,
+    /// The longest that one may take.
+    pub patience: Duration,
 }
 
 /// The worlds that stay as long as this does.
@@ -135,11 +138,13 @@ impl Suite {
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = match spawned {
             Ok(child) => child,
-            Err(err) => return (Report::broken(file, &format!("failed to start a world: {err}")), None),
+            Err(err) => return (Report::broken(file, Harm::Wrong, &format!("failed to start a world: {err}")), None),
         };
-        let Some(mut report) = first_line(&mut child).and_then(|line| serde_json::from_str::<Report>(&line).ok())
+        let Some(mut report) =
+            first_line(&mut child, self.patience).and_then(|line| serde_json::from_str::<Report>(&line).ok())
         else {
-            return (Report::broken(file, &why_broken(child)), None);
+            let (harm, why) = why_broken(child);
+            return (Report::broken(file, harm, &why), None);
         };
         if self.keep && report.outcome == Outcome::Failed {
             report.world = Some(child.id());
@@ -153,7 +158,7 @@ impl Suite {
 }
 
 /// The report is one line. Whoever does not come to it in time is killed.
-fn first_line(child: &mut Child) -> Option<String> {
+fn first_line(child: &mut Child, patience: Duration) -> Option<String> {
     let out = child.stdout.take()?;
     let (said, line) = mpsc::channel();
     thread::spawn(move || {
@@ -161,18 +166,20 @@ fn first_line(child: &mut Child) -> Option<String> {
         drop(BufReader::new(out).read_line(&mut text));
         drop(said.send(text));
     });
-    line.recv_timeout(PATIENCE).ok()
+    line.recv_timeout(patience).ok()
 }
 
-fn why_broken(mut child: Child) -> String {
+fn why_broken(mut child: Child) -> (Harm, String) {
     let late = child.try_wait().is_ok_and(|status| status.is_none()) && child.kill().is_ok();
-    match child.wait_with_output() {
+    let harm = if late { Harm::Hang } else { Harm::Wrong };
+    let why = match child.wait_with_output() {
         Ok(output) => {
             let end = if late { "did not end in time".to_owned() } else { format!("ended with {}", output.status) };
             format!("the world {end} and gave no report\n{}", String::from_utf8_lossy(&output.stderr).trim_end())
         }
         Err(err) => format!("failed to wait for the world: {err}"),
-    }
+    };
+    (harm, why)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

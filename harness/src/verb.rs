@@ -20,7 +20,9 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
+use crate::plugin::Broken;
 use crate::scenario::Setting;
+use crate::tally::Harm;
 use crate::world::World;
 
 /// Reads a step of one verb.
@@ -101,6 +103,8 @@ pub struct Failure {
     pub expected: Option<String>,
     /// What was, or what went wrong.
     pub got: String,
+    /// What kind of harm it is.
+    pub harm: Harm,
     /// What may help to see why: a title and a text each.
     pub evidence: Vec<(String, String)>,
 }
@@ -108,7 +112,7 @@ pub struct Failure {
 impl Failure {
     /// Something else was expected.
     pub fn mismatch(expected: impl fmt::Display, got: impl fmt::Display) -> Self {
-        Self { expected: Some(expected.to_string()), got: got.to_string(), evidence: Vec::new() }
+        Self { expected: Some(expected.to_string()), got: got.to_string(), ..Self::default() }
     }
 
     /// Something went wrong.
@@ -116,11 +120,24 @@ impl Failure {
         Self { got: got.to_string(), ..Self::default() }
     }
 
+    /// Says what kind of harm it is.
+    #[must_use]
+    pub fn harm(mut self, harm: Harm) -> Self {
+        self.harm = harm;
+        self
+    }
+
     /// Adds a text that may help.
     #[must_use]
     pub fn with(mut self, title: impl Into<String>, text: impl Into<String>) -> Self {
         self.evidence.push((title.into(), text.into()));
         self
+    }
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        Self::wrong(broken.text).harm(broken.harm)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::inventory::{self, Inventory};
 use crate::lab::{self, Lab, Namespace, Proxy};
 use crate::plugin::Plugins;
 use crate::scenario::{Network, Setting};
+use crate::tally::Tally;
 
 /// How long a server may take to listen.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -64,6 +65,8 @@ pub struct World {
     pub attached: BTreeMap<Attachment, Attached>,
     /// Every configuration that ADD was called with, changes of the step included.
     pub called_with: Vec<Network>,
+    /// What was done to the plugin so far.
+    pub tally: Tally,
     /// What `create` of netavark's contract has answered, by the network's name: Podman keeps that, and sends it with every call.
     pub created: BTreeMap<String, Value>,
     setting: Arc<Setting>,
@@ -90,6 +93,7 @@ impl World {
             plugins,
             attached: BTreeMap::new(),
             called_with: Vec::new(),
+            tally: Tally::default(),
             created: BTreeMap::new(),
             setting,
             before,

@@ -18,6 +18,7 @@ use crate::lab::FOLDER;
 use crate::plugin::{Answer, Call, PATIENCE, environment};
 use crate::process::Finished;
 use crate::scenario::{Network, Setting};
+use crate::tally::Harm;
 use crate::world::{Attached, Attachment, World};
 
 /// The options of all these verbs.
@@ -146,11 +147,15 @@ impl Verb for Cni {
         if self.command == "ADD" {
             world.called_with.extend(prepared.iter().map(|prepared| prepared.network.clone()));
         }
+        if self.command == "ADD" && prepared.len() > 1 {
+            world.tally.stormed += prepared.len() as u64;
+        }
         let finished = Self::make_calls(world, &node, &prepared)?;
         let mut answers = Vec::new();
         for (prepared, finished) in prepared.iter().zip(&finished) {
             let evidence = |failure: Failure| with_evidence(failure, prepared, finished);
-            let answer = prepared.call.read(finished).map_err(|broken| evidence(Failure::wrong(broken)))?;
+            let answer = prepared.call.read(finished).map_err(|broken| evidence(broken.into()))?;
+            world.tally.answered(&self.command, &answer);
             self.remember(world, prepared, &answer);
             self.options.expect.judge(world, &node, prepared, &answer).map_err(evidence)?;
             answers.push(answer);
@@ -158,7 +163,8 @@ impl Verb for Cni {
         self.options.expect.judge_all(&answers)?;
         let changes = before.map(|before| world.changes_since(&node, &before)).transpose()?.unwrap_or_default();
         if !changes.is_empty() {
-            return Err(Failure::wrong("the failed ADD left something behind").with("changes", changes.join("\n")));
+            let failure = Failure::wrong("the failed ADD left something behind").harm(Harm::Leak);
+            return Err(failure.with("changes", changes.join("\n")));
         }
         Ok(summary(&answers, &finished))
     }

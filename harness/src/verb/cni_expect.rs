@@ -12,6 +12,7 @@ use super::cni::{Prepared, field};
 use crate::lab::{Link, View};
 use crate::pattern::{Pattern, json_mismatch};
 use crate::plugin::{Answer, Refusal};
+use crate::tally::Harm;
 use crate::world::World;
 
 /// The expectations of `add`, `del`, `check`, `version` and `cni`.
@@ -103,7 +104,7 @@ impl Expect {
         }
         let found: Vec<_> = distinct.iter().map(String::as_str).collect();
         let got = format!("{}: {}", distinct.len(), found.join(", "));
-        Err(Failure::mismatch(format!("{expected} different addresses"), got))
+        Err(Failure::mismatch(format!("{expected} different addresses"), got).harm(Harm::Duplicate))
     }
 
     fn judge_refusal(&self, refusal: &Refusal) -> Result<(), Failure> {

@@ -52,6 +52,7 @@ impl Verb for Readdress {
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         let ReaddressOptions { from, to } = self.options;
+        world.tally.mishaps += 1;
         Ok(world.readdress(&self.host, from, to)?)
     }
 }
@@ -122,6 +123,7 @@ impl Verb for Reboot {
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         world.reboot(&self.0)?;
+        world.tally.mishaps += 1;
         Ok(String::new())
     }
 }
