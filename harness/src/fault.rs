@@ -5,6 +5,7 @@
 
 mod call;
 mod netlink;
+mod sweep;
 mod tracee;
 mod tracer;
 
@@ -22,6 +23,7 @@ use crate::plugin::Call;
 use crate::process::Finished;
 
 pub use call::{Calls, GROUPS, SystemCall};
+pub use sweep::{ONLY, Sweep, errno};
 
 /// What befalls a call of the plugin, and where.
 #[derive(Clone, Debug)]

@@ -50,6 +50,8 @@ pub enum Calls {
     /// All.
     #[default]
     All,
+    /// Those that change something that others can see, or start a process.
+    Changes,
     /// Those that one of these words fits: a name (`sendto`), a name with what it is about (`sendto NEWLINK*`), or a group:
     /// `netlink` (everything on such sockets), `file` (everything on paths and open files), `descriptor` (whatever makes one).
     Named(Vec<String>),
@@ -59,10 +61,17 @@ pub enum Calls {
 pub const GROUPS: [&str; 3] = ["netlink", "file", "descriptor"];
 
 impl Calls {
+    /// Whether a word of [`Self::Named`] can fit anything.
+    pub fn has(word: &str) -> bool {
+        let name = word.split(' ').next().unwrap_or_default();
+        GROUPS.contains(&word) || name.contains(['*', '?']) || name.parse::<Sysno>().is_ok()
+    }
+
     /// Whether it is one of them.
     pub fn include(&self, call: &SystemCall) -> bool {
         match self {
             Self::All => true,
+            Self::Changes => call.changes,
             Self::Named(words) => words.iter().any(|word| call.is(word)),
         }
     }
@@ -76,6 +85,12 @@ impl SystemCall {
             "descriptor" => makes_descriptor(&self.name),
             name => self.name == name || Pattern::new(name).matches(&self.to_string()),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn made_up(name: &str, process: usize, number: usize, changes: bool) -> Self {
+        let (name, about, group) = (name.to_owned(), String::new(), Group::Other);
+        Self { process, number, name, about, changes, result: None, group }
     }
 
     /// Where it was: which call of which process.
