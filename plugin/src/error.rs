@@ -160,6 +160,10 @@ fn kernel_remedy(errno: Errno) -> &'static str {
             "the kernel lacks this: flatnet needs Linux 5.5 or newer with the bridge and veth modules (`uname -r`; on WSL: `wsl --update`)"
         }
         Errno::EXFULL => "a bridge has 1023 ports at most: remove containers, or make a second network",
+        Errno::ENOBUFS | Errno::ENOMEM => "the kernel is short of memory: try again, and see `free` if it repeats",
+        Errno::EMFILE | Errno::ENFILE => {
+            "too many files are open: close some, or raise the limit (`ulimit -n`, `fs.file-max`)"
+        }
         Errno::ENOTCONN => "the kernel closed the netlink socket: try again, and see `dmesg` if it repeats",
         _ => "see `dmesg` for what the kernel says about it",
     }

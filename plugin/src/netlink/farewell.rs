@@ -20,6 +20,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, MulticastGroup};
 
+use super::socket::uninterrupted;
 use super::{Netlink, errno};
 use crate::error::errno_of;
 
@@ -91,8 +92,9 @@ fn detach() -> Result<(), Errno> {
 
 fn ask(socket: &Socket, request: &[u8]) -> Result<(), Errno> {
     let (port, groups) = KERNEL;
-    socket.send_to(request, &SocketAddr::new(port, groups), 0).map_err(|e| errno_of(&e))?;
-    let (bytes, _) = socket.recv_from_full().map_err(|e| errno_of(&e))?;
+    let kernel = SocketAddr::new(port, groups);
+    uninterrupted(|| socket.send_to(request, &kernel, 0)).map_err(|e| errno_of(&e))?;
+    let (bytes, _) = uninterrupted(|| socket.recv_from_full()).map_err(|e| errno_of(&e))?;
     let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).map_err(|_| Errno::EPROTO)?;
     match answer.payload {
         NetlinkPayload::Error(error) => errno(error.raw_code()),
