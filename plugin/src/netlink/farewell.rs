@@ -12,7 +12,7 @@ use futures_util::future::{Either, select};
 use futures_util::{Stream, StreamExt};
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork};
+use nix::unistd::{ForkResult, alarm, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -24,6 +24,8 @@ use super::socket::uninterrupted;
 use super::{Netlink, errno};
 use crate::error::errno_of;
 
+/// How long the child may wait, in seconds: twice as long as a command waits for it.
+const LIFE_MAX_S: u32 = 20;
 /// To the kernel.
 const KERNEL: (u32, u32) = (0, 0);
 
@@ -72,6 +74,8 @@ fn ask_by_child(index: u32) -> io::Result<UnixStream> {
     match unsafe { fork() }? {
         ForkResult::Parent { .. } => Ok(here),
         ForkResult::Child => {
+            // SIGALRM ends it: nobody else would, if no answer ever came.
+            alarm::set(LIFE_MAX_S);
             let outcome = detach().and_then(|()| ask(&socket, &request));
             let code = outcome.err().map_or(0, |errno| errno as i32);
             // Nobody is left to hear it if the parent has seen the announcement.
