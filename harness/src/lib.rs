@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod deadline;
 pub mod demo;
+pub mod fault;
 pub mod gateway;
 pub mod hostile;
 pub mod http;

@@ -7,6 +7,7 @@ mod protocol;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -45,10 +46,16 @@ impl Call {
 
     /// Calls the plugin in the network of `node`, and in another distribution than the world's own if one is given.
     pub fn run_in(&self, node: &Namespace, distro: Option<&Distro>) -> Result<Finished> {
-        let mut command = node.command(&self.binary)?;
-        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(&self.env);
+        let mut command = self.command_in(node)?;
         distro.map_or(Ok(()), |distro| distro.adopt(&mut command))?;
         process::run(command, self.stdin.as_bytes(), self.patience)
+    }
+
+    /// The command that calls it, not started yet.
+    pub(crate) fn command_in(&self, node: &Namespace) -> Result<Command> {
+        let mut command = node.command(&self.binary)?;
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(&self.env);
+        Ok(command)
     }
 
     /// What the plugin answered; the error names the rule that the answer breaks.

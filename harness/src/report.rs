@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault;
 use crate::scenario::{Scenario, Step};
 use crate::tally::{Harm, Tally};
 use crate::verb::Failure;
@@ -151,12 +152,20 @@ impl<'a> Transcript<'a> {
             self.line(format_args!("       --- {title}"));
             self.block(text);
         }
+        if let Some(fault) = &failure.fault {
+            let (variable, file) = (fault::ONLY, self.file());
+            self.line(format_args!("       this fault alone: {variable}={fault} cargo run -p harness -- run {file}"));
+        }
+    }
+
+    /// To be pasted into a shell.
+    fn file(&self) -> String {
+        let file = self.scenario.file.display().to_string();
+        if file.contains(' ') { format!("'{file}'") } else { file }
     }
 
     fn look_around(&mut self, step: usize) {
-        let file = self.scenario.file.display().to_string();
-        // To be pasted into a shell.
-        let file = if file.contains(' ') { format!("'{file}'") } else { file };
+        let file = self.file();
         self.line(format_args!("       look around: cargo run -p harness -- shell {file} --until {step}"));
     }
 

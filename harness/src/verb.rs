@@ -4,8 +4,10 @@
 
 mod cni;
 mod cni_expect;
+mod cni_fault;
 mod disk;
 mod doctor;
+mod fault;
 mod gateway;
 mod host;
 mod hostile;
@@ -129,6 +131,8 @@ pub struct Failure {
     pub harm: Harm,
     /// What may help to see why: a title and a text each.
     pub evidence: Vec<(String, String)>,
+    /// The fault, of many that the step tries, that brought it about, as [`crate::fault::ONLY`] takes it.
+    pub fault: Option<String>,
 }
 
 impl Failure {

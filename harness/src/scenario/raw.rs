@@ -131,9 +131,9 @@ fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<S
         return Err(Mistake::new(value.span(), "a step is a table like { add = \"web\" }"));
     };
     let found = || table.iter().filter(|(key, _)| verb::find(key.get_ref()).is_some());
-    // Beside a verb, `container` is an option.
+    // Beside another verb, these are options.
     let alone = found().count() == 1;
-    let mut verbs = found().filter(|(key, _)| alone || key.get_ref() != "container");
+    let mut verbs = found().filter(|(key, _)| alone || !["container", "kill"].contains(&key.get_ref().as_ref()));
     let (key, subject) = verbs.next().ok_or_else(|| no_verb(table, value.span()))?;
     let name = key.get_ref().as_ref();
     if let Some((other, _)) = verbs.next() {

@@ -71,6 +71,13 @@ impl Expect {
         Ok(())
     }
 
+    /// Whether anything is said to be expected.
+    pub(super) fn is_any(&self) -> bool {
+        let Self { address, gateway, mac, mtu, addresses, result, .. } = self;
+        let texts = [address, gateway, mac, mtu];
+        texts.iter().any(|text| text.is_some()) || addresses.is_some() || result.is_some() || self.fails()
+    }
+
     /// Whether it is an error that is expected.
     pub(super) fn fails(&self) -> bool {
         self.code.is_some() || self.msg.is_some() || self.details.is_some()

@@ -116,15 +116,23 @@ impl Site<'_> {
     }
 
     async fn undo(&self, made: &Made) -> Result<()> {
+        if self.host.is_dead() {
+            let host = Netlink::open().doing(|| "open a netlink socket again".into())?;
+            return self.undo_by(&host, made).await;
+        }
+        self.undo_by(&self.host, made).await
+    }
+
+    async fn undo_by(&self, host: &Netlink, made: &Made) -> Result<()> {
         // Not otherwise: what is published under this name may be of an attachment that exists.
         let withdrawn = if self.published.get() {
             let attachment = Attachment { network: &self.network.name, target: self.target };
             // It may be the packet filter that never answers.
-            within_part(firewall::withdraw(&self.host, &attachment.name(), &self.network.bridge)).await
+            within_part(firewall::withdraw(host, &attachment.name(), &self.network.bridge)).await
         } else {
             Ok(())
         };
-        both(withdrawn, made.undo(&self.host).await)
+        both(withdrawn, made.undo(host).await)
     }
 
     async fn raise_host_end(&self, link: &Link, attachment: &Attachment<'_>) -> Result<()> {

@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork};
+use nix::unistd::{ForkResult, Pid, alarm, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -21,9 +21,12 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, MulticastGroup};
 
+use super::socket::uninterrupted;
 use super::{Netlink, errno};
 use crate::error::errno_of;
 
+/// How long the child may wait, in seconds: twice as long as a command waits for it.
+const LIFE_MAX_S: u32 = 20;
 /// To the kernel.
 const KERNEL: (u32, u32) = (0, 0);
 
@@ -92,6 +95,8 @@ fn ask_by_child(index: u32) -> io::Result<(UnixStream, Asking)> {
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok((here, Asking(child))),
         ForkResult::Child => {
+            // SIGALRM ends it: nobody else would, if no answer ever came.
+            alarm::set(LIFE_MAX_S);
             let outcome = detach().and_then(|()| ask(&socket, &request));
             let code = outcome.err().map_or(0, |errno| errno as i32);
             // Nobody is left to hear it if the parent has seen the announcement.
@@ -112,8 +117,9 @@ fn detach() -> Result<(), Errno> {
 
 fn ask(socket: &Socket, request: &[u8]) -> Result<(), Errno> {
     let (port, groups) = KERNEL;
-    socket.send_to(request, &SocketAddr::new(port, groups), 0).map_err(|e| errno_of(&e))?;
-    let (bytes, _) = socket.recv_from_full().map_err(|e| errno_of(&e))?;
+    let kernel = SocketAddr::new(port, groups);
+    uninterrupted(|| socket.send_to(request, &kernel, 0)).map_err(|e| errno_of(&e))?;
+    let (bytes, _) = uninterrupted(|| socket.recv_from_full()).map_err(|e| errno_of(&e))?;
     let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).map_err(|_| Errno::EPROTO)?;
     match answer.payload {
         NetlinkPayload::Error(error) => errno(error.raw_code()),
