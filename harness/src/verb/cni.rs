@@ -155,12 +155,8 @@ impl Verb for Cni {
         let ifname = options.ifname.as_deref().unwrap_or("eth0");
         let env = self.environment(&self.command, id, Some(&netns), ifname, "/opt/cni/bin");
         let before = (self.command == "CHECK").then(seeds::result_of_add);
-        let stdin = match (&options.stdin, self.changed(network, before)) {
-            (Some(text), _) => text.clone(),
-            (None, Ok(network)) => network.to_json(),
-            (None, Err(_)) => return Vec::new(),
-        };
-        seeds::of_cni(&env, &stdin)
+        let stdin = options.stdin.clone().or_else(|| Some(self.changed(network, before).ok()?.to_json()));
+        stdin.map(|stdin| seeds::of_cni(&env, stdin)).unwrap_or_default()
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
