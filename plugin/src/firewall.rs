@@ -20,7 +20,7 @@ mod table;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -28,7 +28,6 @@ use std::time::Duration;
 
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use self::table::{Entry, Table};
 use crate::error::{Doing, Error, Result, both, errno_of};
@@ -228,17 +227,16 @@ async fn delete_table_if_empty(nftables: &mut Nftables) -> Result<(), Problem> {
     }
 }
 
-/// One process at a time reads and then changes the table; the lock leaves nothing behind.
-async fn lock() -> Result<Flock<File>> {
+/// One process at a time reads and then changes the table. The lock is the file's, goes when that is closed, and leaves nothing behind.
+async fn lock() -> Result<File> {
     let failed = || "lock the network namespace's table ip flatnet".to_owned();
-    let mut file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
+    let file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
     loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, Errno::EAGAIN)) => file,
-            Err((_, errno)) => return Err(errno).doing(failed),
-        };
-        tokio::time::sleep(LOCK_INTERVAL).await;
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_INTERVAL).await,
+            Err(TryLockError::Error(e)) => return Err(errno_of(&e)).doing(failed),
+        }
     }
 }
 
@@ -281,8 +279,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let ours = runtime.block_on(lock()).expect("the lock");
         let other = File::open("/proc/thread-self/ns/net").expect("the same namespace");
-        let tried = Flock::lock(other, FlockArg::LockExclusiveNonblock);
-        assert!(matches!(tried, Err((_, Errno::EAGAIN))), "{tried:?}");
+        let tried = other.try_lock();
+        assert!(matches!(tried, Err(TryLockError::WouldBlock)), "{tried:?}");
         drop(ours);
     }
 
