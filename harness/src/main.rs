@@ -17,7 +17,8 @@ use harness::report::{Outcome, Report};
 use harness::sandbox::Sandbox;
 use harness::scenario::Scenario;
 use harness::suite::{self, Suite};
-use harness::{demo, http, runner, shell};
+use harness::tally::Harm;
+use harness::{demo, http, runner, seeds, shell};
 use serde_json::json;
 
 /// Replays scenarios against the real flatnet in throwaway networks: no root, and nothing of yours is touched.
@@ -85,6 +86,11 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Write what the scenarios send to flatnet, for its fuzz targets to begin with.
+    Seeds {
+        /// The folder, with one below it for each target.
+        folder: PathBuf,
+    },
     #[command(name = "__world", hide = true)]
     World {
         scenario: PathBuf,
@@ -135,7 +141,7 @@ fn act(verb: Verb) -> Result<ExitCode> {
             }
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
             let jobs = jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
-            let suite = Suite { plugin_dir: plugins.folder().to_owned(), keep, jobs };
+            let suite = Suite { plugin_dir: plugins.folder().to_owned(), keep, jobs, patience: suite::PATIENCE };
             run(&suite, &files, json)
         }
         Verb::List { scenarios, json } => list(&suite::find(&scenarios)?, json),
@@ -153,6 +159,11 @@ fn act(verb: Verb) -> Result<ExitCode> {
             let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, rounds };
             let status = Sandbox::default().run(|| status(measure(&bench, json).map(|()| 0)))?;
             Ok(ExitCode::from(status))
+        }
+        Verb::Seeds { folder } => {
+            let written = seeds::write(&folder)?;
+            writeln!(io::stdout(), "{written} seeds in {}", folder.display())?;
+            Ok(ExitCode::SUCCESS)
         }
         Verb::World { scenario, plugin_dir, keep } => {
             let plugins = Plugins::locate(Some(&plugin_dir))?;
@@ -290,7 +301,7 @@ fn world(file: &Path, plugins: Plugins, keep: bool) -> bool {
     end_with_caller();
     let (report, left) = match Scenario::load(file) {
         Ok(scenario) => runner::run(&scenario, plugins),
-        Err(err) => (Report::broken(file, &format!("{err:#}")), None),
+        Err(err) => (Report::broken(file, Harm::Wrong, &format!("{err:#}")), None),
     };
     let kept = left.filter(|_| keep);
     // Once the report is out, somebody may come in: the note must be there.

@@ -7,6 +7,7 @@ mod protocol;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -16,7 +17,8 @@ use crate::process::{self, Finished};
 use crate::sandbox::Distro;
 
 pub use locate::{ENV_PLUGIN_DIR, Plugins, repository};
-pub use protocol::{Answer, Refusal};
+pub(crate) use protocol::read;
+pub use protocol::{Answer, Broken, Refusal};
 
 /// How long a call may take before the plugin is killed.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -44,15 +46,21 @@ impl Call {
 
     /// Calls the plugin in the network of `node`, and in another distribution than the world's own if one is given.
     pub fn run_in(&self, node: &Namespace, distro: Option<&Distro>) -> Result<Finished> {
-        let mut command = node.command(&self.binary)?;
-        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(&self.env);
+        let mut command = self.command_in(node)?;
         distro.map_or(Ok(()), |distro| distro.adopt(&mut command))?;
         process::run(command, self.stdin.as_bytes(), self.patience)
     }
 
+    /// The command that calls it, not started yet.
+    pub(crate) fn command_in(&self, node: &Namespace) -> Result<Command> {
+        let mut command = node.command(&self.binary)?;
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(&self.env);
+        Ok(command)
+    }
+
     /// What the plugin answered; the error names the rule that the answer breaks.
-    pub fn read(&self, finished: &Finished) -> Result<Answer, String> {
-        protocol::read(&self.command, finished)
+    pub fn read(&self, finished: &Finished) -> Result<Answer, Broken> {
+        read(&self.command, finished)
     }
 }
 

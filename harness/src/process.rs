@@ -40,14 +40,8 @@ impl Finished {
 /// Like every caller that reads a child's output, this waits until all holders of the pipes are done, not only the child.
 pub fn run(mut command: Command, stdin: &[u8], patience: Duration) -> Result<Finished> {
     let name = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let start = Instant::now();
-    let mut child = command.spawn().with_context(|| format!("start {name}"))?;
-    if let Some(mut pipe) = child.stdin.take() {
-        let text = stdin.to_vec();
-        // Whoever does not read its input closes the pipe: no error of ours.
-        thread::spawn(move || drop(pipe.write_all(&text)));
-    }
+    let mut child = self::start(&mut command, stdin)?;
     let [stdout, stderr] =
         outputs(&mut child, start + patience).with_context(|| format!("read the output of {name}"))?;
     let left = patience.saturating_sub(start.elapsed());
@@ -60,8 +54,20 @@ pub fn run(mut command: Command, stdin: &[u8], patience: Duration) -> Result<Fin
     Ok(Finished { status, stdout: text(stdout), stderr: text(stderr), wall: start.elapsed() })
 }
 
+/// Starts `command`, all three of its streams pipes, and sees to it that it gets `stdin`.
+pub(crate) fn start(command: &mut Command, stdin: &[u8]) -> Result<Child> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("start {}", command.get_program().to_string_lossy()))?;
+    if let Some(mut pipe) = child.stdin.take() {
+        let text = stdin.to_vec();
+        // Whoever does not read its input closes the pipe: no error of ours.
+        thread::spawn(move || drop(pipe.write_all(&text)));
+    }
+    Ok(child)
+}
+
 /// Reads both outputs to their ends, or to the deadline.
-fn outputs(child: &mut Child, end: Instant) -> io::Result<[Vec<u8>; 2]> {
+pub(crate) fn outputs(child: &mut Child, end: Instant) -> io::Result<[Vec<u8>; 2]> {
     let stdout = child.stdout.take().map(OwnedFd::from).map(File::from);
     let stderr = child.stderr.take().map(OwnedFd::from).map(File::from);
     let mut pipes = [stdout, stderr];

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault;
 use crate::scenario::{Scenario, Step};
+use crate::tally::{Harm, Tally};
 use crate::verb::Failure;
 
 /// How a scenario ended.
@@ -35,6 +37,12 @@ pub struct Report {
     /// Why, if it was skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What was done to the plugin.
+    #[serde(default)]
+    pub tally: Tally,
+    /// What kind of harm the failure is, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harm: Option<Harm>,
     /// All of it, for a person to read.
     pub transcript: String,
     /// How long it took, in milliseconds.
@@ -46,12 +54,14 @@ pub struct Report {
 
 impl Report {
     /// A report on a file that could not even be run.
-    pub fn broken(file: &Path, why: &str) -> Self {
+    pub fn broken(file: &Path, harm: Harm, why: &str) -> Self {
         Self {
             file: file.display().to_string(),
             summary: String::new(),
             outcome: Outcome::Failed,
             reason: None,
+            tally: Tally::default(),
+            harm: Some(harm),
             transcript: format!("{why}\n"),
             duration_ms: 0.0,
             world: None,
@@ -64,13 +74,14 @@ impl Report {
 pub struct Transcript<'a> {
     scenario: &'a Scenario,
     text: String,
+    harm: Option<Harm>,
 }
 
 impl<'a> Transcript<'a> {
     /// Begins with the claim.
     pub fn new(scenario: &'a Scenario) -> Self {
         let text = format!("{}: {}\n", scenario.file.display(), scenario.summary);
-        Self { scenario, text }
+        Self { scenario, text, harm: None }
     }
 
     /// A step that did as it should.
@@ -82,6 +93,7 @@ impl<'a> Transcript<'a> {
 
     /// The step that did not, whole.
     pub fn failed(&mut self, number: usize, step: &Step, failure: &Failure) {
+        self.harm = Some(failure.harm);
         self.line(format_args!("  FAIL {number:2}  {}", step.verb.describe()));
         self.line(format_args!("       {}:{}", self.scenario.file.display(), step.line));
         self.block(&step.source);
@@ -91,6 +103,7 @@ impl<'a> Transcript<'a> {
 
     /// Something was there at the end that was not there before.
     pub fn left(&mut self, lines: &[String]) {
+        self.harm = Some(Harm::Leak);
         self.line(format_args!("  FAIL     the world is not as it was before"));
         self.block(&lines.join("\n"));
         self.look_around(self.scenario.steps.len());
@@ -98,6 +111,7 @@ impl<'a> Transcript<'a> {
 
     /// The world could not be built, or not be looked at.
     pub fn broke(&mut self, err: &anyhow::Error) {
+        self.harm = Some(Harm::Wrong);
         self.line(format_args!("  FAIL     failed to {err:#}"));
     }
 
@@ -112,12 +126,14 @@ impl<'a> Transcript<'a> {
     }
 
     /// Ends it.
-    pub fn finish(self, outcome: Outcome, reason: Option<String>, took: Duration) -> Report {
+    pub fn finish(self, outcome: Outcome, reason: Option<String>, tally: Tally, took: Duration) -> Report {
         Report {
             file: self.scenario.file.display().to_string(),
             summary: self.scenario.summary.clone(),
             outcome,
             reason,
+            tally,
+            harm: self.harm,
             transcript: self.text,
             duration_ms: took.as_secs_f64() * 1000.0,
             world: None,
@@ -136,12 +152,20 @@ impl<'a> Transcript<'a> {
             self.line(format_args!("       --- {title}"));
             self.block(text);
         }
+        if let Some(fault) = &failure.fault {
+            let (variable, file) = (fault::ONLY, self.file());
+            self.line(format_args!("       this fault alone: {variable}={fault} cargo run -p harness -- run {file}"));
+        }
+    }
+
+    /// To be pasted into a shell.
+    fn file(&self) -> String {
+        let file = self.scenario.file.display().to_string();
+        if file.contains(' ') { format!("'{file}'") } else { file }
     }
 
     fn look_around(&mut self, step: usize) {
-        let file = self.scenario.file.display().to_string();
-        // To be pasted into a shell.
-        let file = if file.contains(' ') { format!("'{file}'") } else { file };
+        let file = self.file();
         self.line(format_args!("       look around: cargo run -p harness -- shell {file} --until {step}"));
     }
 

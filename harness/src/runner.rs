@@ -10,6 +10,7 @@ use anyhow::Result;
 use crate::plugin::Plugins;
 use crate::report::{Outcome, Report, Transcript};
 use crate::scenario::{Scenario, Step};
+use crate::tally::Tally;
 use crate::world::World;
 
 /// What this machine lacks for the scenario, if anything.
@@ -26,19 +27,20 @@ pub fn run(scenario: &Scenario, plugins: Plugins) -> (Report, Option<World>) {
         // Where everything is installed on purpose, a scenario that cannot run is a finding.
         let outcome = if std::env::var_os("CI").is_some() { Outcome::Failed } else { Outcome::Skipped };
         transcript.skipped(&reason);
-        return (transcript.finish(outcome, Some(reason), start.elapsed()), None);
+        return (transcript.finish(outcome, Some(reason), Tally::default(), start.elapsed()), None);
     }
     let mut world = match World::build(Arc::clone(&scenario.setting), plugins) {
         Ok(world) => world,
         Err(err) => {
             transcript.broke(&err);
-            return (transcript.finish(Outcome::Failed, None, start.elapsed()), None);
+            return (transcript.finish(Outcome::Failed, None, Tally::default(), start.elapsed()), None);
         }
     };
     let passed =
         replay(scenario, &mut world, &mut transcript, scenario.steps.len()) && take_stock(&mut world, &mut transcript);
     let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
-    (transcript.finish(outcome, None, start.elapsed()), (!passed).then_some(world))
+    let tally = std::mem::take(&mut world.tally);
+    (transcript.finish(outcome, None, tally, start.elapsed()), (!passed).then_some(world))
 }
 
 /// Does the first `count` steps, or those before the first that fails; says whether all went well.

@@ -5,6 +5,7 @@
 mod distro;
 mod mounts;
 mod refusal;
+mod watched;
 
 use std::fs;
 use std::io;
@@ -22,6 +23,7 @@ pub use distro::Distro;
 pub use mounts::{COMMANDS, STATE_FOLDERS};
 
 pub use mounts::{Condition, empty_folder, set_condition};
+pub use watched::Watched;
 
 /// Who is root in the world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -26,6 +26,8 @@ pub struct Scenario {
     pub file: PathBuf,
     /// What it claims, in a sentence.
     pub summary: String,
+    /// Whether it takes long, and mostly waits: among many it begins first.
+    pub slow: bool,
     /// What it is about: hosts and networks.
     pub setting: Arc<Setting>,
     /// What happens, in order.

@@ -237,7 +237,7 @@ impl Storm {
         for ((action, call), finished) in calls.into_iter().zip(finished) {
             tally.slowest = tally.slowest.max(finished.wall);
             *tally.calls.entry(action.kind()).or_default() += 1;
-            let said = self.hear(&action, call.read(&finished));
+            let said = self.hear(&action, call.read(&finished).map_err(|broken| broken.text));
             if let Said::Refused { code, .. } = said {
                 *tally.refused.entry((action.kind(), code)).or_default() += 1;
             }
@@ -343,7 +343,7 @@ impl Storm {
             match call.read(finished) {
                 Ok(Answer::Done(_)) => {}
                 Ok(Answer::Refused(it)) => found.push(finding(Fault::Check, format!("{}: {}", it.code, it.msg))),
-                Err(how) => found.push(finding(Fault::Manners, how)),
+                Err(how) => found.push(finding(Fault::Manners, how.text)),
             }
         }
         Ok(found)

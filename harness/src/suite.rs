@@ -15,10 +15,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::plugin::repository;
 use crate::report::{Outcome, Report};
+use crate::scenario::Scenario;
+use crate::tally::Harm;
 use crate::world::own_binary;
 
-/// The longest that a scenario may take.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// The longest that an ordinary scenario may take.
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The longest that one of those below [`LONG`] may take.
 const LONG_PATIENCE: Duration = Duration::from_mins(15);
@@ -35,6 +37,8 @@ pub struct Suite {
     pub keep: bool,
     /// How many run at the same time.
     pub jobs: usize,
+    /// The longest that one may take; those below [`LONG`] have theirs.
+    pub patience: Duration,
 }
 
 /// The worlds that stay as long as this does.
@@ -104,6 +108,12 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The same files, the slow ones first: they mostly wait, and the others run meanwhile. One that cannot be read is not slow.
+pub fn slow_first(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
+    files.sort_by_cached_key(|file| !Scenario::load(file).is_ok_and(|scenario| scenario.slow));
+    files
+}
+
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
@@ -119,6 +129,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 impl Suite {
     /// Runs `files`, and tells of each as soon as it has ended.
     pub fn run(&self, files: &[PathBuf], told: impl Fn(&Report) + Sync) -> (Vec<Report>, Kept) {
+        let files = slow_first(files.to_vec());
         let queue = Mutex::new(files.iter());
         let ended = Mutex::new((Vec::new(), Kept::default()));
         thread::scope(|scope| {
@@ -146,13 +157,14 @@ impl Suite {
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = match spawned {
             Ok(child) => child,
-            Err(err) => return (Report::broken(file, &format!("failed to start a world: {err}")), None),
+            Err(err) => return (Report::broken(file, Harm::Wrong, &format!("failed to start a world: {err}")), None),
         };
-        let patience = if is_long(file) { LONG_PATIENCE } else { PATIENCE };
+        let patience = self.patience.max(if is_long(file) { LONG_PATIENCE } else { Duration::ZERO });
         let Some(mut report) =
             first_line(&mut child, patience).and_then(|line| serde_json::from_str::<Report>(&line).ok())
         else {
-            return (Report::broken(file, &why_broken(child)), None);
+            let (harm, why) = why_broken(child);
+            return (Report::broken(file, harm, &why), None);
         };
         if self.keep && report.outcome == Outcome::Failed {
             report.world = Some(child.id());
@@ -177,15 +189,17 @@ fn first_line(child: &mut Child, patience: Duration) -> Option<String> {
     line.recv_timeout(patience).ok()
 }
 
-fn why_broken(mut child: Child) -> String {
+fn why_broken(mut child: Child) -> (Harm, String) {
     let late = child.try_wait().is_ok_and(|status| status.is_none()) && child.kill().is_ok();
-    match child.wait_with_output() {
+    let harm = if late { Harm::Hang } else { Harm::Wrong };
+    let why = match child.wait_with_output() {
         Ok(output) => {
             let end = if late { "did not end in time".to_owned() } else { format!("ended with {}", output.status) };
             format!("the world {end} and gave no report\n{}", String::from_utf8_lossy(&output.stderr).trim_end())
         }
         Err(err) => format!("failed to wait for the world: {err}"),
-    }
+    };
+    (harm, why)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

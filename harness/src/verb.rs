@@ -4,10 +4,13 @@
 
 mod cni;
 mod cni_expect;
+mod cni_fault;
 mod disk;
 mod doctor;
+mod fault;
 mod gateway;
 mod host;
+mod hostile;
 mod http;
 mod kernel;
 mod meanwhile;
@@ -24,7 +27,10 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
+use crate::plugin::Broken;
 use crate::scenario::Setting;
+use crate::seeds::Seed;
+use crate::tally::Harm;
 use crate::world::World;
 
 /// Reads a step of one verb.
@@ -39,6 +45,7 @@ const VERBS: &[(&str, Read)] = &[
     ("cni", |words| words.verb(cni::any)),
     ("parallel", |words| words.verb(parallel::Parallel::new)),
     ("netavark", |words| words.verb(netavark::call)),
+    ("hostile", |words| words.verb(hostile::Hostile::new)),
     ("container", |words| words.verb(process::Container::new)),
     ("serve", |words| words.verb(http::Serve::new)),
     ("get", |words| words.verb(http::Get::new)),
@@ -92,6 +99,11 @@ pub trait Verb: fmt::Debug + Send + Sync {
         None
     }
 
+    /// What goes into flatnet by it, for fuzzing to begin with.
+    fn seeds(&self, _setting: &Setting) -> Vec<Seed> {
+        Vec::new()
+    }
+
     /// Does it; gives what came of it in a few words.
     fn run(&self, world: &mut World) -> Result<String, Failure>;
 }
@@ -117,14 +129,18 @@ pub struct Failure {
     pub expected: Option<String>,
     /// What was, or what went wrong.
     pub got: String,
+    /// What kind of harm it is.
+    pub harm: Harm,
     /// What may help to see why: a title and a text each.
     pub evidence: Vec<(String, String)>,
+    /// The fault, of many that the step tries, that brought it about, as [`crate::fault::ONLY`] takes it.
+    pub fault: Option<String>,
 }
 
 impl Failure {
     /// Something else was expected.
     pub fn mismatch(expected: impl fmt::Display, got: impl fmt::Display) -> Self {
-        Self { expected: Some(expected.to_string()), got: got.to_string(), evidence: Vec::new() }
+        Self { expected: Some(expected.to_string()), got: got.to_string(), ..Self::default() }
     }
 
     /// Something went wrong.
@@ -132,11 +148,24 @@ impl Failure {
         Self { got: got.to_string(), ..Self::default() }
     }
 
+    /// Says what kind of harm it is.
+    #[must_use]
+    pub fn harm(mut self, harm: Harm) -> Self {
+        self.harm = harm;
+        self
+    }
+
     /// Adds a text that may help.
     #[must_use]
     pub fn with(mut self, title: impl Into<String>, text: impl Into<String>) -> Self {
         self.evidence.push((title.into(), text.into()));
         self
+    }
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        Self::wrong(broken.text).harm(broken.harm)
     }
 }
 

@@ -26,6 +26,7 @@ use crate::pattern::Pattern;
 use crate::plugin::Plugins;
 use crate::sandbox::Distro;
 use crate::scenario::{Network, Setting};
+use crate::tally::Tally;
 
 /// How long a server may take to listen.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -66,6 +67,8 @@ pub struct World {
     pub attached: BTreeMap<Attachment, Attached>,
     /// Every configuration that ADD was called with, changes of the step included.
     pub called_with: Vec<Network>,
+    /// What was done to the plugin so far.
+    pub tally: Tally,
     /// How often the node was restarted.
     pub boots: usize,
     /// What `create` of netavark's contract has answered, by the network's name: Podman keeps that, and sends it with every call.
@@ -97,6 +100,7 @@ impl World {
             plugins,
             attached: BTreeMap::new(),
             called_with: Vec::new(),
+            tally: Tally::default(),
             boots: 0,
             created: BTreeMap::new(),
             distros: BTreeMap::new(),

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
                 let long = suite::is_long(&file);
                 Trial::ignorable_test(suite::name(&file), move || run(&file)).with_ignored_flag(long)
             };
-            files.into_iter().map(trial).collect()
+            suite::slow_first(files).into_iter().map(trial).collect()
         }
         // A trial, so that it is told like any other failure.
         Err(err) => vec![Trial::test("there-are-scenarios", move || Err(format!("failed to {err:#}").into()))],

@@ -5,6 +5,8 @@ mod check;
 mod del;
 mod delegated;
 mod gc;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 mod status;
 
 pub(crate) use self::add::attach;
@@ -12,7 +14,8 @@ pub(crate) use self::del::{Published, detach, remove};
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
@@ -24,8 +27,19 @@ use crate::reply::Reply;
 use crate::request::{Command, Environment, Input};
 use crate::spec::SpecVersion;
 
-/// How long a command may work, and then how long it may undo. Runtimes hold locks meanwhile and have no limit of their own.
+/// How long a runtime's call may take, reading what it asks included. Runtimes hold locks meanwhile and have no limit of their own.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// How long it may then undo what it has done.
+const UNDO_DEADLINE: Duration = Duration::from_secs(4);
+
+/// When a runtime's call has to be done. An operator's command has no such moment, and `DEADLINE` for each thing that it does.
+static CALL_ENDS: OnceLock<Instant> = OnceLock::new();
+
+/// From here on reading, working and asking others share one deadline.
+pub(crate) fn begin_call() {
+    // A process answers one call.
+    CALL_ENDS.get_or_init(|| Instant::now() + DEADLINE);
+}
 
 /// Carries out `command`. Everything is validated before anything is touched. `text` is what `config` was read from.
 pub(crate) fn run(
@@ -99,11 +113,27 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// `work`, ended by the deadline with error 11, and by a panic with error 107.
 pub(crate) async fn within_deadline<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let ends = CALL_ENDS.get();
+    within(ends.map_or(DEADLINE, |end| end.saturating_duration_since(Instant::now())), DEADLINE, work).await
+}
+
+/// `work` of which something is left to do when it is late: it may take half as long as undoing may, whatever time it is.
+pub(crate) async fn within_part<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    within(UNDO_DEADLINE / 2, UNDO_DEADLINE / 2, work).await
+}
+
+/// What has to be done also where the deadline has passed already.
+async fn within_reserve<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    within(UNDO_DEADLINE, UNDO_DEADLINE, work).await
+}
+
+/// `work`, for what is `left` of a deadline.
+async fn within<T>(left: Duration, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     let guarded = AssertUnwindSafe(work).catch_unwind();
-    match tokio::time::timeout(DEADLINE, guarded).await {
+    match tokio::time::timeout(left, guarded).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(Error::Internal { message: panic_message(panic.as_ref()) }),
-        Err(_elapsed) => Err(Error::Deadline { deadline: DEADLINE }),
+        Err(_elapsed) => Err(Error::Deadline { deadline }),
     }
 }
 
@@ -124,7 +154,7 @@ where
         Ok(done) => return Ok(done),
         Err(cause) => cause,
     };
-    match within_deadline(undo()).await {
+    match within_reserve(undo()).await {
         Ok(()) => Err(cause),
         Err(undo) => Err(cause.and_then(undo)),
     }

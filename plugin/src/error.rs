@@ -180,6 +180,10 @@ fn kernel_remedy(errno: Errno) -> &'static str {
             "/proc/sys is read-only where flatnet runs: set it where it is not (`sysctl -w net.ipv4.ip_forward=1`), or run flatnet there"
         }
         Errno::EXFULL => "a bridge has 1023 ports at most: remove containers, or make a second network",
+        Errno::ENOBUFS | Errno::ENOMEM => "the kernel is short of memory: try again, and see `free` if it repeats",
+        Errno::EMFILE | Errno::ENFILE => {
+            "too many files are open: close some, or raise the limit (`ulimit -n`, `fs.file-max`)"
+        }
         Errno::ENOTCONN => "the kernel closed the netlink socket: try again, and see `dmesg` if it repeats",
         _ => "see `dmesg` for what the kernel says about it",
     }

@@ -16,6 +16,8 @@ mod mac;
 mod netavark;
 mod netlink;
 mod netns;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod reply;
 mod request;
 mod spec;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
 
 /// Answers a CNI runtime: one object or nothing on standard output, and the exit code.
 fn answer() -> ExitCode {
+    command::begin_call();
     // A panic's own text goes to standard error; the runtime still gets its error object.
     let outcome = std::panic::catch_unwind(carry_out).unwrap_or_else(|panic| {
         let message = command::panic_message(panic.as_ref());

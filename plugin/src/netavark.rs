@@ -15,6 +15,8 @@
 mod create;
 mod network;
 mod ports;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 mod request;
 mod status;
 
@@ -28,6 +30,7 @@ use crate::command::{self, DEADLINE, Published};
 use crate::config::Network;
 use crate::error::{Error, Result};
 use crate::firewall;
+use crate::reply::one_line;
 use crate::request::{Input, read_stdin};
 
 /// The version of the contract (plugin-API.md of netavark, "Info subcommand").
@@ -67,12 +70,13 @@ pub(crate) fn run(call: &Call) -> ExitCode {
         eprintln!("flatnet: {}", by_hand());
         return ExitCode::from(2);
     }
+    command::begin_call();
     // A panic's own text goes to standard error; the caller still gets its error object.
     let outcome = std::panic::catch_unwind(|| answer(call))
         .unwrap_or_else(|panic| Err(Error::Internal { message: command::panic_message(panic.as_ref()) }));
     let (answer, code) = match outcome {
         Ok(answer) => (answer, ExitCode::SUCCESS),
-        Err(error) => (Some(json!({ "error": message(&error) })), ExitCode::FAILURE),
+        Err(error) => (Some(json!({ "error": one_line(&message(&error)) })), ExitCode::FAILURE),
     };
     let written = answer.map_or(Ok(()), |answer| writeln!(io::stdout(), "{answer}"));
     if let Err(e) = written {

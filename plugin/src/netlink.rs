@@ -1,8 +1,8 @@
 //! The kernel's netlink: one socket per network namespace for links and addresses, others only where they are needed. No other
 //! module names rtnetlink.
 //!
-//! An exchange succeeds only on the kernel's own acknowledgement (or end of dump): a socket that dies midway is an error,
-//! `ENOTCONN`. Deadlines are the caller's: dropping the future abandons the exchange. (What no deadline can end is the kernel's own
+//! An exchange succeeds only on the kernel's own acknowledgement (or end of dump): a socket that dies midway is an error, and
+//! then nobody knows whether the kernel has done it. Deadlines are the caller's: dropping the future abandons the exchange. (What no deadline can end is the kernel's own
 //! waiting: it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
 
 mod attribute;
@@ -14,6 +14,7 @@ mod link;
 mod namespace;
 #[expect(dead_code, reason = "inserted rules are for foreign firewalls")]
 pub(crate) mod nftables;
+mod socket;
 
 use std::io;
 use std::thread;
@@ -23,17 +24,21 @@ use nix::errno::Errno;
 use rtnetlink::Handle;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::sys::AsyncSocket;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 pub(crate) use self::changes::Changes;
 pub(crate) use self::conntrack::forget_udp;
 pub(crate) use self::l3::Route;
 pub(crate) use self::link::{Link, NewVeth};
+use self::socket::{Death, Exchange};
 use crate::error::errno_of;
 use crate::netns::Netns;
 
 /// A netlink socket in one network namespace. Needs a tokio runtime, for as long as it is used.
 pub(crate) struct Netlink {
     handle: Handle,
+    death: Death,
 }
 
 /// The answer to a dump.
@@ -64,13 +69,18 @@ impl Netlink {
         })
     }
 
+    /// Whether the socket has died under an exchange; a new one may do.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.death.has_come()
+    }
+
     /// Sends a request that changes something.
     async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Errno> {
         let mut replies = self.send(message, NLM_F_ACK | flags)?;
         match replies.next().await.map(|reply| reply.payload) {
             Some(NetlinkPayload::Error(error)) => errno(error.raw_code()),
             Some(_) => Err(Errno::EPROTO),
-            None => Err(Errno::ENOTCONN),
+            None => Err(self.death.reason()),
         }
     }
 
@@ -81,7 +91,7 @@ impl Netlink {
             Some(NetlinkPayload::InnerMessage(found)) => Ok(found),
             Some(NetlinkPayload::Error(error)) => errno(error.raw_code()).and(Err(Errno::EPROTO)),
             Some(_) => Err(Errno::EPROTO),
-            None => Err(Errno::ENOTCONN),
+            None => Err(self.death.reason()),
         }
     }
 
@@ -98,7 +108,7 @@ impl Netlink {
                 _ => return Err(Errno::EPROTO),
             }
         }
-        Err(Errno::ENOTCONN)
+        Err(self.death.reason())
     }
 
     /// Asks until an answer was not interrupted.
@@ -119,17 +129,20 @@ impl Netlink {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | flags;
         // A clone is a reference to the same socket.
-        self.handle.clone().request(request).map_err(|_| Errno::ENOTCONN)
+        self.handle.clone().request(request).map_err(|_| self.death.reason())
     }
 }
 
 /// Strict checking makes the kernel filter dumps by what the request names, and refuse what it would ignore (Linux 4.20).
 fn connect() -> io::Result<Netlink> {
-    let (mut connection, handle, _unsolicited) = rtnetlink::new_connection_with_strict_check()?;
+    let death = Death::default();
+    let mut socket = Exchange::open(NETLINK_ROUTE, death.clone())?;
+    socket.socket_mut().set_netlink_get_strict_chk(true)?;
+    let (mut connection, handle, _unsolicited) = rtnetlink::from_socket(socket);
     connection.set_forward_ack(true);
     connection.set_forward_done(true);
     tokio::spawn(connection);
-    Ok(Netlink { handle })
+    Ok(Netlink { handle, death })
 }
 
 /// The kernel's codes are negative errnos, zero for success.

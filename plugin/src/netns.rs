@@ -11,7 +11,7 @@ use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, statfs};
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result, errno_of};
 
 /// `NSFS_MAGIC` of linux/magic.h: the file system that namespaces live in.
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
@@ -26,29 +26,36 @@ pub(crate) struct Netns {
 }
 
 impl Netns {
-    /// Opens `CNI_NETNS`. Errors: 4 where it is no network namespace, 8 where it is the caller's own.
+    /// Opens `CNI_NETNS`. Errors: 4 where it is no network namespace, 8 where it is the caller's own, 100 where that is not the
+    /// path's fault.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let problem = |problem: String| Error::Environment {
             problems: vec![("CNI_NETNS", format!("is {}, which {problem}", path.display()))],
         };
         // Looking at the file system first, by path, opens nothing: a FIFO would block, and a device might act.
+        let cannot_be_opened = |errno: Errno| match errno {
+            _ if says_something_of_path(errno) => problem(format!("cannot be opened: {}", errno.desc())),
+            _ => Error::Kernel { doing: format!("open CNI_NETNS {}", path.display()), errno },
+        };
         match statfs(path) {
-            Err(errno) => return Err(problem(format!("cannot be opened: {}", errno.desc()))),
+            Err(errno) => return Err(cannot_be_opened(errno)),
             Ok(found) if found.filesystem_type() != NSFS_MAGIC => {
                 return Err(problem("is not a network namespace".into()));
             }
             Ok(_) => {}
         }
         let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        let file = opened.map_err(|e| problem(format!("cannot be opened: {e}")))?;
-        if namespace_kind(&file) != Ok(libc::CLONE_NEWNET) {
+        let file = opened.map_err(|e| cannot_be_opened(errno_of(&e)))?;
+        if namespace_kind(&file).doing(|| format!("ask what kind of namespace {} is", path.display()))?
+            != libc::CLONE_NEWNET
+        {
             return Err(problem("is a namespace of another kind than network".into()));
         }
         let netns = Self { file, path: path.to_owned() };
         match netns.is_own() {
             Ok(false) => Ok(netns),
             Ok(true) => Err(Error::OwnNamespace { path: path.display().to_string() }),
-            Err(e) => Err(problem(format!("cannot be compared with {OWN}: {e}"))),
+            Err(e) => Err(errno_of(&e)).doing(|| format!("compare CNI_NETNS {} with {OWN}", netns.path.display())),
         }
     }
 
@@ -83,6 +90,21 @@ impl AsFd for Netns {
 mod ioctl {
     // NS_GET_NSTYPE of linux/nsfs.h (Linux 4.11): the CLONE_NEW* flag of an open namespace.
     nix::ioctl_none!(ns_get_nstype, 0xb7, 0x3);
+}
+
+/// Whether another path would fare better; other errors are the host's.
+fn says_something_of_path(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ENOENT
+            | Errno::ENOTDIR
+            | Errno::ELOOP
+            | Errno::ENAMETOOLONG
+            | Errno::EACCES
+            | Errno::EINVAL
+            | Errno::ENODEV
+            | Errno::ENXIO
+    )
 }
 
 fn namespace_kind(file: &File) -> Result<libc::c_int, Errno> {

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::spec::{self, SpecVersion};
 
+/// Where an error's text is cut: more nobody reads, and a runtime may print all of it.
+const TEXT_MAX_BYTES: usize = 4000;
+
 /// A result as CNI 1.1.0 has it, the richest shape; [`Success::json`] renders it for every version, and what an older one
 /// lacks is left out. Keys of 1.1.0 that flatnet never sets are not modelled.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -120,9 +123,27 @@ pub(crate) fn error(version: SpecVersion, error: &Error) -> Value {
     json!({
         "cniVersion": version.as_str(),
         "code": error.code(),
-        "msg": format!("failed to {error}"),
-        "details": error.remedy(),
+        "msg": one_line(&format!("failed to {error}")),
+        "details": one_line(&error.remedy()),
     })
+}
+
+/// An error's text as it can be shown: it quotes what was asked for, and that may be a megabyte, or orders to a terminal.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for letter in text.chars() {
+        if line.len() > TEXT_MAX_BYTES {
+            line.push_str(" ..");
+            break;
+        }
+        match letter {
+            // The second are line ends too, and what changes the direction of the text that follows.
+            _ if letter.is_control() => line.extend(letter.escape_default()),
+            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => line.extend(letter.escape_default()),
+            _ => line.push(letter),
+        }
+    }
+    line
 }
 
 /// Writes one object, or nothing, to standard output.
@@ -186,6 +207,21 @@ mod tests {
     fn versions_echo_the_question() {
         let json = Reply::Versions("0.4.0".into()).json().expect("a reply");
         insta::assert_snapshot!(json, @r#"{"cniVersion":"0.4.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}"#);
+    }
+
+    #[rstest]
+    #[case::as_it_is("failed to use bridge é: \"x\"", "failed to use bridge é: \"x\"")]
+    #[case::lines("a\nb\r\tc", "a\\nb\\r\\tc")]
+    #[case::orders_to_a_terminal("\u{1b}[2J\u{7}", "\\u{1b}[2J\\u{7}")]
+    #[case::direction("a\u{202e}b", "a\\u{202e}b")]
+    fn an_error_is_one_line(#[case] text: &str, #[case] shown: &str) {
+        assert_eq!(one_line(text), shown);
+    }
+
+    #[test]
+    fn an_error_has_an_end() {
+        let shown = one_line(&"é".repeat(1 << 20));
+        assert!(shown.len() < TEXT_MAX_BYTES + 10 && shown.ends_with("é .."), "{}", shown.len());
     }
 
     #[test]

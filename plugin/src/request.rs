@@ -95,8 +95,13 @@ pub(crate) struct Environment(HashMap<&'static str, OsString>);
 impl Environment {
     /// Takes them from the process's environment.
     pub(crate) fn read() -> Self {
+        Self::of(|key| std::env::var_os(key))
+    }
+
+    /// Takes them from whoever knows each by its name.
+    pub(crate) fn of(value: impl Fn(&str) -> Option<OsString>) -> Self {
         const KNOWN: [&str; 6] = ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH"];
-        let value = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty());
+        let value = |key: &str| value(key).filter(|value| !value.is_empty());
         Self(KNOWN.into_iter().filter_map(|key| Some((key, value(key)?))).collect())
     }
 
@@ -171,7 +176,7 @@ impl Environment {
 
 impl Args {
     /// Reads `K=V;K=V`. The error says what is wrong, to follow the variable's name.
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut args = Self::default();
         let mut unknown = Vec::new();
         let mut ignore_unknown = false;
@@ -215,7 +220,10 @@ pub(crate) fn container_problem(text: &str) -> Option<String> {
 
 /// Why the kernel would refuse `text` as an interface name, to follow a name: "is ...", "has ...".
 pub(crate) fn interface_name_problem(text: &str) -> Option<String> {
-    let problem = if text.len() > INTERFACE_NAME_MAX_BYTES {
+    let problem = if text.is_empty() {
+        // The kernel would take that for "any name will do".
+        "is empty".to_owned()
+    } else if text.len() > INTERFACE_NAME_MAX_BYTES {
         format!("has {} bytes, but an interface name has {INTERFACE_NAME_MAX_BYTES} at most", text.len())
     } else if matches!(text, "." | ".." | "all" | "default") {
         format!("is {text:?}, which the kernel refuses as an interface name")
@@ -255,6 +263,7 @@ mod tests {
     #[rstest]
     #[case::usual("eth0", true)]
     #[case::longest("a23456789012345", true)]
+    #[case::empty("", false)]
     #[case::too_long("a234567890123456", false)]
     #[case::dot(".", false)]
     #[case::dots("..", false)]

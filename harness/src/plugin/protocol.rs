@@ -2,10 +2,13 @@
 //!
 //! Invariant: exit 0 with a result (or with silence, where silence is due), or exit non-zero with one error object; nothing else.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::process::Finished;
+use crate::tally::Harm;
 
 /// What a plugin answered, if it kept the rules.
 #[derive(Clone, Debug)]
@@ -28,31 +31,53 @@ pub struct Refusal {
     pub details: String,
 }
 
+/// A rule that an answer breaks.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    /// What kind of harm that is.
+    pub harm: Harm,
+    /// Which rule, in words.
+    pub text: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<String> for Broken {
+    fn from(text: String) -> Self {
+        Self { harm: Harm::Wrong, text }
+    }
+}
+
 /// Reads what the plugin said when called with `command`.
-pub(super) fn read(command: &str, finished: &Finished) -> Result<Answer, String> {
+pub(crate) fn read(command: &str, finished: &Finished) -> Result<Answer, Broken> {
+    let broken = |harm, text: &str| Err(Broken { harm, text: text.to_owned() });
     let Some(status) = finished.status else {
-        return Err("the plugin did not end in time and was killed".to_owned());
+        return broken(Harm::Hang, "the plugin did not end in time and was killed");
     };
     let said = finished.stdout.trim();
     if finished.stderr.contains("panicked at") {
-        return Err("the plugin panicked".to_owned());
+        return broken(Harm::Panic, "the plugin panicked");
     }
     match status.code() {
-        None => Err(format!("the plugin was ended by a signal: {status}")),
+        None => broken(Harm::Panic, &format!("the plugin was ended by a signal: {status}")),
         Some(0) if matches!(command, "ADD" | "VERSION") => {
             let result: Value = one_object(said, "a result")?;
             if result.get("code").is_some() {
-                return Err("the plugin exited 0 with an error object".to_owned());
+                return broken(Harm::Wrong, "the plugin exited 0 with an error object");
             }
             Ok(Answer::Done(Some(result)))
         }
         Some(0) if said.is_empty() => Ok(Answer::Done(None)),
-        Some(0) => Err(format!("{command} succeeds with an empty stdout, and this one was not")),
+        Some(0) => Err(format!("{command} succeeds with an empty stdout, and this one was not").into()),
         Some(_) => {
             let object = one_object(said, "an error object")?;
             serde_json::from_value(object)
                 .map(Answer::Refused)
-                .map_err(|err| format!("the plugin failed and its error object is wrong: {err}"))
+                .map_err(|err| format!("the plugin failed and its error object is wrong: {err}").into())
         }
     }
 }
@@ -69,6 +94,7 @@ fn one_object(said: &str, what: &str) -> Result<Value, String> {
 mod tests {
     use super::{Answer, read};
     use crate::process::Finished;
+    use crate::tally::Harm;
     use rstest::rstest;
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
@@ -106,12 +132,12 @@ mod tests {
     #[case("ADD", 101, ERROR, "thread 'main' panicked at src/main.rs:1", "panicked")]
     fn bad_manners(#[case] cmd: &str, #[case] code: i32, #[case] out: &str, #[case] err: &str, #[case] says: &str) {
         let complaint = read(cmd, &finished(code, out, err)).unwrap_err();
-        assert!(complaint.contains(says), "{complaint}");
+        assert!(complaint.text.contains(says), "{complaint}");
     }
 
     #[test]
     fn a_killed_plugin_has_not_answered() {
         let late = Finished { status: None, ..finished(0, "{}", "") };
-        assert!(read("ADD", &late).unwrap_err().contains("in time"));
+        assert_eq!(read("ADD", &late).unwrap_err().harm, Harm::Hang);
     }
 }

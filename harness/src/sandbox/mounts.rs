@@ -67,7 +67,7 @@ fn cover_commands(kept: Option<&Path>) -> Result<()> {
     let folder = Path::new(COMMANDS);
     match kept {
         None => ensure(folder)?,
-        Some(kept) => overlay(kept, folder)?,
+        Some(kept) => overlay(kept, folder, Path::new("/run"))?,
     }
     match fs::remove_file(folder.join("flatnet")) {
         Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err).context("hide the machine's flatnet"),
@@ -139,7 +139,7 @@ fn ensure(folder: &Path) -> Result<()> {
     }
     let there = folder.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("/"));
     if !is_of_the_world(there)? {
-        overlay(there, there).with_context(|| {
+        overlay(there, there, Path::new("/run")).with_context(|| {
             let folder = folder.display();
             format!("make {folder} in the world (`sudo mkdir -p {folder}` once would do without an overlay)")
         })?;
@@ -157,12 +157,12 @@ fn is_of_the_world(folder: &Path) -> Result<bool> {
     Ok(mounts.lines().any(covers))
 }
 
-/// Covers `folder` with what is in `lower`, and whatever is written stays in the world.
-fn overlay(lower: &Path, folder: &Path) -> Result<()> {
+/// Covers `folder` with what is in `lower`, and whatever is written lands in the folder `upper` of one below `place`.
+pub(super) fn overlay(lower: &Path, folder: &Path, place: &Path) -> Result<()> {
     if folder == Path::new("/") {
         bail!("put an overlay over the whole machine");
     }
-    let scratch = Path::new("/run").join(folder.to_string_lossy().trim_start_matches('/').replace('/', "-"));
+    let scratch = place.join(folder.to_string_lossy().trim_start_matches('/').replace('/', "-"));
     let (upper, work) = (scratch.join("upper"), scratch.join("work"));
     fs::create_dir_all(&upper).context("make a folder in the world")?;
     fs::create_dir_all(&work).context("make a folder in the world")?;

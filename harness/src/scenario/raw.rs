@@ -26,6 +26,8 @@ struct RawScenario {
     summary: String,
     #[serde(default)]
     installed: bool,
+    #[serde(default)]
+    slow: bool,
     hosts: Option<BTreeMap<String, RawHost>>,
     network: Option<toml::Table>,
     #[serde(default)]
@@ -80,7 +82,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Scenario, Mistake> {
     let values = steps;
     let steps = values.iter().map(|value| step(value, text, &setting)).collect::<Result<Vec<_>, _>>()?;
     places_exist(values, &steps, &setting)?;
-    Ok(Scenario { file: file.to_owned(), summary: raw.summary, setting: Arc::new(setting), steps })
+    Ok(Scenario { file: file.to_owned(), summary: raw.summary, slow: raw.slow, setting: Arc::new(setting), steps })
 }
 
 fn configuration(table: toml::Table) -> Result<Network, Mistake> {
@@ -129,9 +131,9 @@ fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<S
         return Err(Mistake::new(value.span(), "a step is a table like { add = \"web\" }"));
     };
     let found = || table.iter().filter(|(key, _)| verb::find(key.get_ref()).is_some());
-    // Beside a verb, `container` is an option.
+    // Beside another verb, these are options.
     let alone = found().count() == 1;
-    let mut verbs = found().filter(|(key, _)| alone || key.get_ref() != "container");
+    let mut verbs = found().filter(|(key, _)| alone || !["container", "kill"].contains(&key.get_ref().as_ref()));
     let (key, subject) = verbs.next().ok_or_else(|| no_verb(table, value.span()))?;
     let name = key.get_ref().as_ref();
     if let Some((other, _)) = verbs.next() {

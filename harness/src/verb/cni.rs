@@ -13,11 +13,16 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::cni_expect::{self, Expect};
+use super::cni_fault;
+use super::fault::{FailOptions, KillOptions, LoseOptions};
 use super::{Failure, Misfit, Verb, misfit};
+use crate::fault::Sweep;
 use crate::lab::FOLDER;
 use crate::plugin::{Answer, Call, PATIENCE, environment};
 use crate::process::Finished;
 use crate::scenario::{Network, Setting};
+use crate::seeds::{self, Seed};
+use crate::tally::Harm;
 use crate::world::{Attached, Attachment, World};
 
 /// The options of all these verbs.
@@ -40,6 +45,9 @@ pub(super) struct Options {
     prev: Option<Prev>,
     together: Option<usize>,
     timeout_ms: Option<u64>,
+    kill: Option<KillOptions>,
+    fail: Option<FailOptions>,
+    lose: Option<LoseOptions>,
     expect: Expect,
 }
 
@@ -128,6 +136,7 @@ impl Verb for Cni {
             setting.network(network.as_deref()).ok_or("[networks] has no network of that name".to_owned()),
         )?;
         misfit("container", asks_for("`container` does not belong to", self.options.container.is_some()))?;
+        self.faults_fit()?;
         misfit("prev", asks_for("`prev` does not belong to", prev.is_some() && self.command == "ADD"))?;
         misfit("together", asks_for("`together` does not belong to", together.is_some() && self.container.is_empty()))?;
         misfit("together", if *together == Some(0) { Err("nothing happens 0 times".to_owned()) } else { Ok(()) })?;
@@ -138,21 +147,40 @@ impl Verb for Cni {
         self.containers().filter(|name| !name.is_empty()).collect()
     }
 
+    fn seeds(&self, setting: &Setting) -> Vec<Seed> {
+        let options = &self.options;
+        let Some(network) = setting.network(options.network.as_deref()).cloned() else { return Vec::new() };
+        let id = options.id.as_ref().unwrap_or(&self.container);
+        let netns = options.netns.as_ref().map_or_else(|| Path::new(FOLDER).join("web"), PathBuf::from);
+        let ifname = options.ifname.as_deref().unwrap_or("eth0");
+        let env = self.environment(&self.command, id, Some(&netns), ifname, "/opt/cni/bin");
+        let before = (self.command == "CHECK").then(seeds::result_of_add);
+        let stdin = options.stdin.clone().or_else(|| Some(self.changed(network, before).ok()?.to_json()));
+        stdin.map(|stdin| seeds::of_cni(&env, stdin)).unwrap_or_default()
+    }
+
     fn run(&self, world: &mut World) -> Result<String, Failure> {
+        if let Some(sweep) = self.sweep() {
+            return cni_fault::run(self, &sweep, world);
+        }
         let node = self.node(world)?;
         let prepared: Vec<Prepared> =
-            self.containers().map(|name| self.prepare(world, name)).collect::<Result<_, _>>()?;
+            self.containers().map(|name| self.prepare(world, &self.command, name)).collect::<Result<_, _>>()?;
         // A failed ADD must leave nothing: that is looked at wherever a step expects one.
         let before = if self.expects_failed_add() { Some(world.inventory(&node)?) } else { None };
         if self.command == "ADD" {
             world.called_with.extend(prepared.iter().map(|prepared| prepared.network.clone()));
         }
+        if self.command == "ADD" && prepared.len() > 1 {
+            world.tally.stormed += prepared.len() as u64;
+        }
         let finished = self.make_calls(world, &node, &prepared)?;
         let mut answers = Vec::new();
         for (prepared, finished) in prepared.iter().zip(&finished) {
             let evidence = |failure: Failure| with_evidence(failure, prepared, finished);
-            let answer = prepared.call.read(finished).map_err(|broken| evidence(Failure::wrong(broken)))?;
-            self.remember(world, prepared, &answer);
+            let answer = prepared.call.read(finished).map_err(|broken| evidence(broken.into()))?;
+            world.tally.answered(&self.command, &answer);
+            Self::remember(world, prepared, &answer);
             self.options.expect.judge(world, &node, prepared, &answer).map_err(evidence)?;
             self.options.expect.judge_warnings(&finished.stderr).map_err(evidence)?;
             answers.push(answer);
@@ -160,7 +188,8 @@ impl Verb for Cni {
         self.options.expect.judge_all(&answers)?;
         let changes = before.map(|before| world.changes_since(&node, &before)).transpose()?.unwrap_or_default();
         if !changes.is_empty() {
-            return Err(Failure::wrong("the failed ADD left something behind").with("changes", changes.join("\n")));
+            let failure = Failure::wrong("the failed ADD left something behind").harm(Harm::Leak);
+            return Err(failure.with("changes", changes.join("\n")));
         }
         Ok(summary(&answers, &finished))
     }
@@ -179,32 +208,62 @@ impl Cni {
         self.command == "ADD" && self.options.expect.fails()
     }
 
-    fn node(&self, world: &World) -> Result<String, Failure> {
+    /// The faults that are to befall it.
+    fn sweep(&self) -> Option<Sweep> {
+        let Options { kill, fail, lose, .. } = &self.options;
+        let kills = kill.as_ref().map(KillOptions::sweep);
+        kills.or_else(|| fail.as_ref().map(FailOptions::sweep)).or_else(|| lose.as_ref().map(LoseOptions::sweep))
+    }
+
+    /// A step that is struck over and over judges by rules of its own.
+    fn faults_fit(&self) -> Result<(), Misfit> {
+        let Options { kill, fail, lose, together, prev, expect, .. } = &self.options;
+        let wrong = |wrong: bool, text: &str| if wrong { Err(text.to_owned()) } else { Ok(()) };
+        misfit("fail", fail.as_ref().map_or(Ok(()), FailOptions::check))?;
+        misfit("lose", lose.as_ref().map_or(Ok(()), LoseOptions::check))?;
+        let faults = [("kill", kill.is_some()), ("fail", fail.is_some()), ("lose", lose.is_some())];
+        let mut said = faults.iter().filter(|(_, said)| *said).map(|(option, _)| *option);
+        let (Some(option), other) = (said.next(), said.next()) else { return Ok(()) };
+        misfit(option, wrong(other.is_some(), "a step has one of kill, fail and lose"))?;
+        misfit(option, wrong(self.is_fresh() && self.command != "ADD", "only the first ADD finds a `fresh` node"))?;
+        let others = together.is_some() || prev.is_some() || expect.is_any();
+        misfit(option, wrong(others, &format!("`{option}` goes with neither of together, prev, expect")))
+    }
+
+    /// Whether each call that is struck finds the node as after a boot.
+    pub(super) fn is_fresh(&self) -> bool {
+        let Options { kill, fail, .. } = &self.options;
+        kill.as_ref().is_some_and(KillOptions::is_fresh) || fail.as_ref().is_some_and(FailOptions::is_fresh)
+    }
+
+    pub(super) fn command(&self) -> &str {
+        &self.command
+    }
+
+    pub(super) fn container(&self) -> &str {
+        &self.container
+    }
+
+    pub(super) fn node(&self, world: &World) -> Result<String, Failure> {
         world.setting().node(self.options.on.as_deref()).map(str::to_owned).map_err(Failure::wrong)
     }
 
-    fn prepare(&self, world: &mut World, container: String) -> Result<Prepared, Failure> {
+    /// One call of `command` with the options of this step.
+    pub(super) fn prepare(&self, world: &mut World, command: &str, container: String) -> Result<Prepared, Failure> {
         let options = &self.options;
         let ifname = options.ifname.clone().unwrap_or_else(|| "eth0".to_owned());
         let id = options.id.clone().unwrap_or_else(|| container.clone());
         // DEL comes for containers that are gone, too.
-        if options.netns.is_none() && matches!(self.command.as_str(), "ADD" | "CHECK") {
+        if options.netns.is_none() && matches!(command, "ADD" | "CHECK") {
             world.lab.container(&container)?;
         }
         let own = || (!container.is_empty()).then(|| Path::new(FOLDER).join(&container));
         let netns = options.netns.as_ref().map(PathBuf::from).or_else(own);
         let path = world.plugins.path();
-        let mut env = environment(&self.command, &id, netns.as_deref(), &ifname, options.args.as_deref(), &path);
-        for (name, variable) in &options.env {
-            match variable {
-                Variable::Text(value) => drop(env.insert(name.clone(), value.clone())),
-                Variable::Kept(true) => {}
-                Variable::Kept(false) => drop(env.remove(name)),
-            }
-        }
+        let env = self.environment(command, &id, netns.as_deref(), &ifname, &path);
         let network = world.network(options.network.as_deref())?.name().to_owned();
         let attachment = Attachment { container: id, ifname, network };
-        let network = self.network(world, &attachment)?;
+        let network = self.network(world, command, &attachment)?;
         let stdin = match (&options.stdin, &options.stdin_file) {
             (Some(text), _) => text.clone(),
             (None, Some(file)) => std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?,
@@ -212,30 +271,54 @@ impl Cni {
         };
         let binary = world.plugins.find(network.kind())?;
         let patience = options.timeout_ms.map_or(PATIENCE, Duration::from_millis);
-        let call = Call { binary, command: self.command.clone(), env, stdin, patience };
+        let call = Call { binary, command: command.to_owned(), env, stdin, patience };
         Ok(Prepared { call, container, attachment, network })
     }
 
+    /// What a runtime would say, with the changes of this step.
+    fn environment(
+        &self,
+        command: &str,
+        id: &str,
+        netns: Option<&Path>,
+        ifname: &str,
+        path: &str,
+    ) -> BTreeMap<String, String> {
+        let mut env = environment(command, id, netns, ifname, self.options.args.as_deref(), path);
+        for (name, variable) in &self.options.env {
+            match variable {
+                Variable::Text(value) => drop(env.insert(name.clone(), value.clone())),
+                Variable::Kept(true) => {}
+                Variable::Kept(false) => drop(env.remove(name)),
+            }
+        }
+        env
+    }
+
     /// The configuration with the changes of this step, and with the result of ADD where a runtime would send it.
-    fn network(&self, world: &World, attachment: &Attachment) -> Result<Network, Failure> {
+    fn network(&self, world: &World, command: &str, attachment: &Attachment) -> Result<Network, Failure> {
+        let network = world.network(self.options.network.as_deref())?.clone();
+        let wanted = |attached: &&Attached| command == "CHECK" || (command == "DEL" && attached.open);
+        let before = world.attached.get(attachment).filter(wanted).map(|attached| attached.result.clone());
+        self.changed(network, before)
+    }
+
+    fn changed(&self, mut network: Network, before: Option<Value>) -> Result<Network, Failure> {
         let options = &self.options;
-        let mut network = world.network(options.network.as_deref())?.clone();
         // Even a wrong `type` must not keep the step from reaching the plugin under test.
         let json = |value: &toml::Value| serde_json::to_value(value).context("say that in JSON");
         for (path, value) in &options.set {
             network.set(path, json(value)?);
         }
-        let wanted = |attached: &&Attached| self.command == "CHECK" || (self.command == "DEL" && attached.open);
-        let before = world.attached.get(attachment).filter(wanted).map(|attached| &attached.result);
         match (&options.prev, before) {
             (Some(Prev::Kept(false)), _) | (None | Some(Prev::Kept(true)), None) => {}
             (Some(Prev::Changed(changes)), before) => {
-                network.set("prevResult", before.cloned().unwrap_or_default());
+                network.set("prevResult", before.unwrap_or_default());
                 for (path, value) in changes {
                     network.set(&format!("prevResult.{path}"), json(value)?);
                 }
             }
-            (None | Some(Prev::Kept(true)), Some(before)) => network.set("prevResult", before.clone()),
+            (None | Some(Prev::Kept(true)), Some(before)) => network.set("prevResult", before),
         }
         options.unset.iter().for_each(|path| network.unset(path));
         Ok(network)
@@ -261,8 +344,9 @@ impl Cni {
         Ok(finished?)
     }
 
-    fn remember(&self, world: &mut World, prepared: &Prepared, answer: &Answer) {
-        match (self.command.as_str(), answer) {
+    /// What a runtime keeps in mind of an answer.
+    pub(super) fn remember(world: &mut World, prepared: &Prepared, answer: &Answer) {
+        match (prepared.call.command.as_str(), answer) {
             ("ADD", Answer::Done(Some(result))) => {
                 let attached = Attached { namespace: prepared.container.clone(), result: result.clone(), open: true };
                 world.attached.insert(prepared.attachment.clone(), attached);
@@ -278,7 +362,7 @@ impl Cni {
 }
 
 /// All that went in and came out.
-fn with_evidence(failure: Failure, prepared: &Prepared, finished: &Finished) -> Failure {
+pub(super) fn with_evidence(failure: Failure, prepared: &Prepared, finished: &Finished) -> Failure {
     let env: Vec<String> = prepared.call.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     failure
         .with("plugin", format!("{} ended with {}", prepared.call.binary.display(), finished.status_text()))

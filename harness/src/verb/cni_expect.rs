@@ -12,6 +12,7 @@ use super::cni::{Prepared, field};
 use crate::lab::{Link, View};
 use crate::pattern::{Pattern, json_mismatch};
 use crate::plugin::{Answer, Refusal};
+use crate::tally::Harm;
 use crate::world::World;
 
 /// The expectations of `add`, `del`, `check`, `version` and `cni`.
@@ -70,6 +71,13 @@ impl Expect {
         Ok(())
     }
 
+    /// Whether anything is said to be expected.
+    pub(super) fn is_any(&self) -> bool {
+        let Self { address, gateway, mac, mtu, addresses, result, .. } = self;
+        let texts = [address, gateway, mac, mtu];
+        texts.iter().any(|text| text.is_some()) || addresses.is_some() || result.is_some() || self.fails()
+    }
+
     /// Whether it is an error that is expected.
     pub(super) fn fails(&self) -> bool {
         self.code.is_some() || self.msg.is_some() || self.details.is_some()
@@ -114,7 +122,7 @@ impl Expect {
         }
         let found: Vec<_> = distinct.iter().map(String::as_str).collect();
         let got = format!("{}: {}", distinct.len(), found.join(", "));
-        Err(Failure::mismatch(format!("{expected} different addresses"), got))
+        Err(Failure::mismatch(format!("{expected} different addresses"), got).harm(Harm::Duplicate))
     }
 
     fn judge_refusal(&self, refusal: &Refusal) -> Result<(), Failure> {

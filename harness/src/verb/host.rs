@@ -52,6 +52,7 @@ impl Verb for Renumber {
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         let RenumberOptions { from, to } = self.options;
+        world.tally.mishaps += 1;
         Ok(world.renumber(&self.host, from, to)?)
     }
 }
@@ -152,6 +153,7 @@ impl Verb for Plug {
         let wires = world.lab.host(&self.host)?.spec.addresses.len();
         let eth = self.eth(wires).map_err(Failure::wrong)?;
         world.lab.plug(&self.host, eth, self.up)?;
+        world.tally.mishaps += u64::from(!self.up);
         Ok(String::new())
     }
 }
@@ -180,6 +182,7 @@ impl Verb for Reboot {
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         world.reboot(&self.0)?;
+        world.tally.mishaps += 1;
         Ok(String::new())
     }
 }

@@ -17,6 +17,7 @@ use crate::pattern::{Pattern, json_mismatch};
 use crate::plugin::PATIENCE;
 use crate::process::{self, Finished};
 use crate::scenario::{Network, Setting};
+use crate::seeds::{self, Seed};
 use crate::world::{Attached, Attachment, World};
 
 /// The options of all four.
@@ -104,13 +105,19 @@ impl Verb for Netavark {
         self.options.container.iter().cloned().collect()
     }
 
+    fn seeds(&self, setting: &Setting) -> Vec<Seed> {
+        let network = setting.network(self.options.network.as_deref());
+        let input = network.and_then(|network| self.input(None, network).ok());
+        input.map(|input| seeds::of_netavark(&input)).unwrap_or_default()
+    }
+
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         let node = world.setting().node(self.options.on.as_deref()).map(str::to_owned).map_err(Failure::wrong)?;
         let network = world.network(self.options.network.as_deref())?.clone();
         if self.verb == "setup" && self.options.netns.is_none() {
             world.lab.container(self.container())?;
         }
-        let input = self.input(world, &network)?;
+        let input = self.input(world.created.get(network.name()), &network)?;
         let before = if self.options.expect.error.is_some() { Some(world.inventory(&node)?) } else { None };
         if self.verb == "setup" {
             world.called_with.push(network.clone());
@@ -137,18 +144,15 @@ impl Netavark {
         self.options.ifname.as_deref().unwrap_or("eth0")
     }
 
-    /// The text that goes in.
-    fn input(&self, world: &World, network: &Network) -> Result<String, Failure> {
+    /// The text that goes in; `created` is what the last `create` answered.
+    fn input(&self, created: Option<&Value>, network: &Network) -> Result<String, Failure> {
         if let Some(text) = &self.options.stdin {
             return Ok(text.clone());
         }
         let mut object = match self.verb.as_str() {
             "info" => return Ok(String::new()),
             "create" => asked_of_create(network.name()),
-            _ => {
-                let created = world.created.get(network.name()).cloned();
-                self.exec(&created.unwrap_or_else(|| as_created(network)))?
-            }
+            _ => self.exec(&created.cloned().unwrap_or_else(|| as_created(network)))?,
         };
         for (path, value) in &self.options.set {
             object.set(path, serde_json::to_value(value).context("say that in JSON")?);

@@ -168,6 +168,7 @@ impl Verb for Kill {
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         world.crash(&self.0)?;
+        world.tally.mishaps += 1;
         Ok(String::new())
     }
 }
@@ -197,6 +198,7 @@ impl Verb for Stop {
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         world.lab.namespace(&self.0)?.kill_processes()?;
+        world.tally.mishaps += 1;
         Ok(String::new())
     }
 }

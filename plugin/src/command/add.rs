@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use serde_json::{Map, Value};
 
-use super::or_undo;
+use super::{or_undo, within_part};
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
 use crate::firewall::spoofing::{self, Speaker};
@@ -122,16 +122,25 @@ impl Site<'_> {
     }
 
     async fn undo(&self, made: &Made) -> Result<()> {
+        if self.host.is_dead() {
+            let host = Netlink::open().doing(|| "open a netlink socket again".into())?;
+            return self.undo_by(&host, made).await;
+        }
+        self.undo_by(&self.host, made).await
+    }
+
+    async fn undo_by(&self, host: &Netlink, made: &Made) -> Result<()> {
         // Not otherwise: what is published under this name may be of an attachment that exists.
         let withdrawn = if self.published.get() {
             let attachment = Attachment { network: &self.network.name, target: self.target };
-            firewall::withdraw(&self.host, &attachment.name(), &self.network.bridge).await
+            // It may be the packet filter that never answers.
+            within_part(firewall::withdraw(host, &attachment.name(), &self.network.bridge)).await
         } else {
             Ok(())
         };
-        let deleted = made.undo(&self.host).await;
+        let deleted = made.undo(host).await;
         // Rules are of links that are gone only after that.
-        let released = if self.guarded.get() { spoofing::forget_gone(&self.host).await } else { Ok(()) };
+        let released = if self.guarded.get() { spoofing::forget_gone(host).await } else { Ok(()) };
         both(withdrawn, both(deleted, released))
     }
 

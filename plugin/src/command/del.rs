@@ -3,7 +3,7 @@
 //! It needs the network's name and nothing else of the configuration, and no network namespace: the attachment is found by
 //! its name on the host, and everything else goes with that one link.
 
-use super::within_deadline;
+use super::{within_deadline, within_part};
 use crate::error::{Doing, Result, both};
 use crate::firewall::{self, spoofing};
 use crate::ipam::lease::{self, Attachment};
@@ -32,7 +32,8 @@ pub(crate) async fn detach(target: &Target, network: &str, published: Published<
     within_deadline(async {
         let withdrawn = match published {
             Published::Never => Ok(()),
-            Published::Perhaps(bridge) => firewall::withdraw(&host, &attachment.name(), bridge).await,
+            // A packet filter that never answers must not keep the link.
+            Published::Perhaps(bridge) => within_part(firewall::withdraw(&host, &attachment.name(), bridge)).await,
         };
         let deleted = match lease::find(&host, &attachment).await {
             Ok(Some(link)) => delete(&host, &link).await,
@@ -48,7 +49,7 @@ pub(crate) async fn detach(target: &Target, network: &str, published: Published<
 /// Takes back an attachment, or what is left of one, whose host end is known already.
 pub(crate) async fn remove(host: &Netlink, link: &Link) -> Result<()> {
     within_deadline(async {
-        let withdrawn = withdraw(host, link).await;
+        let withdrawn = within_part(withdraw(host, link)).await;
         let deleted = delete(host, link).await;
         both(withdrawn, deleted)
     })

@@ -73,10 +73,8 @@ pub(crate) async fn create(
                 made.0.replace(Progress::Nothing);
                 refuse_existing(container, netns, interface).await?;
             }
-            Err(errno) => {
-                made.0.replace(Progress::Nothing);
-                return Err(errno).doing(|| format!("create the veth pair {name} - {interface}"));
-            }
+            // Also where it is the socket that failed, and the kernel may have made it: undoing looks.
+            Err(errno) => return Err(errno).doing(|| format!("create the veth pair {name} - {interface}")),
         }
     }
     Err(Errno::EEXIST).doing(|| format!("find a free name for the host end of {interface}"))

@@ -1,5 +1,6 @@
 //! `port_mappings` (`PortMapping` of netavark), lowered to single ports.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde::Deserialize;
@@ -9,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::firewall::{HostPort, Port, Protocol};
 
 const KEY: &str = "port_mappings";
+/// Every port of both protocols. A list that asks for more asks for some of them twice, or means harm.
+const MOST: usize = 2 * 65_535;
 
 #[derive(Deserialize)]
 struct Mapping {
@@ -27,17 +30,17 @@ pub(super) fn parse(mappings: Option<&Value>) -> Result<Vec<Port>> {
     let Some(mappings) = mappings.filter(|mappings| !mappings.is_null()) else { return Ok(Vec::new()) };
     let mappings: Vec<Mapping> = serde_json::from_value(mappings.clone())
         .map_err(|e| problem(format!("is not a list of port mappings: {e}")))?;
-    let mut ports = Vec::new();
+    let mut ports = BTreeMap::new();
+    let mut asked = 0;
     for mapping in &mappings {
-        mapping.lower(&mut ports)?;
+        mapping.lower(&mut ports, &mut asked)?;
     }
-    ports.sort();
-    ports.dedup();
-    Ok(ports)
+    Ok(ports.into_iter().map(|(host, container)| Port { host, container }).collect())
 }
 
 impl Mapping {
-    fn lower(&self, ports: &mut Vec<Port>) -> Result<()> {
+    /// `asked` counts before anything is made of it.
+    fn lower(&self, ports: &mut BTreeMap<HostPort, u16>, asked: &mut usize) -> Result<()> {
         let address = self.address()?;
         // None at all means one (netavark's types, "range").
         let count = self.range.max(1);
@@ -48,11 +51,17 @@ impl Mapping {
                 "maps {count} ports from {host_port} on to {container_port}, but ports are 1 - 65535"
             )));
         }
-        for protocol in self.protocols()? {
-            ports.extend((0..count).map(|n| Port {
-                host: HostPort { address, protocol, number: self.host_port + n },
-                container: self.container_port + n,
-            }));
+        let protocols = self.protocols()?;
+        *asked = asked.saturating_add(protocols.len().saturating_mul(usize::from(count)));
+        if *asked > MOST {
+            return Err(problem(format!("asks for more than {MOST} ports")));
+        }
+        for (protocol, n) in protocols.into_iter().flat_map(|protocol| (0..count).map(move |n| (protocol, n))) {
+            let host = HostPort { address, protocol, number: self.host_port + n };
+            let container = self.container_port + n;
+            if let Some(other) = ports.insert(host, container).filter(|other| *other != container) {
+                return Err(problem(format!("leads {host} to two ports of the container, {other} and {container}")));
+            }
         }
         Ok(())
     }
@@ -116,6 +125,23 @@ mod tests {
         let error = parse(Some(&json!([mapping]))).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
         assert!(error.to_string().contains(words), "{error}");
+    }
+
+    #[rstest]
+    #[case::two_targets("tcp", 1, 7, "leads 80/tcp to two ports of the container, 80 and 81")]
+    #[case::too_many("tcp,udp", 65_535 - 81, 7, "more than 131070")]
+    fn refused_of_two(#[case] protocol: &str, #[case] range: u16, #[case] code: u32, #[case] words: &str) {
+        let mapping = |container: u16| json!({"container_port": container, "host_ip": "", "host_port": 80, "protocol": protocol, "range": range});
+        let error = parse(Some(&json!([mapping(80), mapping(81)]))).unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+
+    #[test]
+    fn the_same_port_twice_is_one() {
+        let mapping =
+            json!({"container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp,tcp", "range": 1});
+        assert_eq!(parse(Some(&json!([mapping, mapping]))).expect("ports").len(), 1);
     }
 
     #[rstest]

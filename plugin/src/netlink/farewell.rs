@@ -13,7 +13,8 @@ use futures_util::future::{Either, select};
 use futures_util::{Stream, StreamExt};
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{ForkResult, Pid, alarm, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -22,9 +23,12 @@ use rtnetlink::sys::{Socket, SocketAddr};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, MulticastGroup};
 use tokio::io::unix::AsyncFd;
 
+use super::socket::uninterrupted;
 use super::{Netlink, errno};
 use crate::error::errno_of;
 
+/// How long the child may wait, in seconds: twice as long as a command waits for it.
+const LIFE_MAX_S: u32 = 20;
 /// To the kernel.
 const KERNEL: (u32, u32) = (0, 0);
 
@@ -36,11 +40,14 @@ impl Netlink {
         let (connection, _handle, announcements) =
             rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(|e| errno_of(&e))?;
         tokio::spawn(connection);
-        let answer = ask_by_child(index).map_err(|e| errno_of(&e))?;
+        let (answer, child) = ask_by_child(index).map_err(|e| errno_of(&e))?;
         let announced = pin!(announcement(announcements.map(|(message, _)| message), index));
         let answered = pin!(read_answer(answer));
         match select(announced, answered).await {
-            Either::Left(((), _)) => Ok(()),
+            Either::Left(((), _)) => {
+                child.leave();
+                Ok(())
+            }
             Either::Right((outcome, _)) => match outcome {
                 Err(Errno::ENODEV) => Ok(()),
                 outcome => outcome,
@@ -74,6 +81,23 @@ pub(super) fn close_soon(socket: AsyncFd<Socket>) -> io::Result<()> {
     }
 }
 
+/// The child that asks. Dropped, it is killed: an answer that never comes must not leave somebody who waits for it for ever.
+struct Asking(Pid);
+
+impl Asking {
+    /// Lets it wait alone.
+    fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        // Nobody has waited for it, so that the number is still its own. What the kernel has begun it brings to an end first.
+        let _ = kill(self.0, Signal::SIGKILL);
+    }
+}
+
 /// Ends when the link's deletion is announced; never, if nothing is heard any more.
 async fn announcement(mut messages: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin, index: u32) {
     while let Some(message) = messages.next().await {
@@ -88,7 +112,7 @@ async fn announcement(mut messages: impl Stream<Item = NetlinkMessage<RouteNetli
 }
 
 /// Starts the child; what it hears from the kernel comes out of the stream.
-fn ask_by_child(index: u32) -> io::Result<UnixStream> {
+fn ask_by_child(index: u32) -> io::Result<(UnixStream, Asking)> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     let request = request(LinkMessageBuilder::<LinkUnspec>::new().index(index).build());
     let (here, there) = UnixStream::pair()?;
@@ -96,8 +120,10 @@ fn ask_by_child(index: u32) -> io::Result<UnixStream> {
     // SAFETY: the process has one thread, so that the child has everything that it had, in a usable state; and the child never
     // returns from here.
     match unsafe { fork() }? {
-        ForkResult::Parent { .. } => Ok(here),
+        ForkResult::Parent { child } => Ok((here, Asking(child))),
         ForkResult::Child => {
+            // SIGALRM ends it: nobody else would, if no answer ever came.
+            alarm::set(LIFE_MAX_S);
             let outcome = detach().and_then(|()| ask(&socket, &request));
             let code = outcome.err().map_or(0, |errno| errno as i32);
             // Nobody is left to hear it if the parent has seen the announcement.
@@ -118,8 +144,9 @@ fn detach() -> Result<(), Errno> {
 
 fn ask(socket: &Socket, request: &[u8]) -> Result<(), Errno> {
     let (port, groups) = KERNEL;
-    socket.send_to(request, &SocketAddr::new(port, groups), 0).map_err(|e| errno_of(&e))?;
-    let (bytes, _) = socket.recv_from_full().map_err(|e| errno_of(&e))?;
+    let kernel = SocketAddr::new(port, groups);
+    uninterrupted(|| socket.send_to(request, &kernel, 0)).map_err(|e| errno_of(&e))?;
+    let (bytes, _) = uninterrupted(|| socket.recv_from_full()).map_err(|e| errno_of(&e))?;
     let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).map_err(|_| Errno::EPROTO)?;
     match answer.payload {
         NetlinkPayload::Error(error) => errno(error.raw_code()),

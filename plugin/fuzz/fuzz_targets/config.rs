@@ -1,0 +1,5 @@
+//! A network configuration. What must hold is in `plugin/src/properties.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| flatnet::properties::config(data));

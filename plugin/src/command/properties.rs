@@ -1,0 +1,85 @@
+//! What is true of any CNI request whatever: see [`crate::properties`].
+
+use serde_json::{Map, Value};
+
+use super::{add, check, gc, version};
+use crate::config::{self, Configured, Network};
+use crate::error::Result;
+use crate::properties::{can_be_built, can_have, is_recorded, is_sound, refused};
+use crate::reply::Reply;
+use crate::request::{Command, Environment, Input, Target, version_to_answer};
+use crate::spec;
+
+/// All that [`super::run`] does before it acts.
+pub(crate) fn request(command: Command, environment: &Environment, config: Map<String, Value>) {
+    assert!(spec::SUPPORTED.contains(&version_to_answer(&config)));
+    assert!(matches!(version(&config), Reply::Versions(version) if !version.is_empty()));
+    let input = match Input::negotiate(config, command) {
+        Ok(input) => input,
+        Err(error) => return refused(&error, &[1, 7]),
+    };
+    assert!(spec::SUPPORTED.contains(&input.version));
+    let config = &input.config;
+    match command {
+        Command::Add => match add_of(environment, config) {
+            Err(error) => refused(&error, &[2, 4, 7]),
+            Ok((target, configured)) => {
+                can_be_built(&configured);
+                let name = match &configured {
+                    Configured::Whole(network) => {
+                        if let Some(asked) = target.args.ip.filter(|asked| network.pool.refusal(*asked).is_none()) {
+                            can_have(&network.pool, asked);
+                        }
+                        &network.name
+                    }
+                    Configured::Delegated(draft, _) => &draft.name,
+                };
+                is_recorded(name, &target);
+                // Whatever ADD takes, DEL takes back.
+                let (deleted, of) = del_of(environment, config).expect("a request for DEL");
+                assert_eq!((deleted.container, deleted.interface), (target.container, target.interface));
+                assert_eq!(&of, name);
+            }
+        },
+        Command::Del => match del_of(environment, config) {
+            Err(error) => refused(&error, &[4, 7]),
+            Ok((target, network)) => is_recorded(&network, &target),
+        },
+        Command::Check => match check_of(environment, config) {
+            Err(error) => refused(&error, &[2, 4, 7]),
+            Ok(network) => is_sound(&network),
+        },
+        Command::Gc => {
+            let asked = environment.require_path().and_then(|()| config::name_of(config));
+            if let Err(error) = asked.and_then(|_| gc::Valid::parse(config)) {
+                refused(&error, &[4, 7]);
+            }
+        }
+        Command::Status => match Configured::parse(config) {
+            Err(error) => refused(&error, &[2, 7]),
+            Ok(configured) => can_be_built(&configured),
+        },
+        Command::Version => {}
+    }
+}
+
+fn add_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Target, Configured)> {
+    let target = environment.target(Command::Add)?;
+    let configured = Configured::parse(config)?;
+    add::refuse_chained(config)?;
+    Ok((target, configured))
+}
+
+fn del_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Target, String)> {
+    Ok((environment.target(Command::Del)?, config::name_of(config)?))
+}
+
+fn check_of(environment: &Environment, config: &Map<String, Value>) -> Result<Network> {
+    let target = environment.target(Command::Check)?;
+    let network = match Configured::parse(config)? {
+        Configured::Whole(network) => network,
+        Configured::Delegated(draft, _) => draft.with(check::pool_of(config)?),
+    };
+    check::Expected::parse(config, &target, &network)?;
+    Ok(network)
+}
