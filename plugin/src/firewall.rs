@@ -13,15 +13,13 @@ mod table;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnetwork::Ipv4Network;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use self::table::{Entry, Table};
 use crate::error::{Doing, Error, Result, errno_of};
@@ -200,16 +198,16 @@ fn refuse_odd_names(door: &Door<'_>, ports: &[Port]) -> Result<()> {
 }
 
 /// One process at a time reads and then changes the table; the lock leaves nothing behind.
-async fn lock() -> Result<Flock<File>> {
+async fn lock() -> Result<File> {
     let failed = || "lock the network namespace's published ports".to_owned();
-    let mut file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
+    let file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
     loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, Errno::EAGAIN)) => file,
-            Err((_, errno)) => return Err(errno).doing(failed),
-        };
-        tokio::time::sleep(LOCK_INTERVAL).await;
+        // Closing the file unlocks it, and cannot fail (`nix::fcntl::Flock` panics where unlocking does).
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_INTERVAL).await,
+            Err(TryLockError::Error(error)) => return Err(errno_of(&error)).doing(failed),
+        }
     }
 }
 
@@ -252,8 +250,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let ours = runtime.block_on(lock()).expect("the lock");
         let other = File::open("/proc/thread-self/ns/net").expect("the same namespace");
-        let tried = Flock::lock(other, FlockArg::LockExclusiveNonblock);
-        assert!(matches!(tried, Err((_, Errno::EAGAIN))), "{tried:?}");
+        let tried = other.try_lock();
+        assert!(matches!(tried, Err(TryLockError::WouldBlock)), "{tried:?}");
         drop(ours);
     }
 
