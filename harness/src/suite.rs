@@ -135,7 +135,9 @@ impl Suite {
         thread::scope(|scope| {
             for _ in 0..self.jobs.clamp(1, files.len().max(1)) {
                 scope.spawn(|| {
-                    while let Some(file) = lock(&queue).next() {
+                    // A function: in the condition itself the lock would be held as long as the scenario runs.
+                    let next = || lock(&queue).next();
+                    while let Some(file) = next() {
                         let (report, kept) = self.run_one(file);
                         let mut ended = lock(&ended);
                         told(&report);

@@ -31,8 +31,9 @@ use crate::tally::Tally;
 /// How long a server may take to listen.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the kernel may take to clear away what was deleted.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the kernel may take to clear away what was deleted: it ends network namespaces one after the other, those of all
+/// worlds of the machine in one queue.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// One interface of one container, as a runtime remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -215,12 +216,12 @@ impl World {
         Inventory::take(&self.lab.host(node)?.namespace)
     }
 
-    /// What has changed on a node `before` was taken from; waits up to three seconds for it to be nothing.
+    /// What has changed on a node `before` was taken from; waits some seconds for it to be nothing.
     pub fn changes_since(&self, node: &str, before: &Inventory) -> Result<Vec<String>> {
         settle(|| Ok(before.differences(&self.inventory(node)?, &self.networks()).collect()))
     }
 
-    /// Everything that is on a node and was not there before, or was and is gone; waits up to three seconds for it to be nothing.
+    /// Everything that is on a node and was not there before, or was and is gone; waits some seconds for it to be nothing.
     ///
     /// The lasting furniture of a network (its bridge, with the gateway's address) is not counted; processes that the
     /// harness did not start are.
@@ -229,7 +230,7 @@ impl World {
     }
 
     /// All networks whose furniture may stand.
-    fn networks(&self) -> Vec<&Network> {
+    pub(crate) fn networks(&self) -> Vec<&Network> {
         self.setting.all_networks().chain(&self.called_with).collect()
     }
 

@@ -217,6 +217,7 @@ async fn lock() -> Result<File> {
     let failed = |e: io::Error| Err(errno_of(&e)).doing(|| "lock the network namespace's nftables tables".into());
     let file = File::open(LOCKED).or_else(failed)?;
     loop {
+        // Not nix's `Flock`, which panics where unlocking fails.
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_INTERVAL).await,

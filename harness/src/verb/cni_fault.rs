@@ -20,8 +20,11 @@ const CODES: [u32; 4] = [5, 11, 100, 109];
 /// STATUS says what it found as "an ADD would not succeed".
 const CODE_OF_STATUS: u32 = 50;
 
+/// Every third round the container ends without DEL: the kernel takes its time to bury a namespace.
+const CRASH_EVERY: usize = 3;
+
 /// How long the kernel may take to clear away what was deleted.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
+const SETTLE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a verb does to an attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +167,7 @@ impl Siege<'_> {
         Ok(())
     }
 
-    /// Brings the node back as a runtime would, in turn by the verb for it and by the end of the container, of which nobody is
+    /// Brings the node back as a runtime would, by the verb for it or, now and then, by the end of the container, of which nobody is
     /// told; then attaches the container again.
     fn recover(&mut self, came: Came, plan: &Plan) -> Result<(), Failure> {
         let stage = |stage: &str, done: Result<(), Failure>| done.map_err(|failure| failure.with("when", stage));
@@ -180,7 +183,7 @@ impl Siege<'_> {
         }
         if gone {
             stage("right after the call", self.nothing_remains_yet())?;
-        } else if self.rounds.is_multiple_of(2) {
+        } else if self.rounds.is_multiple_of(CRASH_EVERY) {
             self.world.crash(self.cni.container())?;
             stage("after the end of the container, without DEL", self.nothing_remains_yet())?;
         } else {
@@ -204,12 +207,12 @@ impl Siege<'_> {
         if !self.cni.is_fresh() {
             return self.nothing_remains();
         }
-        let bridges: Vec<_> = self.world.called_with.iter().map(|network| format!(" {}", network.bridge())).collect();
-        let of_bridge = |line: &str| bridges.iter().any(|bridge| line.contains(bridge));
+        let networks = self.world.networks();
+        let of_bridge = |line: &str| networks.iter().any(|network| line.contains(network.bridge()));
         let mut changes = Vec::new();
         let gone = deadline::until(SETTLE_PATIENCE, || {
             let now = self.world.inventory(&self.node).ok()?;
-            changes = self.bare.differences(&now, &[]).filter(|line| !of_bridge(line)).collect();
+            changes = self.bare.differences(&now, &networks).filter(|line| !of_bridge(line)).collect();
             changes.is_empty().then_some(())
         });
         gone.map_or_else(|| Err(remains(&changes)), Ok)

@@ -122,14 +122,13 @@ impl Site<'_> {
     }
 
     async fn undo(&self, made: &Made) -> Result<()> {
-        if self.host.is_dead() {
-            let host = Netlink::open().doing(|| "open a netlink socket again".into())?;
-            return self.undo_by(&host, made).await;
-        }
-        self.undo_by(&self.host, made).await
-    }
-
-    async fn undo_by(&self, host: &Netlink, made: &Made) -> Result<()> {
+        let another;
+        let host = if self.host.is_dead() {
+            another = Netlink::open().doing(|| "open a netlink socket again".into())?;
+            &another
+        } else {
+            &self.host
+        };
         // Not otherwise: what is published under this name may be of an attachment that exists.
         let withdrawn = if self.published.get() {
             let attachment = Attachment { network: &self.network.name, target: self.target };
