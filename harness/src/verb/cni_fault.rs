@@ -208,7 +208,8 @@ impl Siege<'_> {
             return self.nothing_remains();
         }
         let networks = self.world.networks();
-        let of_bridge = |line: &str| networks.iter().any(|network| line.contains(network.bridge()));
+        let rules = |line: &str| line.starts_with("+ nftables ") && line.contains(" ip flatnet");
+        let of_bridge = |line: &str| rules(line) || networks.iter().any(|network| line.contains(network.bridge()));
         let mut changes = Vec::new();
         let gone = deadline::until(SETTLE_PATIENCE, || {
             let now = self.world.inventory(&self.node).ok()?;
