@@ -28,5 +28,6 @@ pub mod shipped;
 pub mod storm;
 pub mod suite;
 pub mod tally;
+pub mod torture;
 pub mod verb;
 pub mod world;

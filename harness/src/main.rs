@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use harness::bench::{self, Bench};
 use harness::plugin::Plugins;
 use harness::report::{Outcome, Report};
@@ -18,6 +18,8 @@ use harness::sandbox::Sandbox;
 use harness::scenario::Scenario;
 use harness::suite::{self, Suite};
 use harness::tally::Harm;
+use harness::torture::against::Order;
+use harness::torture::{Campaign, Form, Torture};
 use harness::{demo, http, runner, seeds, shell};
 use serde_json::json;
 
@@ -91,6 +93,10 @@ enum Verb {
         /// The folder, with one below it for each target.
         folder: PathBuf,
     },
+    /// Do everything to flatnet that may befall it, and count what came of it: nothing may be lost.
+    Torture(TortureArguments),
+    #[command(name = "__against", hide = true)]
+    Against(Order),
     #[command(name = "__world", hide = true)]
     World {
         scenario: PathBuf,
@@ -110,6 +116,34 @@ enum Verb {
     },
     #[command(name = "__gateway", hide = true)]
     Gateway,
+}
+
+#[derive(Args)]
+struct TortureArguments {
+    /// All of it, which takes a quarter of an hour, and not what half a minute holds.
+    #[arg(long)]
+    long: bool,
+    /// What every choice follows from.
+    #[arg(long, default_value = "1")]
+    seed: u32,
+    /// The folder of the reference plugins, such as /usr/lib/cni, which then bear the same.
+    #[arg(long)]
+    against: Option<PathBuf>,
+    /// Only these.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Campaign>,
+    /// The folder of flatnet; without it the plugin is built from this repository.
+    #[arg(long)]
+    plugin_dir: Option<PathBuf>,
+    /// How many scenarios run at the same time.
+    #[arg(long)]
+    jobs: Option<NonZero<usize>>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Print the report as Markdown.
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
 }
 
 /// What a shell gives for a program that a closed pipe has ended.
@@ -140,8 +174,8 @@ fn act(verb: Verb) -> Result<ExitCode> {
                 leave_out_long(&mut files)?;
             }
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
-            let jobs = jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
-            let suite = Suite { plugin_dir: plugins.folder().to_owned(), keep, jobs, patience: suite::PATIENCE };
+            let (plugin_dir, jobs) = (plugins.folder().to_owned(), number_of_jobs(jobs));
+            let suite = Suite { plugin_dir, keep, jobs, patience: suite::PATIENCE };
             run(&suite, &files, json)
         }
         Verb::List { scenarios, json } => list(&suite::find(&scenarios)?, json),
@@ -158,6 +192,11 @@ fn act(verb: Verb) -> Result<ExitCode> {
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
             let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, rounds };
             let status = Sandbox::default().run(|| status(measure(&bench, json).map(|()| 0)))?;
+            Ok(ExitCode::from(status))
+        }
+        Verb::Torture(arguments) => torture(arguments),
+        Verb::Against(order) => {
+            let status = Sandbox::default().run(|| status(compare(&order).map(|()| 0)))?;
             Ok(ExitCode::from(status))
         }
         Verb::Seeds { folder } => {
@@ -263,6 +302,41 @@ fn measure(bench: &Bench, json: bool) -> Result<()> {
         bench::table(&rows)
     };
     io::stdout().write_all(text.as_bytes()).context("write the figures")
+}
+
+/// The whole proof: progress on standard error, the report on standard output.
+fn torture(arguments: TortureArguments) -> Result<ExitCode> {
+    let TortureArguments { long, seed, against, only, plugin_dir, jobs, json, markdown } = arguments;
+    let plugins = Plugins::locate(plugin_dir.as_deref())?;
+    let torture = Torture {
+        plugin_dir: plugins.folder().to_owned(),
+        campaigns: if only.is_empty() { Campaign::ALL.to_vec() } else { only },
+        form: if long { Form::Long } else { Form::Short },
+        seed,
+        against,
+        // Most of their time they wait for the kernel.
+        jobs: jobs.map_or_else(|| 2 * number_of_jobs(None), NonZero::get),
+    };
+    // A line that does not appear is no reason to stop.
+    let report = torture.run(&|line: &str| drop(writeln!(io::stderr(), "{line}")))?;
+    let text = match (json, markdown) {
+        (true, _) => report.json()?,
+        (_, true) => report.markdown(),
+        _ => report.text(),
+    };
+    io::stdout().write_all(text.as_bytes()).context("write the report")?;
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The inside of a comparison: what is lost, as one line of JSON.
+fn compare(order: &Order) -> Result<()> {
+    end_with_caller();
+    let losses = serde_json::to_string(&order.inside()?).context("write what is lost")?;
+    writeln!(io::stdout(), "{losses}").context("write what is lost")
+}
+
+fn number_of_jobs(asked: Option<NonZero<usize>>) -> usize {
+    asked.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get)
 }
 
 fn list(files: &[PathBuf], json: bool) -> Result<ExitCode> {

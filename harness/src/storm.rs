@@ -21,10 +21,11 @@ use serde_json::{Value, json};
 
 use crate::deadline;
 use crate::lab::{Lab, Namespace};
-use crate::plugin::{Answer, Call, PATIENCE, Plugins, environment};
+use crate::plugin::{Answer, Broken, Call, PATIENCE, Plugins, environment};
 use crate::process::Finished;
 use crate::sandbox::Distro;
 use crate::scenario::Network;
+use crate::tally;
 
 pub use facts::{Books, Facts};
 pub use judge::{Done, Fault, Finding, Rules, Said, Trial};
@@ -237,7 +238,7 @@ impl Storm {
         for ((action, call), finished) in calls.into_iter().zip(finished) {
             tally.slowest = tally.slowest.max(finished.wall);
             *tally.calls.entry(action.kind()).or_default() += 1;
-            let said = self.hear(&action, call.read(&finished).map_err(|broken| broken.text));
+            let said = self.hear(&action, call.read(&finished));
             if let Said::Refused { code, .. } = said {
                 *tally.refused.entry((action.kind(), code)).or_default() += 1;
             }
@@ -270,7 +271,7 @@ impl Storm {
     }
 
     /// Reads an answer, and keeps the result of an ADD.
-    fn hear(&mut self, action: &Action, answer: Result<Answer, String>) -> Said {
+    fn hear(&mut self, action: &Action, answer: Result<Answer, Broken>) -> Said {
         match (answer, action) {
             (Err(how), _) => Said::Broken(how),
             (Ok(Answer::Refused(refusal)), _) => Said::Refused { code: refusal.code, msg: refusal.msg },
@@ -343,7 +344,7 @@ impl Storm {
             match call.read(finished) {
                 Ok(Answer::Done(_)) => {}
                 Ok(Answer::Refused(it)) => found.push(finding(Fault::Check, format!("{}: {}", it.code, it.msg))),
-                Err(how) => found.push(finding(Fault::Manners, how.text)),
+                Err(how) => found.push(finding(Fault::Manners(how.harm), how.text)),
             }
         }
         Ok(found)
@@ -357,6 +358,22 @@ impl Tally {
             if !self.findings.iter().any(|(_, known)| *known == finding) {
                 self.findings.push((round, finding));
             }
+        }
+    }
+
+    /// What was done, as everybody counts it.
+    pub fn counts(&self) -> tally::Tally {
+        let (made, refused) = (
+            |kind| self.calls.get(&kind).copied().unwrap_or_default(),
+            |kind: &Kind| self.refused.iter().filter(|((of, _), _)| of == kind).map(|(_, count)| count).sum::<usize>(),
+        );
+        let adds = made(Kind::Add);
+        tally::Tally {
+            calls: (self.total() + self.checked) as u64,
+            refused: self.refused.values().sum::<usize>() as u64,
+            addresses: adds.saturating_sub(refused(&Kind::Add)) as u64,
+            stormed: adds as u64,
+            ..tally::Tally::default()
         }
     }
 

@@ -180,7 +180,7 @@ impl Suite {
 }
 
 /// The report is one line. Whoever does not come to it in time is killed.
-fn first_line(child: &mut Child, patience: Duration) -> Option<String> {
+pub(crate) fn first_line(child: &mut Child, patience: Duration) -> Option<String> {
     let out = child.stdout.take()?;
     let (said, line) = mpsc::channel();
     thread::spawn(move || {
@@ -191,7 +191,7 @@ fn first_line(child: &mut Child, patience: Duration) -> Option<String> {
     line.recv_timeout(patience).ok()
 }
 
-fn why_broken(mut child: Child) -> (Harm, String) {
+pub(crate) fn why_broken(mut child: Child) -> (Harm, String) {
     let late = child.try_wait().is_ok_and(|status| status.is_none()) && child.kill().is_ok();
     let harm = if late { Harm::Hang } else { Harm::Wrong };
     let why = match child.wait_with_output() {

@@ -32,7 +32,7 @@ pub struct Refusal {
 }
 
 /// A rule that an answer breaks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
     /// What kind of harm that is.
     pub harm: Harm,

@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::facts::Facts;
 use super::plan::{Action, Kind};
+use crate::plugin::Broken;
+use crate::tally::Harm;
 
 /// flatnet's codes: of an operation that the kernel refused, a full pool, a taken interface, a known attachment, a change.
 const KERNEL: u32 = 100;
@@ -31,8 +33,8 @@ pub enum Fault {
     Refused,
     /// CHECK does not pass for a container that nothing has befallen.
     Check,
-    /// A call hung, panicked, or broke the rules of CNI.
-    Manners,
+    /// A call hung, panicked, or broke the rules of CNI in another way.
+    Manners(Harm),
 }
 
 /// Something that is wrong.
@@ -57,7 +59,7 @@ pub enum Said {
         msg: String,
     },
     /// It did not answer as a plugin must.
-    Broken(String),
+    Broken(Broken),
 }
 
 /// A call and its answer.
@@ -264,11 +266,23 @@ impl Finding {
     fn of_answer(done: &Done) -> Self {
         let action = &done.action;
         match &done.said {
-            Said::Broken(how) => Self { fault: Fault::Manners, text: format!("{action}: {how}") },
+            Said::Broken(how) => Self { fault: Fault::Manners(how.harm), text: format!("{action}: {how}") },
             Said::Refused { code, msg } => {
                 Self { fault: Fault::Refused, text: format!("{action} was refused with {code}: {msg}") }
             }
             Said::Done(_) => Self { fault: Fault::Refused, text: format!("{action} was done") },
+        }
+    }
+}
+
+impl Fault {
+    /// What kind of harm it is.
+    pub fn harm(self) -> Harm {
+        match self {
+            Self::Duplicate => Harm::Duplicate,
+            Self::Leak => Harm::Leak,
+            Self::Lost | Self::Refused | Self::Check => Harm::Wrong,
+            Self::Manners(harm) => harm,
         }
     }
 }

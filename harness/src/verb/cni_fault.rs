@@ -208,8 +208,9 @@ impl Siege<'_> {
             return self.nothing_remains();
         }
         let networks = self.world.networks();
-        let rules = |line: &str| line.starts_with("+ nftables ") && line.contains(" ip flatnet");
-        let of_bridge = |line: &str| rules(line) || networks.iter().any(|network| line.contains(network.bridge()));
+        // So may its rules be, before it: those of a bridge that is not there go with the next change to any rules.
+        let of_rules = |line: &str| line.starts_with("+ nftables ") && line.contains(" ip flatnet");
+        let of_bridge = |line: &str| of_rules(line) || networks.iter().any(|network| line.contains(network.bridge()));
         let mut changes = Vec::new();
         let gone = deadline::until(SETTLE_PATIENCE, || {
             let now = self.world.inventory(&self.node).ok()?;

@@ -112,10 +112,11 @@ impl Verb for Parallel {
         storm.limit(self.options.at_once.unwrap_or(*containers));
         let mut tally = Tally::default();
         let tail = if self.options.stay { Vec::new() } else { storm.finale(&plan) };
-        for (number, round) in (1..).zip(plan.rounds.iter().chain(&tail)) {
-            self.round(world, &node, &mut storm, (number, round), &mut tally)
-                .map_err(|failure| failure.with("to have the same calls again", format!("seed = {}", plan.seed)))?;
-        }
+        let done = (1..)
+            .zip(plan.rounds.iter().chain(&tail))
+            .try_for_each(|(number, round)| self.round(world, &node, &mut storm, (number, round), &mut tally));
+        world.tally += &tally.counts();
+        done.map_err(|failure| failure.with("to have the same calls again", format!("seed = {}", plan.seed)))?;
         for (container, result) in storm.attached() {
             let attached = Attached { namespace: container.clone(), result: result.clone(), open: true };
             let attachment = Attachment { container, ifname: "eth0".to_owned(), network: name.clone() };
@@ -160,8 +161,9 @@ impl Parallel {
         }
         let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
         let calls: Vec<_> = calls.iter().map(line).collect();
+        let harm = findings.iter().map(|finding| finding.fault.harm()).min().unwrap_or_default();
         let failure = Failure::wrong(format!("after round {number}: {}", lines.join("\n         ")));
-        Err(failure.with(format!("round {number}"), calls.join("\n")))
+        Err(failure.harm(harm).with(format!("round {number}"), calls.join("\n")))
     }
 }
 

@@ -1,0 +1,71 @@
+//! The long sweeps: every verb, killed and failed at every system call in every way.
+//!
+//! Invariant: a scenario has one verb and one fault, so that they run side by side, and one finding hides no other verb's.
+
+use super::{Case, made_up};
+
+/// What is true before a verb is swept, the verb, and what takes it back.
+struct Sweep {
+    verb: &'static str,
+    before: &'static [&'static str],
+    step: &'static str,
+    after: &'static [&'static str],
+}
+
+/// Addresses .2 to .6: the neighbours have all but one, so a leak is missed at once.
+const NEIGHBOURS: &str = "{ add = \"neighbour\", together = 4 }";
+const PREFIX: u8 = 29;
+const VALID: &str = "set = { \"cni.dev/valid-attachments\" = [{ containerID = \"neighbour-1\", ifname = \"eth0\" }, { \
+                     containerID = \"neighbour-2\", ifname = \"eth0\" }, { containerID = \"neighbour-3\", ifname = \"eth0\" }, { \
+                     containerID = \"neighbour-4\", ifname = \"eth0\" }] }";
+const ADD: &str = "{ add = \"web\" }";
+const DEL: &str = "{ del = \"web\" }";
+
+const SWEEPS: [Sweep; 5] = [
+    Sweep { verb: "add", before: &[], step: "add = \"web\"", after: &[DEL] },
+    Sweep { verb: "del", before: &[ADD], step: "del = \"web\"", after: &[DEL] },
+    Sweep { verb: "check", before: &[ADD], step: "check = \"web\"", after: &[DEL] },
+    Sweep { verb: "gc", before: &[ADD], step: "cni = \"GC\", container = \"web\", VALID", after: &[DEL] },
+    Sweep { verb: "status", before: &[], step: "cni = \"STATUS\"", after: &[] },
+];
+
+/// All that the kernel may say to a call that flatnet itself makes. Not among them: memory and threads, without which no program
+/// starts.
+const ERRNOS: [&str; 12] =
+    ["EACCES", "EAGAIN", "EBUSY", "EINTR", "EIO", "EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ENOSPC", "EPERM", "EROFS"];
+const CALLS: &str = "[\"netlink\", \"file\", \"descriptor\", \"setns\"]";
+
+impl Sweep {
+    fn case(&self, fault: &str, option: &str) -> Case {
+        let step = self.step.replace("VALID", VALID);
+        let mut steps = vec![NEIGHBOURS.to_owned()];
+        steps.extend(self.before.iter().copied().map(str::to_owned));
+        steps.push(format!("{{ {step}, {option} }}"));
+        steps.extend(self.after.iter().copied().map(str::to_owned));
+        // Each neighbour is whole still.
+        steps.extend((1..=4).map(|number| format!("{{ check = \"neighbour-{number}\" }}")));
+        made_up(&format!("{}-{fault}", self.verb), PREFIX, 5, &steps)
+    }
+}
+
+/// Every verb, killed before and after every system call.
+pub(super) fn kills() -> Vec<Case> {
+    let both = |sweep: &Sweep| {
+        ["before", "after"].map(|when| {
+            let option = format!("kill = {{ at = \"every syscall\", when = \"{when}\" }}");
+            sweep.case(&format!("killed-{when}-every-system-call"), &option)
+        })
+    };
+    SWEEPS.iter().flat_map(both).collect()
+}
+
+/// Every verb, each system call of its own failing in every way.
+pub(super) fn failures() -> Vec<Case> {
+    let all = |sweep: &Sweep| {
+        ERRNOS.map(|errno| {
+            let option = format!("fail = {{ syscall = {CALLS}, errno = \"{errno}\", at = \"every\" }}");
+            sweep.case(&format!("every-system-call-failing-with-{errno}"), &option)
+        })
+    };
+    SWEEPS.iter().flat_map(all).collect()
+}
