@@ -16,7 +16,7 @@ mod table;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -24,7 +24,6 @@ use std::time::Duration;
 
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use self::table::{Entry, Table};
 use crate::error::{Doing, Error, Result, errno_of};
@@ -219,16 +218,27 @@ async fn delete_table_if_empty(nftables: &mut Nftables) -> Result<(), Problem> {
     }
 }
 
+/// Held until it is dropped.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said, as a child process may have the file too. Where it fails, closing does it.
+        drop(self.0.unlock());
+    }
+}
+
 /// One process at a time reads and then changes flatnet's tables; the lock leaves nothing behind.
-async fn lock() -> Result<Flock<File>> {
+async fn lock() -> Result<Lock> {
     let failed = || "lock the network namespace's nftables tables".to_owned();
-    let mut file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
+    let file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
     loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, Errno::EAGAIN)) => file,
-            Err((_, errno)) => return Err(errno).doing(failed),
-        };
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock(file)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(e)) => return Err(errno_of(&e)).doing(failed),
+        }
         tokio::time::sleep(LOCK_INTERVAL).await;
     }
 }
@@ -272,8 +282,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let ours = runtime.block_on(lock()).expect("the lock");
         let other = File::open("/proc/thread-self/ns/net").expect("the same namespace");
-        let tried = Flock::lock(other, FlockArg::LockExclusiveNonblock);
-        assert!(matches!(tried, Err((_, Errno::EAGAIN))), "{tried:?}");
+        let tried = other.try_lock();
+        assert!(matches!(tried, Err(TryLockError::WouldBlock)), "{tried:?}");
         drop(ours);
     }
 
