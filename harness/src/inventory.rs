@@ -96,7 +96,7 @@ fn rules<'a>(now: &'a Inventory, network: &Network) -> BTreeSet<&'a str> {
     if !network.masquerade() || !now.lines().any(|line| line.starts_with(&format!("link {bridge} (bridge) "))) {
         return BTreeSet::new();
     }
-    nftables::masquerade(now.lines(), network.name(), bridge)
+    nftables::masquerade(now.lines(), bridge)
 }
 
 /// A network's bridge stays, up, with exactly the gateway's address, the route to the subnet, and the mark that it has rules.

@@ -22,6 +22,7 @@ use crate::http::{LISTENING, forwarder, nginx};
 use crate::installed;
 use crate::inventory::{self, Inventory};
 use crate::lab::{self, Lab, Namespace, Proxy};
+use crate::pattern::Pattern;
 use crate::plugin::Plugins;
 use crate::scenario::{Network, Setting};
 
@@ -72,6 +73,8 @@ pub struct World {
     proxies: BTreeSet<String>,
     /// Configuration files that a step had the harness write.
     configured: BTreeSet<PathBuf>,
+    /// What steps have said they leave: lines of an inventory.
+    left: Vec<Pattern>,
 }
 
 impl World {
@@ -96,6 +99,7 @@ impl World {
             servers: Vec::new(),
             proxies: BTreeSet::new(),
             configured: BTreeSet::new(),
+            left: Vec::new(),
         })
     }
 
@@ -207,6 +211,15 @@ impl World {
         self.setting.all_networks().chain(&self.called_with).collect()
     }
 
+    /// What a step leaves on purpose, and nobody can take away (a kernel's table of the older iptables, for example).
+    pub fn expect_left(&mut self, lines: &[Pattern]) {
+        self.left.extend_from_slice(lines);
+    }
+
+    fn is_expected(&self, line: &str) -> bool {
+        line.strip_prefix("+ ").is_some_and(|line| self.left.iter().any(|left| left.matches(line)))
+    }
+
     fn is_configuration(&self, line: &str) -> bool {
         let folder = line == format!("+ folder {}", gateway::FOLDER);
         let file = || self.configured.iter().any(|file| line == format!("+ file {}", file.display()));
@@ -218,7 +231,8 @@ impl World {
         for (node, before) in &self.before {
             let now = self.inventory(node)?;
             let networks = self.networks();
-            let lines = before.differences(&now, &networks).filter(|line| !self.is_configuration(line));
+            let is_known = |line: &String| self.is_configuration(line) || self.is_expected(line);
+            let lines = before.differences(&now, &networks).filter(|line| !is_known(line));
             found.extend(lines.map(|line| format!("{node}: {line}")));
         }
         let servers: BTreeSet<u32> = self.servers.iter().map(Child::id).collect();

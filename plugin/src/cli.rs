@@ -3,6 +3,7 @@
 //! A file for each command, with its arguments and its `run`. Exit code 1 where the work fails, 2 where the arguments do.
 
 mod doctor;
+mod explain;
 mod gateway;
 mod gc;
 mod install;
@@ -33,6 +34,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     Doctor(doctor::Arguments),
+    Explain(explain::Arguments),
     Gateway(gateway::Arguments),
     Gc(gc::Arguments),
     Install(install::Arguments),
@@ -93,6 +95,7 @@ fn carry_out(command: Option<Verb>, out: &mut impl Write) -> Result<ExitCode> {
     match command {
         None => Ok(Arguments::command().write_long_help(out)?),
         Some(Verb::Doctor(arguments)) => return doctor::run(&arguments, out),
+        Some(Verb::Explain(arguments)) => explain::run(&arguments, out),
         Some(Verb::Gateway(arguments)) => gateway::run(&arguments, out),
         Some(Verb::Install(arguments)) => return install::run(&arguments, out),
         Some(Verb::Uninstall(arguments)) => return uninstall::run(&arguments, out),

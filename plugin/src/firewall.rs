@@ -7,8 +7,13 @@
 //! who speaks to it. Two callers could not be answered that way and are masqueraded as the bridge's address: the host itself by a
 //! loopback address, and a container of the same bridge. The chains go with the last entry; without ports there are none.
 
+pub(crate) mod forward;
+pub(crate) mod iptables;
 pub(crate) mod masquerade;
+mod meaning;
 mod nft;
+mod program;
+pub(crate) mod rules;
 mod script;
 pub(crate) mod spoofing;
 mod table;
@@ -23,12 +28,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnetwork::Ipv4Network;
-use nix::errno::Errno;
 
 use self::table::{Entry, Table};
-use crate::error::{Doing, Error, Result, errno_of};
+use crate::error::{Doing, Error, Result, both, errno_of};
 use crate::ipam::lease::{self, Attachment};
-use crate::netlink::nftables::{Batch, Family, Nftables, Problem};
 use crate::netlink::{Link, Netlink, forget_udp};
 
 /// How long to wait before the lock is tried again.
@@ -137,6 +140,13 @@ pub(crate) async fn withdraw(host: &Netlink, attachment: &str, bridge: &str) -> 
     remove(host, &table, &gone, bridge).await
 }
 
+/// Takes away the rules of networks whose bridge has gone, flatnet's own and those in other firewalls' chains, and those of containers that
+/// ended with their links.
+pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
+    let swept = both(masquerade::sweep(host).await, forward::sweep(host).await);
+    both(swept, spoofing::forget_gone(host).await)
+}
+
 /// Whether ports of containers on `bridge` may be published: a look at one file, where nftables would take a process.
 pub(crate) fn is_in_use(bridge: &str) -> bool {
     fs::read_to_string(route_localnet(bridge)).is_ok_and(|text| text.trim() == "1")
@@ -159,13 +169,7 @@ async fn remove(host: &Netlink, table: &Table, gone: &[&Entry], bridge: &str) ->
     for bridge in &table.bridges {
         set_route_localnet(bridge, false)?;
     }
-    nft::change(&script::delete_all()).await?;
-    let emptied = async { delete_table_if_empty(&mut Nftables::open()?).await };
-    emptied.await.map_err(|problem| Error::Firewall {
-        doing: "change the published ports".into(),
-        problem: problem.to_string(),
-        remedy: "no port is published any more; `nft list table ip flatnet` shows what is left".into(),
-    })?;
+    nft::change(&script::delete_all(table.is_shared)).await?;
     forget_flows(host, gone.iter().map(|entry| entry.host)).await
 }
 
@@ -204,16 +208,6 @@ fn refuse_odd_names(door: &Door<'_>, ports: &[Port]) -> Result<()> {
             value: format!("of an interface called {name}"),
             remedy: "give it a name of letters, digits, dot, dash and underscore".into(),
         }),
-        _ => Ok(()),
-    }
-}
-
-/// Deletes flatnet's table, unless there is anything left in it.
-async fn delete_table_if_empty(nftables: &mut Nftables) -> Result<(), Problem> {
-    let mut batch = Batch::new(Family::Ip, table::NAME);
-    batch.delete_empty_table();
-    match nftables.apply(&batch).await {
-        Err(problem) if !matches!(problem.errno(), Some(Errno::ENOENT | Errno::EBUSY)) => Err(problem),
         _ => Ok(()),
     }
 }

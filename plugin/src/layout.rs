@@ -31,6 +31,11 @@ pub(crate) const PODMAN_DROP_IN: &str = "/etc/containers/containers.conf.d/50-fl
 pub(crate) const UNIT: &str = "/etc/systemd/system/flatnet.service";
 /// How systemd is told to start it: by this link, which `systemctl enable` makes.
 pub(crate) const UNIT_WANTED: &str = "/etc/systemd/system/multi-user.target.wants/flatnet.service";
+/// There where firewalld is installed.
+pub(crate) const FIREWALLD: &str = "/etc/firewalld/firewalld.conf";
+/// The bridge's zone in firewalld, and the policy that lets others in there; they may not have the same name.
+pub(crate) const FIREWALLD_ZONE: &str = "/etc/firewalld/zones/flatnet.xml";
+pub(crate) const FIREWALLD_POLICY: &str = "/etc/firewalld/policies/flatnet-in.xml";
 /// What `flatnet install` changed, for `flatnet uninstall`.
 pub(crate) const RECORD: &str = "/var/lib/flatnet/installed.json";
 /// What `flatnet install` replaced, until it is put back.

@@ -26,7 +26,7 @@ struct Kind {
 
 /// A bridge's chain of flatnet's table, and the comments of the rules in it. Each is there once, but for one for each of the `gateways`.
 const MASQUERADE: &str = "masquerade-";
-const PASSING: [&str; 7] = [
+const COMMENTS: [&str; 8] = [
     "of others",
     "among the bridge's own",
     "the flat range",
@@ -34,6 +34,7 @@ const PASSING: [&str; 7] = [
     "multicast",
     A_GATEWAY,
     "connections from before these rules",
+    "the rest",
 ];
 const A_GATEWAY: &str = "a gateway";
 
@@ -45,14 +46,9 @@ const KINDS: [Kind; 4] = [
 ];
 
 /// Those of `lines` that are what flatnet has for a network that masquerades: its table, its bridge's chain, and the rules in it.
-pub(crate) fn masquerade<'a>(
-    lines: impl Iterator<Item = &'a str> + Clone,
-    network: &str,
-    bridge: &str,
-) -> BTreeSet<&'a str> {
+pub(crate) fn masquerade<'a>(lines: impl Iterator<Item = &'a str> + Clone, bridge: &str) -> BTreeSet<&'a str> {
     let chain = format!("nftables chain ip flatnet {MASQUERADE}{bridge}");
     let rule = format!("nftables rule ip flatnet {MASQUERADE}{bridge} #");
-    let own = format!("network {network}");
     let mut known: BTreeSet<_> = lines.clone().filter(|line| *line == chain).collect();
     if !known.is_empty() {
         known.extend(lines.clone().filter(|line| *line == "nftables table ip flatnet"));
@@ -62,7 +58,7 @@ pub(crate) fn masquerade<'a>(
         let Some((_, comment)) = line.strip_prefix(&rule).and_then(|rest| rest.split_once(' ')) else { continue };
         let comment = comment.trim_matches('"');
         let is_new = seen.insert(comment) || comment == A_GATEWAY;
-        if is_new && (PASSING.contains(&comment) || comment == own) {
+        if is_new && COMMENTS.contains(&comment) {
             known.insert(line);
         }
     }
@@ -180,14 +176,14 @@ mod tests {
             "nftables rule ip flatnet masquerade-flatnet-br0 #4 \"of others\"",
             "nftables rule ip flatnet masquerade-flatnet-br0 #5 \"a gateway\"",
             "nftables rule ip flatnet masquerade-flatnet-br0 #6 \"a gateway\"",
-            "nftables rule ip flatnet masquerade-flatnet-br0 #7 \"network flatnet\"",
-            "nftables rule ip flatnet masquerade-flatnet-br0 #8 \"network flatnet\"",
+            "nftables rule ip flatnet masquerade-flatnet-br0 #7 \"the rest\"",
+            "nftables rule ip flatnet masquerade-flatnet-br0 #8 \"the rest\"",
             "nftables rule ip flatnet masquerade-flatnet-br0 #9",
             "nftables rule ip flatnet masquerade-flatnet-br0 #10 \"somebody's\"",
         ];
-        let known = masquerade(lines.iter().copied(), "flatnet", "flatnet-br0");
+        let known = masquerade(lines.iter().copied(), "flatnet-br0");
         let unknown: Vec<_> = lines.iter().filter(|line| !known.contains(**line)).collect();
         assert_eq!(unknown, [&lines[1], &lines[3], &lines[8], &lines[9], &lines[10]]);
-        assert!(masquerade(lines[..2].iter().copied(), "flatnet", "flatnet-br0").is_empty());
+        assert!(masquerade(lines[..2].iter().copied(), "flatnet-br0").is_empty());
     }
 }

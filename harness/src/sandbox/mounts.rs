@@ -9,12 +9,13 @@ use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 
 /// Where flatnet keeps or finds state, and where it is installed: all empty in a new world.
-pub const STATE_FOLDERS: [&str; 8] = [
+pub const STATE_FOLDERS: [&str; 9] = [
     "/run",
     "/var/lib/cni",
     "/var/lib/flatnet",
     "/etc/cni",
     "/etc/containers",
+    "/etc/firewalld",
     "/etc/systemd/system",
     "/opt/cni",
     "/usr/local/libexec/netavark",

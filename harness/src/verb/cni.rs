@@ -153,6 +153,7 @@ impl Verb for Cni {
             let answer = prepared.call.read(finished).map_err(|broken| evidence(Failure::wrong(broken)))?;
             self.remember(world, prepared, &answer);
             self.options.expect.judge(world, &node, prepared, &answer).map_err(evidence)?;
+            self.options.expect.judge_warnings(&finished.stderr).map_err(evidence)?;
             answers.push(answer);
         }
         self.options.expect.judge_all(&answers)?;

@@ -27,6 +27,7 @@ pub(super) struct Expect {
     code: Option<u32>,
     msg: Option<Phrases>,
     details: Option<Phrases>,
+    stderr: Option<Phrases>,
 }
 
 /// One phrase, or several, in any order.
@@ -87,6 +88,16 @@ impl Expect {
             }
             Answer::Done(Some(result)) => self.judge_result(world, node, call, result),
             Answer::Done(None) => Ok(()),
+        }
+    }
+
+    /// Judges what is said beside the answer.
+    pub(super) fn judge_warnings(&self, stderr: &str) -> Result<(), Failure> {
+        match self.stderr.as_ref().and_then(|phrases| phrases.missing_in(stderr)) {
+            Some(missing) => {
+                Err(Failure::mismatch(format!("stderr with \"{missing}\""), format!("\"{}\"", stderr.trim_end())))
+            }
+            None => Ok(()),
         }
     }
 

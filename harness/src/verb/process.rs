@@ -14,7 +14,7 @@ use crate::scenario::Setting;
 use crate::world::World;
 
 /// `{ run = "ip link set eth0 down", in = "web" }`: a shell command, which must exit 0 unless `expect` says otherwise.
-/// `$FLATNET` is the binary under test, for what a person does with it.
+/// `$FLATNET` is the binary under test, for what a person does with it. What it `leaves` may stay at the end, as lines of the inventory.
 #[derive(Debug)]
 pub(super) struct Run {
     command: String,
@@ -29,6 +29,8 @@ pub(super) struct RunOptions {
     needs: Vec<String>,
     needs_file: Option<String>,
     timeout_ms: Option<u64>,
+    #[serde(default)]
+    leaves: Vec<Pattern>,
     #[serde(default)]
     expect: RunExpect,
 }
@@ -72,6 +74,7 @@ impl Verb for Run {
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
+        world.expect_left(&self.options.leaves);
         let mut command = world.place(&self.options.r#in)?.command("sh")?;
         command.args(["-c", &self.command]).env("FLATNET", world.plugins.find("flatnet")?);
         if world.setting().installed {

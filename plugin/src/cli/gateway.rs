@@ -32,7 +32,7 @@ use self::watch::Watch;
 use crate::command::within_deadline;
 use crate::config::Network;
 use crate::error::{self, Doing};
-use crate::firewall::{masquerade, spoofing};
+use crate::firewall::{forward, masquerade, spoofing};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
@@ -138,6 +138,8 @@ impl Gateway {
                     // Containers are reached without.
                     let ruled = within_deadline(masquerade(&network, bridge)).await;
                     self.found.extend(ruled.err().as_ref().map(words));
+                    let opened = within_deadline(open(&network)).await;
+                    self.found.extend(opened.unwrap_or_else(Some).as_ref().map(words));
                 }
             }
             kept.push(Kept { network, problem: mended.err().map(|error| error.to_string()) });
@@ -230,10 +232,16 @@ async fn guard() -> error::Result<()> {
     spoofing::repair(&host).await
 }
 
-/// The rules of networks whose bridge is gone.
+/// The rules of networks whose bridge is gone; those in other firewalls' chains went when the way was opened.
 async fn sweep() -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     masquerade::sweep(&host).await
+}
+
+/// The way there through other firewalls, which a reload of theirs has closed. Gives what keeps it shut.
+async fn open(network: &Network) -> error::Result<Option<error::Error>> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    forward::open(&host, network).await
 }
 
 /// An error with what to do about it, in a line.

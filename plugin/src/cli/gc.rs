@@ -23,7 +23,7 @@ use self::report::{Action, Outcome};
 use self::verdict::Verdict;
 use crate::command;
 use crate::error::{Doing, Result, both};
-use crate::firewall::masquerade;
+use crate::firewall;
 use crate::ipam::lease;
 use crate::netlink::Netlink;
 
@@ -112,7 +112,7 @@ async fn collect(
 /// Rules of networks whose bridge is gone belong to nobody.
 async fn sweep() -> Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    masquerade::sweep(&host).await
+    firewall::sweep(&host).await
 }
 
 /// An ADD leaves its link in that state for a moment only.

@@ -134,8 +134,7 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
     if !service.is_empty() {
         plan.steps.extend(take_back::former_service(earlier));
     }
-    plan.steps.extend(gone);
-    plan.steps.extend(changes);
+    plan.steps.extend(take_back::with_firewalld(gone.into_iter().chain(changes).collect()));
     plan.steps.extend(bridge);
     plan.steps.extend(network);
     plan.steps.extend(service);

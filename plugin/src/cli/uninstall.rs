@@ -56,11 +56,13 @@ fn plan(record: &Record) -> Result<Plan> {
     if record.made_network {
         plan.steps.extend(take_back::network(record)?);
     }
+    let mut files = Vec::new();
     for written in record.files.iter().rev() {
         let (steps, question) = take_back::file(written)?;
-        plan.steps.extend(steps);
+        files.extend(steps);
         plan.questions.extend(question);
     }
+    plan.steps.extend(take_back::with_firewalld(files));
     if record.enabled_service && probe::has_systemd() {
         plan.steps.push(take_back::reload());
     }

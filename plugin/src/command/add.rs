@@ -12,7 +12,7 @@ use super::or_undo;
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
 use crate::firewall::spoofing::{self, Speaker};
-use crate::firewall::{self, Door, Port, masquerade};
+use crate::firewall::{self, Door, Port, forward, masquerade};
 use crate::ipam::lease::{self, Attachment};
 use crate::link::veth::{Made, Pair};
 use crate::link::{bridge, veth};
@@ -89,6 +89,10 @@ impl Site<'_> {
         let bridge = bridge::ensure(host, network).await?;
         sysctl::enable_forwarding()?;
         masquerade::ensure(host, network, &bridge).await?;
+        if let Some(error) = forward::open(host, network).await? {
+            // No reason to have no containers: the next try would not end otherwise.
+            eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
+        }
         let pair = veth::create((host, container), netns, &attachment, &bridge, made).await?;
         lease::claim_attachment(host, &pair.host, &attachment).await?;
         let (address, mac) = if network.macspoofchk {

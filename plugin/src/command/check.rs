@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result};
-use crate::firewall::{masquerade, spoofing};
+use crate::firewall::{forward, masquerade, spoofing};
 use crate::ipam::lease::{self, Attachment};
 use crate::link::bridge;
 use crate::netlink::Netlink;
@@ -130,6 +130,9 @@ async fn check_host(host: &Netlink, target: &Target, network: &Network, expected
         return Ok(Some("net.ipv4.ip_forward is 0".into()));
     }
     if let Some(problem) = masquerade::problem(network).await? {
+        return Ok(Some(problem));
+    }
+    if let Some(problem) = forward::problem(network).await? {
         return Ok(Some(problem));
     }
     let Some(link) = lease::find(host, &attachment).await? else {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{del, within_deadline};
 use crate::error::{Doing, Error, Result, both};
-use crate::firewall::{masquerade, spoofing};
+use crate::firewall;
 use crate::ipam::lease;
 use crate::netlink::Netlink;
 use crate::reply::Reply;
@@ -55,9 +55,7 @@ pub(super) async fn gc(network: &str, valid: &Valid) -> Result<Reply> {
                 outcome = both(outcome, del::delete(&host, &link).await);
             }
         }
-        outcome = both(outcome, masquerade::sweep(&host).await);
-        // Of containers that ended with their links as well.
-        both(outcome, spoofing::forget_gone(&host).await)
+        both(outcome, firewall::sweep(&host).await)
     })
     .await?;
     Ok(Reply::Nothing)

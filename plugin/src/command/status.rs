@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
-use crate::firewall::{masquerade, spoofing};
+use crate::firewall::{forward, masquerade, spoofing};
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
@@ -50,6 +50,7 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
 async fn refuse_suffering(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     let problem = match bridge::problem(host, network, bridge).await? {
         None if !sysctl::is_forwarding()? => Some("net.ipv4.ip_forward is 0".to_owned()),
+        None => forward::problem(network).await?,
         problem => problem,
     };
     match problem {

@@ -10,7 +10,7 @@ mod rules;
 use nix::errno::Errno;
 
 use self::rules::{bridge_of, chain_name, wanted};
-use super::{delete_table_if_empty, lock, table};
+use super::{lock, table};
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
 use crate::netlink::nftables::{Batch, Chain, Family, Nftables, PlacedRule, Problem, Rule};
@@ -100,7 +100,7 @@ pub(crate) async fn remove(bridge: &str) -> Result<()> {
     }
     let _lock = lock().await?;
     let mut nftables = Nftables::open().map_err(|problem| not_removed(&problem))?;
-    delete(&mut nftables, [chain_name(bridge)]).await
+    delete(&mut nftables, &[chain_name(bridge)]).await
 }
 
 /// Takes away the rules of bridges that are gone.
@@ -185,20 +185,34 @@ async fn sweep_locked(host: &Netlink, nftables: &mut Nftables) -> Result<()> {
             stale.push(chain.name);
         }
     }
-    if stale.is_empty() { Ok(()) } else { delete(nftables, stale).await }
+    if stale.is_empty() { Ok(()) } else { delete(nftables, &stale).await }
 }
 
-async fn delete(nftables: &mut Nftables, chains: impl IntoIterator<Item = String>) -> Result<()> {
+/// The table goes in the same transaction, unless there is more in it: whatever cuts this short, no empty table is left.
+async fn delete(nftables: &mut Nftables, chains: &[String]) -> Result<()> {
+    for with_table in [true, false] {
+        let mut batch = Batch::new(Family::Ip, table::NAME);
+        for chain in chains {
+            batch.delete_chain(chain);
+        }
+        if with_table {
+            batch.delete_empty_table();
+        }
+        match nftables.apply(&batch).await {
+            // Ports are published too, or a firewall's reload was faster.
+            Err(problem) if matches!(problem.errno(), Some(Errno::EBUSY | Errno::ENOENT)) => {}
+            done => return done.map_err(|problem| not_removed(&problem)),
+        }
+    }
     for chain in chains {
         let mut batch = Batch::new(Family::Ip, table::NAME);
-        batch.delete_chain(&chain);
+        batch.delete_chain(chain);
         match nftables.apply(&batch).await {
             Err(problem) if problem.errno() != Some(Errno::ENOENT) => return Err(not_removed(&problem)),
-            // A firewall's reload was faster.
             _ => {}
         }
     }
-    delete_table_if_empty(nftables).await.map_err(|problem| not_removed(&problem))
+    Ok(())
 }
 
 fn mark_of(bridge: &str) -> String {

@@ -7,8 +7,11 @@ use ipnetwork::Ipv4Network;
 use super::table::Entry;
 use super::{Door, HostPort, Port};
 
-/// The chains, maps and sets, each after what leads there.
-const DELETE: &str = "\
+/// Takes away the table with everything in it.
+const DELETE_TABLE: &str = "delete table ip flatnet\n";
+
+/// Takes away the chains, maps and sets of ports, each after what leads there.
+const DELETE_PORTS: &str = "\
 delete chain ip flatnet guard
 delete chain ip flatnet from_elsewhere
 delete chain ip flatnet from_here
@@ -41,10 +44,10 @@ pub(super) fn publish(door: &Door<'_>, ports: &[Port], stale: &[&Entry]) -> Stri
     script
 }
 
-/// Takes away everything that was said for ports; whoever else is in the table stays. What somebody has deleted of it is made first, as
-/// what is not there cannot be deleted.
-pub(super) fn delete_all() -> String {
-    format!("{TABLE}{DELETE}")
+/// Takes away everything that was said for ports, and the table unless it is shared. Of what stays in a shared one somebody may have
+/// deleted a part, which is made first: what is not there cannot be deleted.
+pub(super) fn delete_all(is_shared: bool) -> String {
+    if is_shared { format!("{TABLE}{DELETE_PORTS}") } else { DELETE_TABLE.to_owned() }
 }
 
 /// Removes entries.

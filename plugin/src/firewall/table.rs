@@ -9,11 +9,16 @@ use super::{HostPort, Protocol};
 /// The table's name, in the family ip.
 pub(super) const NAME: &str = "flatnet";
 
+/// The chains of ports, as table.nft makes them.
+const CHAINS: [&str; 5] = ["guard", "lead", "from_elsewhere", "from_here", "towards_containers"];
+
 /// What is published.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     /// Whether anything is there for ports; the table may be there for masquerade.
     pub(super) exists: bool,
+    /// Whether there are chains that are not for ports.
+    pub(super) is_shared: bool,
     /// The bridges of containers with published ports.
     pub(super) bridges: Vec<String>,
     pub(super) entries: Vec<Entry>,
@@ -33,6 +38,7 @@ impl Table {
         for object in listing["nftables"].as_array().into_iter().flatten() {
             let elements = |kind: &str| object[kind]["elem"].as_array().into_iter().flatten();
             table.exists |= object["map"]["name"] == "published";
+            table.is_shared |= object["chain"]["name"].as_str().is_some_and(|name| !CHAINS.contains(&name));
             if object["set"]["name"] == "bridges" {
                 table.bridges.extend(elements("set").filter_map(Value::as_str).map(str::to_owned));
             }
@@ -96,6 +102,7 @@ mod tests {
         let host = |address, protocol, number| HostPort { address, protocol, number };
         let expected = Table {
             exists: true,
+            is_shared: false,
             bridges: vec!["flatnet-br0".into()],
             entries: vec![
                 Entry { host: host(None, Protocol::Tcp, 8080), holder: "flatnet-att-web@eth0".into() },
@@ -103,5 +110,17 @@ mod tests {
             ],
         };
         assert_eq!(Table::parse(&listing), expected);
+    }
+
+    #[test]
+    fn what_masquerades_makes_the_table_a_shared_one() {
+        let chains = |names: &[&str]| {
+            let chains: Vec<_> =
+                names.iter().map(|name| json!({ "chain": { "table": "flatnet", "name": name } })).collect();
+            Table::parse(&json!({ "nftables": chains }))
+        };
+        assert!(!chains(&CHAINS).is_shared);
+        let table = chains(&["guard", "masquerade-flatnet-br0"]);
+        assert!(table.is_shared && !table.exists);
     }
 }

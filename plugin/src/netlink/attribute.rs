@@ -48,6 +48,11 @@ impl<'a> Message<'a> {
         self.content.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes)
     }
 
+    /// The family that a message of netfilter's is about.
+    pub(super) fn family(&self) -> u8 {
+        self.content.first().copied().unwrap_or_default()
+    }
+
     /// The attributes of a message of netfilter's.
     pub(super) fn attributes(&self) -> &'a [u8] {
         self.content.get(FAMILY_HEADER..).unwrap_or_default()

@@ -83,7 +83,9 @@ impl Nftables {
         match open() {
             Ok(socket) => Ok(Self { socket, sequence: 0 }),
             Err(e) => Err(match errno_of(&e) {
-                Errno::EPROTONOSUPPORT => Problem::Lacking { piece: NF_TABLES },
+                Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT | Errno::ESOCKTNOSUPPORT => {
+                    Problem::Lacking { piece: NF_TABLES }
+                }
                 errno => Problem::Refused { doing: "open a netfilter socket".into(), errno },
             }),
         }
@@ -118,7 +120,7 @@ impl Nftables {
         loop {
             let asked = [(GET_CHAIN, 0, &named), (GET_RULE, NLM_F_DUMP, &rules)];
             let (mut found, mut placed) = (None, Vec::new());
-            let interrupted = self.ask(family, &asked, doing, |kind, attributes| match kind {
+            let interrupted = self.ask(family, &asked, doing, |kind, _, attributes| match kind {
                 NEW_CHAIN => found = Chain::read(attributes),
                 NEW_RULE => placed.extend(PlacedRule::read(attributes)),
                 _ => {}
@@ -139,9 +141,53 @@ impl Nftables {
                 family,
                 &asked,
                 || "list the chains".into(),
-                |kind, attributes| {
+                |kind, _, attributes| {
                     if kind == NEW_CHAIN {
                         found.extend(Chain::read(attributes));
+                    }
+                },
+            );
+            if !interrupted.await? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The chains of all families, each with the number of its own: one round trip, to see whether there are any.
+    pub(crate) async fn all_chains(&mut self) -> Result<Vec<(u8, Chain)>, Problem> {
+        let all = Attributes::default();
+        loop {
+            let mut found = Vec::new();
+            let asked = [(GET_CHAIN, NLM_F_DUMP, &all)];
+            let interrupted = self.ask(
+                Family::Any,
+                &asked,
+                || "list the chains".into(),
+                |kind, family, attributes| {
+                    if kind == NEW_CHAIN {
+                        found.extend(Chain::read(attributes).map(|chain| (family, chain)));
+                    }
+                },
+            );
+            if !interrupted.await? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The rules of a table, each with the name of its chain, in their order there.
+    pub(crate) async fn rules(&mut self, family: Family, table: &str) -> Result<Vec<(String, PlacedRule)>, Problem> {
+        let named = Attributes::default().text(object::RULE_TABLE, table);
+        loop {
+            let mut found = Vec::new();
+            let asked = [(GET_RULE, NLM_F_DUMP, &named)];
+            let interrupted = self.ask(
+                family,
+                &asked,
+                || format!("list the rules of table {table}"),
+                |kind, _, attributes| {
+                    if kind == NEW_RULE {
+                        found.extend(object::chain_of(attributes).zip(PlacedRule::read(attributes)));
                     }
                 },
             );
@@ -166,7 +212,7 @@ impl Nftables {
                 family,
                 &asked,
                 || format!("list set {set}"),
-                |kind, attributes| {
+                |kind, _, attributes| {
                     if kind == NEW_ELEMENT {
                         found.extend(Element::read_all(attributes));
                     }
@@ -214,7 +260,7 @@ impl Nftables {
         family: Family,
         questions: &[(u16, u16, &Attributes)],
         doing: impl Fn() -> String,
-        mut found: impl FnMut(u16, &[u8]),
+        mut found: impl FnMut(u16, u8, &[u8]),
     ) -> Result<bool, Problem> {
         let refused = |errno| match errno {
             // A kernel that has netfilter's netlink, but no nftables.
@@ -244,7 +290,7 @@ impl Nftables {
                         (Ok(()) | Err(Errno::ENOENT), false) => {}
                         (Err(errno), _) => return Err(refused(errno)),
                     },
-                    kind => found(kind & 0xff, message.attributes()),
+                    kind => found(kind & 0xff, message.family(), message.attributes()),
                 }
             }
         }

@@ -2,20 +2,17 @@
 //!
 //! Rules are read with whatever programs are there, and only where reading loads nothing into the kernel.
 
-mod iptables;
 mod nft;
-mod rules;
 
 use std::fs;
 
-use self::rules::{Chain, Fate, Hook, Packet, Policy, Ruleset, Tool};
 use super::finding::{BRIDGE_NETFILTER, FIREWALL, Finding};
 use crate::cli::probe::{self, Host, Ran};
 use crate::config::Network;
+use crate::firewall::rules::{Chain, Fate, Hook, Packet, Ruleset, Tool};
+use crate::firewall::{forward, iptables};
 use crate::layout::NAME_SERVICE_PORT;
 
-/// Whether bridges show what they pass to iptables and nftables, too.
-const BRIDGE_CALLS: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 /// The tables of the older iptables that are loaded, a line each.
 const LEGACY_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
 
@@ -32,8 +29,12 @@ pub(super) struct Firewall {
 
 impl Firewall {
     pub(super) fn look(host: &Host) -> Self {
-        let bridged = probe::read_line(BRIDGE_CALLS) == "1";
-        let mut firewall = Self { ruleset: Ruleset::default(), sources: Vec::new(), unread: Vec::new(), bridged };
+        let mut firewall = Self {
+            ruleset: Ruleset::default(),
+            sources: Vec::new(),
+            unread: Vec::new(),
+            bridged: forward::is_bridged(),
+        };
         if host.root {
             firewall.read_nftables();
             firewall.read_legacy();
@@ -143,10 +144,10 @@ impl Firewall {
         let worst = obstacles.min_by_key(|(_, (_, fate))| *fate != Fate::Dropped);
         match worst {
             Some((what, (chain, Fate::Dropped))) => {
-                FIREWALL.bad(format!("{} drops {what}", describe(chain)), self.remedy(chain, &network.bridge))
+                FIREWALL.bad(format!("{chain} drops {what}"), self.remedy(chain, &network.bridge))
             }
             Some((what, (chain, _))) => FIREWALL.warning(
-                format!("{} drops {what}, but for rules that doctor cannot judge", describe(chain)),
+                format!("{chain} drops {what}, but for rules that doctor cannot judge"),
                 format!("if containers are not reached: {}", self.remedy(chain, &network.bridge)),
             ),
             None if self.unread.is_empty() => self
@@ -188,7 +189,7 @@ impl Firewall {
             };
             format!("run `{rule}`, and let whatever makes that chain do so at boot")
         };
-        let found = format!("{} drops what the gateway asks the name service: names are not found", describe(chain));
+        let found = format!("{chain} drops what the gateway asks the name service: names are not found");
         Some(FIREWALL.warning(found, remedy))
     }
 
@@ -210,10 +211,11 @@ impl Firewall {
         match self.ruleset.obstacle(&packet) {
             None => BRIDGE_NETFILTER.ok("on, and nothing is dropped"),
             Some(_) if forward_is_bad => BRIDGE_NETFILTER.skipped("hangs on the firewall"),
-            Some((chain, Fate::Dropped)) => BRIDGE_NETFILTER
-                .bad(format!("on, and {} drops it", describe(chain)), self.between_remedy(chain, network)),
+            Some((chain, Fate::Dropped)) => {
+                BRIDGE_NETFILTER.bad(format!("on, and {chain} drops it"), self.between_remedy(chain, network))
+            }
             Some((chain, _)) => BRIDGE_NETFILTER.warning(
-                format!("on, and {} drops it, but for rules that doctor cannot judge", describe(chain)),
+                format!("on, and {chain} drops it, but for rules that doctor cannot judge"),
                 format!("if containers do not reach each other: {}", self.between_remedy(chain, network)),
             ),
         }
@@ -236,8 +238,16 @@ impl Firewall {
         self.ruleset.chains.iter().filter(same).any(|other| other.name.starts_with(name))
     }
 
-    /// An accept where the firewall that has the chain says that users' rules belong.
+    /// What opens the way without a rule by hand, and that rule.
     fn remedy(&self, chain: &Chain, bridge: &str) -> String {
+        format!(
+            "{}; the next start of a container does as much by itself, and `flatnet gateway` at once",
+            self.rules_for(chain, bridge)
+        )
+    }
+
+    /// An accept where the firewall that has the chain says that users' rules belong.
+    fn rules_for(&self, chain: &Chain, bridge: &str) -> String {
         let rule = |to: &str, by: &str, link: &str| match chain.tool {
             Tool::Nft => format!("`nft insert rule {} {to} {link} {bridge} accept`", chain.table),
             Tool::Iptables => format!("`iptables -I {to} {by} {bridge} -j ACCEPT`"),
@@ -246,25 +256,16 @@ impl Firewall {
         let in_both_ways = |to: &str| format!("run {} and {}", rule(to, "-o", "oifname"), rule(to, "-i", "iifname"));
         if chain.table.ends_with(" firewalld") {
             return format!(
-                "run `firewall-cmd --permanent --zone=trusted --add-interface={bridge}`, `firewall-cmd --permanent --new-policy=flatnet`, `firewall-cmd --permanent --policy=flatnet --add-ingress-zone=ANY`, `firewall-cmd --permanent --policy=flatnet --add-egress-zone=trusted`, `firewall-cmd --permanent --policy=flatnet --set-target=ACCEPT`, `firewall-cmd --reload`"
+                "run `flatnet install`, which gives firewalld a zone and a policy; by hand: `firewall-cmd --permanent --zone=trusted --add-interface={bridge}`, `firewall-cmd --permanent --new-policy=flatnet`, `firewall-cmd --permanent --policy=flatnet --add-ingress-zone=ANY`, `firewall-cmd --permanent --policy=flatnet --add-egress-zone=trusted`, `firewall-cmd --permanent --policy=flatnet --set-target=ACCEPT`, `firewall-cmd --reload`"
             );
         }
         if self.has_beside(chain, "ufw-") {
             return format!("run `ufw route allow out on {bridge}` and `ufw route allow in on {bridge}`");
         }
         if self.has_beside(chain, "DOCKER-USER") {
-            return format!("{}; Docker leaves that chain alone", in_both_ways("DOCKER-USER"));
+            return in_both_ways("DOCKER-USER");
         }
-        format!("{}, and let whatever makes that chain do so at boot", in_both_ways(&chain.name))
-    }
-}
-
-fn describe(chain: &Chain) -> String {
-    let by = if chain.start.is_some_and(|(_, policy)| policy == Policy::Drop) { "policy drop" } else { "a rule" };
-    match chain.tool {
-        Tool::Nft => format!("nftables chain {} {} ({by})", chain.table, chain.name),
-        Tool::Iptables => format!("iptables chain {} ({by})", chain.name),
-        Tool::IptablesLegacy => format!("iptables-legacy chain {} ({by})", chain.name),
+        in_both_ways(&chain.name)
     }
 }
 

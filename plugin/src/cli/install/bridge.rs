@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::command::{block_on, within_deadline};
 use crate::config::Network;
 use crate::error::{self, Doing};
-use crate::firewall::{masquerade, spoofing};
+use crate::firewall::{self, forward, masquerade};
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::Netlink;
@@ -27,19 +27,19 @@ pub(in crate::cli) fn is_idle(name: &str) -> Result<bool> {
     Ok(block_on(within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         let is_gone = host.link(name).await.doing(|| format!("look up {name}"))?.is_none();
-        Ok(idle(&host, name).await?.is_some() || (is_gone && masquerade::exists(name).await?))
+        Ok(idle(&host, name).await?.is_some()
+            || (is_gone && (masquerade::exists(name).await? || forward::exists(name).await?)))
     }))?)
 }
 
-/// Deletes the bridge, if there is one with nothing on it, the rules that masquerade for it, and what crashed containers have left of others.
+/// Deletes the bridge, if there is one with nothing on it, and the rules that are there for it.
 pub(super) fn delete(name: &str) -> Result<()> {
     Ok(block_on(within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         if let Some(index) = idle(&host, name).await? {
             host.delete_link(index).await.doing(|| format!("delete bridge {name}"))?;
         }
-        masquerade::sweep(&host).await?;
-        spoofing::forget_gone(&host).await
+        firewall::sweep(&host).await
     }))?)
 }
 

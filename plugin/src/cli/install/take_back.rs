@@ -14,6 +14,8 @@ use super::record::{Before, Network, Record, Written};
 use crate::cli::probe::{self, Ran};
 use crate::layout;
 
+const RELOAD_FIREWALLD: &str = "firewall-cmd --reload";
+
 /// The steps that put back what was there before one of our files, if there is anything to do; and the question that goes with them.
 pub(in crate::cli) fn file(written: &Written) -> Result<(Vec<Step>, Option<String>)> {
     let path = &written.path;
@@ -67,6 +69,20 @@ pub(super) fn former_service(earlier: Option<&Record>) -> Vec<Step> {
     let restart = ran.then(|| Step::only_undo("systemctl restart flatnet.service"));
     // The last is undone first.
     restart.into_iter().chain([Step::only_undo("systemctl daemon-reload")]).collect()
+}
+
+/// The steps, and where files of firewalld's are among them and it runs, it reads its files anew after them, or once they are undone.
+/// Connections go on meanwhile.
+pub(in crate::cli) fn with_firewalld(steps: Vec<Step>) -> Vec<Step> {
+    let ours = [layout::FIREWALLD_ZONE, layout::FIREWALLD_POLICY].map(Path::new);
+    let is_ours = |step: &Step| matches!(step, Step::File { path, .. } if ours.contains(&path.as_path()));
+    let runs = || matches!(probe::run_within(PROGRAM_PATIENCE, "firewall-cmd", &["--state"]), Ran::Well(_));
+    if !steps.iter().any(is_ours) || !runs() {
+        return steps;
+    }
+    let reload = Step::run("reload", "firewalld", RELOAD_FIREWALLD, None);
+    // What comes first is undone last.
+    iter::once(Step::only_undo(RELOAD_FIREWALLD)).chain(steps).chain([reload]).collect()
 }
 
 /// systemd forgets a file that is gone.

@@ -22,6 +22,8 @@ use crate::layout;
 /// The shipped files.
 const CONFLIST: &str = include_str!("../../../dist/flatnet.conflist");
 const UNIT: &str = include_str!("../../../dist/systemd/flatnet.service");
+const FIREWALLD_ZONE: &str = include_str!("../../../dist/firewalld/zone.xml");
+const FIREWALLD_POLICY: &str = include_str!("../../../dist/firewalld/policy.xml");
 const DROP_IN: &str = "\
 # By `flatnet install`: flatnet is a CNI plugin, and Podman 4 uses netavark unless told otherwise.
 [network]
@@ -109,6 +111,12 @@ impl Wanted {
         if self.has_systemd {
             let unit = UNIT.replace(layout::BINARY, self.backend.binary());
             files.push((layout::UNIT.into(), Saved::new(unit, 0o644)));
+        }
+        if Path::new(layout::FIREWALLD).exists() {
+            // firewalld keeps its rules to itself: what is to pass has to be in its own files.
+            let zone = FIREWALLD_ZONE.replace(config::DEFAULT_BRIDGE, &self.network.bridge);
+            files.push((layout::FIREWALLD_ZONE.into(), Saved::new(zone, 0o644)));
+            files.push((layout::FIREWALLD_POLICY.into(), Saved::new(FIREWALLD_POLICY, 0o644)));
         }
         Ok(files)
     }

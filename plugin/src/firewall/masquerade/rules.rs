@@ -26,7 +26,8 @@ const TCP_FLAGS_OFFSET_BYTES: u32 = 13;
 const FIN_SYN_RST_ACK: u8 = 0x17;
 const SYN: u8 = 0x02;
 
-/// The chain, and what has to be in it: exactly this, in this order.
+/// The chain, and what has to be in it: exactly this, in this order. Nothing of it is the network's alone, such as its name: on WSL two
+/// distributions may have a network each on one bridge.
 pub(super) fn wanted(network: &Network) -> (Chain, Vec<Rule>) {
     let base = BaseChain { kind: "nat".into(), hook: Hook::Postrouting as u32, priority: PRIORITY, accept: true };
     let chain = Chain { table: table::NAME.into(), name: chain_name(&network.bridge), base: Some(base) };
@@ -43,7 +44,7 @@ pub(super) fn wanted(network: &Network) -> (Chain, Vec<Rule>) {
     rules.extend(network.gateways.iter().map(|gateway| pass(to_ipv4(*gateway, true), "a gateway")));
     rules.push(pass(begun_before(), "connections from before these rules"));
     let masquerade = vec![Expression::Masquerade];
-    rules.push(Rule { expressions: masquerade, comment: Some(format!("network {}", network.name)) });
+    rules.push(Rule { expressions: masquerade, comment: Some("the rest".into()) });
     (chain, rules)
 }
 
@@ -104,7 +105,7 @@ mod tests {
                 "a gateway",
                 "a gateway",
                 "connections from before these rules",
-                "network flatnet"
+                "the rest"
             ]
         );
         let (last, others) = rules.split_last().expect("rules");

@@ -96,6 +96,12 @@ impl Batch {
         self.rule(chain, rule, 0);
     }
 
+    /// Puts the rule before the one of that handle. Errors: `ENOENT`.
+    pub(crate) fn insert_rule_before(&mut self, chain: &str, handle: u64, rule: &Rule) {
+        let attributes = rule.write(&self.table, chain).long(object::RULE_POSITION, handle);
+        self.step((NEW_RULE, NLM_F_CREATE), attributes, format!("add a rule to chain {chain}"), rule.piece());
+    }
+
     /// Deletes one rule. Errors: `ENOENT`.
     pub(crate) fn delete_rule(&mut self, chain: &str, handle: u64) {
         let rule = self.in_chain(chain).long(object::RULE_HANDLE, handle);
@@ -211,5 +217,54 @@ impl Batch {
 
     fn in_chain(&self, chain: &str) -> Attributes {
         Attributes::default().text(object::RULE_TABLE, &self.table).text(object::RULE_CHAIN, chain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::nftables::{BaseChain, Expression, Hook};
+
+    /// Steps 1 to 5.
+    fn batch() -> Batch {
+        let base = BaseChain { kind: "nat".into(), hook: Hook::Postrouting as u32, priority: 100, accept: true };
+        let chain = Chain { table: "flatnet".into(), name: "out".into(), base: Some(base) };
+        let mut batch = Batch::new(Family::Ip, "flatnet");
+        batch.add_table();
+        batch.delete_chain("out");
+        batch.add_chain(&chain);
+        batch.add_rule("out", &Rule::default());
+        batch.add_rule("out", &Rule { expressions: vec![Expression::Masquerade], comment: None });
+        batch
+    }
+
+    #[test]
+    fn a_piece_that_the_kernel_lacks_is_named() {
+        let said = |step, errno| batch().problem(step, errno).to_string();
+        assert_eq!(said(0, Errno::EOPNOTSUPP), "the kernel lacks nf_tables (CONFIG_NF_TABLES)");
+        assert_eq!(said(3, Errno::ENOENT), "the kernel lacks nat chains (CONFIG_NFT_NAT)");
+        assert_eq!(said(5, Errno::ENOENT), "the kernel lacks masquerade (CONFIG_NFT_MASQ)");
+    }
+
+    #[test]
+    fn what_the_kernel_has_and_refuses_is_told_apart() {
+        let refused = |step, errno| batch().problem(step, errno).errno();
+        for (step, errno) in [(0, Errno::EPERM), (2, Errno::ENOENT), (3, Errno::EEXIST), (4, Errno::ENOENT)] {
+            assert_eq!(refused(step, errno), Some(errno), "step {step}");
+        }
+    }
+
+    #[test]
+    fn only_the_last_step_is_acknowledged_and_only_the_end_commits() {
+        use crate::netlink::attribute::Message;
+        let flags = |commit| {
+            let datagram = batch().write(7, commit);
+            Message::all(&datagram)
+                .map(|message| (message.sequence, message.flags & NLM_F_ACK != 0))
+                .collect::<Vec<_>>()
+        };
+        let steps = [(7, false), (8, false), (9, false), (10, false), (11, false), (12, true)];
+        assert_eq!(flags(false), steps);
+        assert_eq!(flags(true), [&steps[..], &[(13, false)]].concat());
     }
 }

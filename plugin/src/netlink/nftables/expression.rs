@@ -1,7 +1,7 @@
 //! The expressions of a rule: what it loads into registers, compares, and does.
 //!
-//! Only those that flatnet writes are understood. Any other is read as `Unknown`, which equals none that is wanted: so a rule that
-//! somebody changed is never mistaken for flatnet's own.
+//! Only those are understood that flatnet writes, or has to judge in other firewalls' rules. Any other is read as `Unknown`, which
+//! equals none that is wanted: so a rule that somebody changed is never mistaken for flatnet's own.
 
 use std::net::Ipv4Addr;
 
@@ -25,6 +25,8 @@ const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 const VERDICT_REGISTER: u32 = 0;
 const MASK_AND_XOR: u32 = 0;
+/// `NFT_CT_STATE`.
+const CT_STATE: u32 = 0;
 /// `NF_DROP`, `NF_ACCEPT`, and the verdicts of nftables' own.
 const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
@@ -66,6 +68,8 @@ pub(crate) enum Meta {
     InLinkIndex = 4,
     InLink = 6,
     OutLink = 7,
+    /// `NFPROTO_IPV4` or another, in one byte.
+    Family = 15,
     TransportProtocol = 16,
 }
 
@@ -121,6 +125,21 @@ pub(crate) enum Expression {
     Verdict(Verdict),
     /// Gives the connection the address of the link that it leaves by.
     Masquerade,
+    /// Counts packets and bytes.
+    Counter,
+    /// Only read: the state of the packet's connection (`enum ip_conntrack_info`, as bits).
+    State {
+        to: Slot,
+    },
+    /// Only read: a condition of iptables' (`iptables-extensions(8)`), with its text where it is a comment.
+    Match {
+        name: String,
+        comment: Option<String>,
+    },
+    /// Only read: what iptables does with the packet, where nftables has no word for it.
+    Target {
+        name: String,
+    },
     /// Read, and none of these: its name.
     Unknown(String),
 }
@@ -194,6 +213,10 @@ impl Expression {
                 ("immediate", new().number(1, VERDICT_REGISTER).nested(2, &verdict))
             }
             Self::Masquerade => ("masq", new()),
+            Self::Counter => ("counter", new()),
+            Self::State { to } => ("ct", new().number(1, to.number()).number(2, CT_STATE)),
+            Self::Match { name, .. } => ("match", new().text(1, name)),
+            Self::Target { name } => ("target", new().text(1, name)),
             Self::Unknown(name) => (name.as_str(), new()),
         };
         new().text(EXPRESSION_NAME, name).nested(EXPRESSION_DATA, &data)
@@ -242,6 +265,19 @@ impl Expression {
             }
             // With flags or ports it is another's.
             "masq" if data.is_empty() => Some(Self::Masquerade),
+            "counter" => Some(Self::Counter),
+            // With a source it sets.
+            "ct" if number(2)? == CT_STATE => Some(Self::State { to: slot(1)? }),
+            "match" => {
+                let name = attribute::text(data, 1)?;
+                let text = |info: &[u8]| {
+                    let end = info.iter().position(|byte| *byte == 0).unwrap_or(info.len());
+                    String::from_utf8_lossy(&info[..end]).into_owned()
+                };
+                let comment = attribute::find(data, 3).filter(|_| name == "comment").map(text);
+                Some(Self::Match { name, comment })
+            }
+            "target" => Some(Self::Target { name: attribute::text(data, 1)? }),
             _ => None,
         }
     }
@@ -249,7 +285,7 @@ impl Expression {
 
 impl Meta {
     fn of(number: u32) -> Option<Self> {
-        [Self::Protocol, Self::InLinkIndex, Self::InLink, Self::OutLink, Self::TransportProtocol]
+        [Self::Protocol, Self::InLinkIndex, Self::InLink, Self::OutLink, Self::Family, Self::TransportProtocol]
             .into_iter()
             .find(|key| *key as u32 == number)
     }
@@ -318,7 +354,17 @@ mod tests {
         };
         let with_flags = element("masq", Attributes::default().number(1, 4));
         assert_eq!(read(with_flags.as_ref()), [Expression::Unknown("masq".into())]);
-        let counter = element("counter", Attributes::default().long(1, 0));
-        assert_eq!(read(counter.as_ref()), [Expression::Unknown("counter".into())]);
+        let log = element("log", Attributes::default().number(4, 1));
+        assert_eq!(read(log.as_ref()), [Expression::Unknown("log".into())]);
+    }
+
+    #[test]
+    fn a_comment_of_iptables_is_read() {
+        let mut info = b"why".to_vec();
+        info.resize(256, 0);
+        let data = Attributes::default().text(1, "comment").number(2, 0).bytes(3, &info);
+        let element = Attributes::default().text(EXPRESSION_NAME, "match").nested(EXPRESSION_DATA, &data);
+        let found = read(Attributes::default().nested(LIST_ELEMENT, &element).as_ref());
+        assert_eq!(found, [Expression::Match { name: "comment".into(), comment: Some("why".into()) }]);
     }
 }

@@ -16,6 +16,7 @@ pub(super) const RULE_TABLE: u16 = 1;
 pub(super) const RULE_CHAIN: u16 = 2;
 pub(super) const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
+pub(super) const RULE_POSITION: u16 = 6;
 const RULE_USERDATA: u16 = 7;
 pub(super) const SET_TABLE: u16 = 1;
 pub(super) const SET_NAME: u16 = 2;
@@ -46,6 +47,8 @@ const TYPE_BITS: u32 = 6;
 /// `NFPROTO_*` of `linux/netfilter.h`: which packets a table sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
+    /// In a question only: whichever it is.
+    Any = 0,
     Inet = 1,
     Ip = 2,
     Bridge = 7,
@@ -121,6 +124,11 @@ pub(crate) struct Element {
     pub(crate) key: Vec<u8>,
     /// 127 bytes at most.
     pub(crate) comment: Option<String>,
+}
+
+/// The chain of a rule that was read.
+pub(super) fn chain_of(attributes: &[u8]) -> Option<String> {
+    attribute::text(attributes, RULE_CHAIN)
 }
 
 /// The key of an element from its parts: each begins at a register.

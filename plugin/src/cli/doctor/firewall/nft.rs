@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use ipnetwork::Ipv4Network;
 use serde_json::{Map, Value};
 
-use super::rules::{About, Chain, Condition, Hook, Policy, Rule, Ruleset, Tool, Verdict};
+use crate::firewall::rules::{About, Chain, Condition, Hook, Policy, Rule, Ruleset, Tool, Verdict};
 
 /// Expressions that change or count something and let the rule go on.
 const EFFECTS: [&str; 10] =
@@ -60,7 +60,7 @@ fn add_rule(ruleset: &mut Ruleset, value: &Value) {
     let mut chains = ruleset.chains.iter_mut();
     let Some(chain) = chains.find(|chain| chain.table == table && chain.name == name) else { return };
     let expressions = value.get("expr").and_then(Value::as_array).into_iter().flatten();
-    let mut rule = Rule { conditions: Vec::new(), verdict: Verdict::Next };
+    let mut rule = Rule::default();
     for (kind, content) in expressions.filter_map(Value::as_object).flat_map(Map::iter) {
         match kind.as_str() {
             "match" => rule.conditions.push(condition(content)),
@@ -96,7 +96,7 @@ fn spread(before: &[Condition], vmap: &Value) -> Vec<Rule> {
     if vmap.get("data").is_some_and(Value::is_string) {
         let unknown = Condition { not: false, about: About::Unknown };
         let conditions = before.iter().cloned().chain([unknown]).collect();
-        return vec![Rule { conditions, verdict: Verdict::Accept }];
+        return vec![Rule { conditions, verdict: Verdict::Accept, ..Rule::default() }];
     }
     let elements = vmap.pointer("/data/set").and_then(Value::as_array).into_iter().flatten();
     let rule = |element: &Value| {
@@ -104,7 +104,7 @@ fn spread(before: &[Condition], vmap: &Value) -> Vec<Rule> {
         let (kind, content) = outcome.iter().next()?;
         let mut conditions = before.to_vec();
         conditions.push(Condition { not: false, about: about(key, value) });
-        Some(Rule { conditions, verdict: verdict(kind, content)? })
+        Some(Rule { conditions, verdict: verdict(kind, content)?, ..Rule::default() })
     };
     elements.filter_map(rule).collect()
 }

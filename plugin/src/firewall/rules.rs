@@ -1,7 +1,8 @@
-//! A packet filter, whichever program wrote it, and what it does with a packet that is to be forwarded.
+//! A packet filter, whichever program wrote it, and what it does with a packet: for doctor, and for what ADD mends.
 //!
 //! Pure. A condition that cannot be judged counts as "maybe", and a verdict that hangs on one is never called certain.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
@@ -11,33 +12,33 @@ use ipnetwork::Ipv4Network;
 const DEPTH_MAX: usize = 16;
 
 /// All chains of a network namespace that IPv4 packets may meet on their way through it or into it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Ruleset {
-    pub(super) chains: Vec<Chain>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ruleset {
+    pub(crate) chains: Vec<Chain>,
 }
 
 /// The program that shows and changes a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tool {
+pub(crate) enum Tool {
     Nft,
     Iptables,
     IptablesLegacy,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Chain {
-    pub(super) tool: Tool,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chain {
+    pub(crate) tool: Tool,
     /// Family and name, `inet filter`; names of chains are unique in it.
-    pub(super) table: String,
-    pub(super) name: String,
+    pub(crate) table: String,
+    pub(crate) name: String,
     /// For a chain where packets begin: which ones, and whether what reaches its end is dropped.
-    pub(super) start: Option<(Hook, Policy)>,
-    pub(super) rules: Vec<Rule>,
+    pub(crate) start: Option<(Hook, Policy)>,
+    pub(crate) rules: Vec<Rule>,
 }
 
 /// Which packets begin in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hook {
+pub(crate) enum Hook {
     /// Those that go through this host.
     Forward,
     /// Those that are for this host itself.
@@ -46,21 +47,26 @@ pub(super) enum Hook {
 
 /// What becomes of those that reach the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Policy {
+pub(crate) enum Policy {
     Accept,
     Drop,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Rule {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rule {
     /// All have to hold.
-    pub(super) conditions: Vec<Condition>,
-    pub(super) verdict: Verdict,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) verdict: Verdict,
+    /// Empty where there is none, or nobody needs it.
+    pub(crate) comment: String,
+    /// The kernel's number for it, where it has one.
+    pub(crate) handle: Option<u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Verdict {
     /// Counters, marks, logs: the next rule follows.
+    #[default]
     Next,
     Accept,
     /// Or reject.
@@ -73,13 +79,13 @@ pub(super) enum Verdict {
 
 /// One condition; `not` turns it round.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Condition {
-    pub(super) not: bool,
-    pub(super) about: About,
+pub(crate) struct Condition {
+    pub(crate) not: bool,
+    pub(crate) about: About,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum About {
+pub(crate) enum About {
     /// Names of links; `*` at the end stands for any rest.
     Input(Vec<String>),
     Output(Vec<String>),
@@ -99,22 +105,22 @@ pub(super) enum About {
 
 /// What is asked about.
 #[derive(Clone, Debug)]
-pub(super) struct Packet {
-    pub(super) hook: Hook,
+pub(crate) struct Packet {
+    pub(crate) hook: Hook,
     /// Nothing where it may be any.
-    pub(super) input: Option<String>,
-    pub(super) output: Option<String>,
-    pub(super) source: Option<Ipv4Network>,
-    pub(super) destination: Option<Ipv4Network>,
+    pub(crate) input: Option<String>,
+    pub(crate) output: Option<String>,
+    pub(crate) source: Option<Ipv4Network>,
+    pub(crate) destination: Option<Ipv4Network>,
     /// The port of TCP that it goes to.
-    pub(super) port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// Of connection tracking: `new` or `established`.
-    pub(super) state: &'static str,
+    pub(crate) state: &'static str,
 }
 
 /// What becomes of it in one chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Passes,
     /// Dropped, unless a rule that cannot be judged accepts it.
     Unsure,
@@ -135,10 +141,22 @@ struct Walk {
     maybe_accepted: bool,
 }
 
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = if self.start.is_some_and(|(_, policy)| policy == Policy::Drop) { "policy drop" } else { "a rule" };
+        let (table, name) = (&self.table, &self.name);
+        match self.tool {
+            Tool::Nft => write!(f, "nftables chain {table} {name} ({by})"),
+            Tool::Iptables => write!(f, "iptables chain {name} ({by})"),
+            Tool::IptablesLegacy => write!(f, "iptables-legacy chain {name} ({by})"),
+        }
+    }
+}
+
 impl Ruleset {
     /// The first chain, of those where such packets begin, that drops the packet; else the first that may. A packet has to pass
     /// all of them.
-    pub(super) fn obstacle(&self, packet: &Packet) -> Option<(&Chain, Fate)> {
+    pub(crate) fn obstacle(&self, packet: &Packet) -> Option<(&Chain, Fate)> {
         let judged = self.chains.iter().filter_map(|chain| Some((chain, self.fate(chain, packet)?)));
         let mut obstacles: Vec<_> = judged.filter(|(_, fate)| *fate != Fate::Passes).collect();
         obstacles.sort_by_key(|(_, fate)| *fate != Fate::Dropped);
@@ -146,7 +164,7 @@ impl Ruleset {
     }
 
     /// Nothing for a chain where such packets do not begin.
-    fn fate(&self, chain: &Chain, packet: &Packet) -> Option<Fate> {
+    pub(crate) fn fate(&self, chain: &Chain, packet: &Packet) -> Option<Fate> {
         let (_, policy) = chain.start.filter(|(hook, _)| *hook == packet.hook)?;
         let walk = self.walk(chain, packet, 0);
         Some(match walk.accepted.unwrap_or(policy == Policy::Accept) {
@@ -262,7 +280,7 @@ mod tests {
     }
 
     fn rule(conditions: &[Condition], verdict: Verdict) -> Rule {
-        Rule { conditions: conditions.to_vec(), verdict }
+        Rule { conditions: conditions.to_vec(), verdict, ..Rule::default() }
     }
 
     fn chain(name: &str, policy_drop: Option<bool>, rules: Vec<Rule>) -> Chain {

@@ -7,7 +7,7 @@ use ipnetwork::Ipv4Network;
 use super::rules::{About, Chain, Condition, Hook, Policy, Rule, Tool, Verdict};
 
 /// The chains of a listing.
-pub(super) fn parse(tool: Tool, text: &str) -> Vec<Chain> {
+pub(crate) fn parse(tool: Tool, text: &str) -> Vec<Chain> {
     let mut chains = Vec::new();
     for line in text.lines() {
         let words = words(line);
@@ -63,7 +63,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 fn rule(words: &[&str]) -> Rule {
-    let mut rule = Rule { conditions: Vec::new(), verdict: Verdict::Next };
+    let mut rule = Rule::default();
     let mut not = false;
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -83,8 +83,12 @@ fn rule(words: &[&str]) -> Rule {
                 break;
             }
             // The module itself says nothing, its options do.
-            "-m" | "--comment" => {
+            "-m" => {
                 value();
+                continue;
+            }
+            "--comment" => {
+                value().clone_into(&mut rule.comment);
                 continue;
             }
             "-i" => About::Input(vec![link_name(value())]),

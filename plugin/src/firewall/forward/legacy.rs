@@ -1,0 +1,101 @@
+//! The rules of the older iptables, which the kernel keeps apart from nftables: by the program `iptables-legacy`.
+//!
+//! Started only where the kernel has its table `filter` already; to list a table that is not there would load it.
+
+use std::fs;
+
+use super::plan::{Accept, Edit, Position, Way};
+use super::{Changed, Trouble, failed};
+use crate::error::Error;
+use crate::firewall::iptables;
+use crate::firewall::program::{self, Finished, Problem};
+use crate::firewall::rules::{Ruleset, Tool};
+
+/// The tables of the older iptables that the kernel has in this network namespace, a line each.
+const TABLES: &str = "/proc/thread-self/net/ip_tables_names";
+/// It may be installed under either name: the second is today's, on most hosts.
+const PROGRAMS: [&str; 2] = ["iptables-legacy", "iptables"];
+/// How it says in its version that it is the older.
+const LEGACY: &str = "legacy";
+/// Waits for whoever else changes rules, in seconds (iptables(8), `--wait`).
+const WAIT: [&str; 2] = ["--wait", "5"];
+
+/// The table `filter`; nothing where the kernel has none.
+pub(super) async fn read() -> Result<Option<Ruleset>, Trouble> {
+    let tables = fs::read_to_string(TABLES).unwrap_or_default();
+    if !tables.lines().any(|table| table == "filter") {
+        return Ok(None);
+    }
+    let listing = run(&["--list-rules"]).await?;
+    Ok(Some(Ruleset { chains: iptables::parse(Tool::IptablesLegacy, &listing.stdout) }))
+}
+
+/// One after the other; each is there or not, whatever cuts it short, and the next look finds what is missing.
+pub(super) async fn change(edits: &[Edit]) -> Result<Changed, Trouble> {
+    for edit in edits {
+        let (Edit::Remove { accept, .. } | Edit::Insert { accept, .. }) = edit;
+        if accept.bridge.ends_with('+') {
+            let problem = format!("iptables takes {} for a pattern, which others' links may fit", accept.bridge);
+            return Err(Trouble::Beyond(failed(problem, "give the network a bridge whose name does not end with +")));
+        }
+        let (words, accept) = match edit {
+            Edit::Remove { chain, accept, .. } => (vec!["--delete".to_owned(), chain.name.clone()], accept),
+            Edit::Insert { chain, accept, position } => {
+                let name = chain.name.clone();
+                let words = match position {
+                    Position::First => vec!["--insert".to_owned(), name],
+                    Position::Before(at, _) => vec!["--insert".to_owned(), name, (at + 1).to_string()],
+                    Position::Last => vec!["--append".to_owned(), name],
+                };
+                (words, accept)
+            }
+        };
+        let words: Vec<_> = words.into_iter().chain(specification(accept)).collect();
+        match run(&words.iter().map(String::as_str).collect::<Vec<_>>()).await {
+            Ok(_) => {}
+            Err(Trouble::Failed(error)) => return Ok(Changed::Overtaken(error)),
+            Err(beyond) => return Err(beyond),
+        }
+    }
+    Ok(Changed::Done)
+}
+
+fn specification(accept: &Accept) -> [String; 10] {
+    let (link, network) = match accept.way {
+        Way::In => ("--out-interface", "--destination"),
+        Way::Out => ("--in-interface", "--source"),
+    };
+    let Accept { bridge, subnet, comment, .. } = accept;
+    let subnet = &subnet.to_string();
+    [link, bridge, network, subnet, "--match", "comment", "--comment", comment, "--jump", "ACCEPT"].map(str::to_owned)
+}
+
+/// Errors: 109 where it is not installed, or does not succeed.
+async fn run(arguments: &[&str]) -> Result<Finished, Trouble> {
+    for program in PROGRAMS {
+        if program != PROGRAMS[0] && !is_legacy(program).await {
+            continue;
+        }
+        let done = match program::run(program, &[&WAIT, arguments].concat(), "").await {
+            Err(Problem::Missing) => continue,
+            Err(Problem::Failed(problem)) => return Err(refused(program, &problem).into()),
+            Ok(done) => done,
+        };
+        return if done.status.success() { Ok(done) } else { Err(refused(program, &done.refusal()).into()) };
+    }
+    Err(Trouble::Beyond(failed(
+        "the kernel has rules of the older iptables (table filter), and the program iptables-legacy, which shows and changes them, is not installed",
+        "if containers are not reached, install it (`apt install iptables`), or remove those rules by a reboot",
+    )))
+}
+
+async fn is_legacy(program: &str) -> bool {
+    program::run(program, &["--version"], "").await.is_ok_and(|done| done.stdout.contains(LEGACY))
+}
+
+fn refused(program: &str, problem: &str) -> Error {
+    failed(
+        format!("{program} {problem}"),
+        "`flatnet doctor` says which chain drops what is forwarded, and what mends it",
+    )
+}

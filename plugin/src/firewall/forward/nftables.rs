@@ -1,0 +1,139 @@
+//! The rules of nftables, and so of today's iptables and of firewalld: over netlink.
+
+use nix::errno::Errno;
+
+use super::plan::{Accept, Edit, Place, Position, Way};
+use super::{Changed, Trouble, failed};
+use crate::error::Error;
+use crate::firewall::meaning;
+use crate::firewall::rules::{Chain, Hook, Policy, Ruleset, Tool};
+use crate::firewall::table;
+use crate::netlink::nftables::{
+    Batch, Expression, Family, Hook as KernelHook, Meta, Nftables, Problem, Rule, Slot, Verdict, from_ipv4, link,
+    to_ipv4,
+};
+
+/// The families whose chains see packets of IPv4 that are forwarded; their names are the first word of a table's.
+const FAMILIES: [(Family, &str); 2] = [(Family::Ip, "ip"), (Family::Inet, "inet")];
+/// `NFPROTO_IPV4`: tables of `inet` see IPv6 as well.
+const IPV4: u8 = 2;
+/// Where iptables keeps its filter.
+const IPTABLES: &str = "ip filter";
+
+/// The tables that have a chain for forwarded packets; nothing where there is none, or no nftables. flatnet's own does not drop.
+pub(super) async fn read() -> Result<Option<Ruleset>, Trouble> {
+    let mut nftables = match Nftables::open() {
+        Err(Problem::Lacking { .. }) => return Ok(None),
+        opened => opened.map_err(|problem| refused(&problem))?,
+    };
+    let found = match nftables.all_chains().await {
+        Err(Problem::Lacking { .. }) => return Ok(None),
+        found => found.map_err(|problem| refused(&problem))?,
+    };
+    let mut ruleset = Ruleset::default();
+    for (family, name) in FAMILIES {
+        let own = found.iter().filter(|(of, chain)| *of == family as u8 && chain.table != table::NAME);
+        let chains: Vec<_> = own.map(|(_, chain)| chain).collect();
+        let is_start = |chain: &&&crate::netlink::nftables::Chain| hook(chain).is_some();
+        let mut tables: Vec<_> = chains.iter().filter(is_start).map(|chain| chain.table.as_str()).collect();
+        tables.dedup();
+        for table in tables {
+            let of_table = chains.iter().filter(|chain| chain.table == table);
+            let mut read: Vec<_> = of_table.map(|found| chain(name, found)).collect();
+            for (of, placed) in nftables.rules(family, table).await.map_err(|problem| refused(&problem))? {
+                if let Some(chain) = read.iter_mut().find(|chain| chain.name == of) {
+                    chain.rules.push(meaning::of(&placed));
+                }
+            }
+            ruleset.chains.extend(read);
+        }
+    }
+    Ok(if ruleset.chains.is_empty() { None } else { Some(ruleset) })
+}
+
+/// A transaction for each table.
+pub(super) async fn change(edits: &[Edit]) -> Result<Changed, Trouble> {
+    let mut nftables = Nftables::open().map_err(|problem| refused(&problem))?;
+    let mut tables: Vec<_> = edits.iter().map(|edit| place(edit).table.as_str()).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    for table in tables {
+        let Some((family, name)) = split(table) else { continue };
+        let mut batch = Batch::new(family, name);
+        for edit in edits.iter().filter(|edit| place(edit).table == table) {
+            add(&mut batch, family, edit);
+        }
+        match nftables.apply(&batch).await {
+            Ok(()) => {}
+            // The chain, or the rule, has just gone: somebody reloads.
+            Err(problem) if problem.errno() == Some(Errno::ENOENT) => return Ok(Changed::Overtaken(refused(&problem))),
+            // `NFT_TABLE_F_OWNER`: firewalld 2.1 and newer keep their table to themselves.
+            Err(problem) if problem.errno() == Some(Errno::EPERM) => {
+                let remedy = "that firewall keeps its rules to itself, and has to be told: `flatnet install` tells firewalld, and `flatnet doctor` says how to do it by hand";
+                return Err(Trouble::Beyond(failed(problem.to_string(), remedy)));
+            }
+            Err(problem) => return Err(refused(&problem).into()),
+        }
+    }
+    Ok(Changed::Done)
+}
+
+fn hook(chain: &crate::netlink::nftables::Chain) -> Option<Policy> {
+    let base = chain.base.as_ref()?;
+    let is_forward = base.kind == "filter" && base.hook == KernelHook::Forward as u32;
+    is_forward.then_some(if base.accept { Policy::Accept } else { Policy::Drop })
+}
+
+fn chain(family: &str, found: &crate::netlink::nftables::Chain) -> Chain {
+    let table = format!("{family} {}", found.table);
+    let tool = if table == IPTABLES { Tool::Iptables } else { Tool::Nft };
+    let start = hook(found).map(|policy| (Hook::Forward, policy));
+    Chain { tool, table, name: found.name.clone(), start, rules: Vec::new() }
+}
+
+fn place(edit: &Edit) -> &Place {
+    let (Edit::Remove { chain, .. } | Edit::Insert { chain, .. }) = edit;
+    chain
+}
+
+fn split(table: &str) -> Option<(Family, &str)> {
+    let (family, name) = table.split_once(' ')?;
+    FAMILIES.iter().find(|(_, it)| *it == family).map(|(family, _)| (*family, name))
+}
+
+fn add(batch: &mut Batch, family: Family, edit: &Edit) {
+    match edit {
+        Edit::Remove { chain, handle: Some(handle), .. } => batch.delete_rule(&chain.name, *handle),
+        // What was read from the kernel has a handle.
+        Edit::Remove { handle: None, .. } => {}
+        Edit::Insert { chain, accept, position } => {
+            let rule = rule(family, accept);
+            match position {
+                Position::Before(_, Some(handle)) => batch.insert_rule_before(&chain.name, *handle, &rule),
+                Position::Last => batch.add_rule(&chain.name, &rule),
+                Position::First | Position::Before(_, None) => batch.insert_rule(&chain.name, &rule),
+            }
+        }
+    }
+}
+
+/// With a comment and a counter as iptables would write it: it lists and saves the rule like its own.
+fn rule(family: Family, accept: &Accept) -> Rule {
+    let mut expressions = Vec::new();
+    if family == Family::Inet {
+        expressions.push(Expression::Meta { key: Meta::Family, to: Slot::FIRST });
+        expressions.push(Expression::Compare { slot: Slot::FIRST, equal: true, value: vec![IPV4] });
+    }
+    let (key, network) = match accept.way {
+        Way::In => (Meta::OutLink, to_ipv4(accept.subnet, true)),
+        Way::Out => (Meta::InLink, from_ipv4(accept.subnet, true)),
+    };
+    expressions.extend(link(key, &accept.bridge, true));
+    expressions.extend(network);
+    expressions.extend([Expression::Counter, Expression::Verdict(Verdict::Accept)]);
+    Rule { expressions, comment: Some(accept.comment.clone()) }
+}
+
+fn refused(problem: &Problem) -> Error {
+    failed(problem.to_string(), "`flatnet doctor` says which chain drops what is forwarded, and what mends it")
+}

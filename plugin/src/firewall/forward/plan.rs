@@ -1,0 +1,291 @@
+//! Which accepts a network needs in the chains of other firewalls, and where: decided from their rules alone.
+//!
+//! Pure. An accept in a table of flatnet's own would not do: a packet passes only if every chain at the hook lets it. Where users'
+//! rules have a chain of their own, accepts go to its end, so that what the user wrote there comes first; else to the beginning
+//! of the chain that drops. Nothing is asked for where nothing drops.
+
+use ipnetwork::Ipv4Network;
+
+use crate::firewall::rules::{About, Chain, Condition, Fate, Hook, Packet, Rule, Ruleset, Verdict};
+
+/// Chains that firewalls leave to the user and reload without a change, or fill from the user's own files: Docker's
+/// (docs.docker.com, "Docker with iptables") and ufw's (ufw-framework(8)).
+const USER_CHAINS: [&str; 2] = ["DOCKER-USER", "ufw-user-forward"];
+/// How every comment begins. The network's name follows, for people: whose rule it is, its bridge says.
+const COMMENT_PREFIX: &str = "flatnet: network ";
+/// iptables takes 255 bytes of comment, the program nft 128.
+const NAME_MAX_BYTES: usize = 64;
+/// Rules lead to users' chains at most this deep.
+const DEPTH_MAX: usize = 4;
+
+/// The network that is to be reached.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) network: &'a str,
+    pub(super) bridge: &'a str,
+    pub(super) subnet: Ipv4Network,
+    /// Bridged packets pass through the chains as well (`br_netfilter`).
+    pub(super) bridged: bool,
+}
+
+/// One rule of flatnet's in another firewall's chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Accept {
+    pub(super) way: Way,
+    pub(super) bridge: String,
+    pub(super) subnet: Ipv4Network,
+    pub(super) comment: String,
+}
+
+/// From where a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To containers: by the bridge, out of the host.
+    In,
+    /// From containers.
+    Out,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Edit {
+    Remove { chain: Place, accept: Accept, handle: Option<u64> },
+    Insert { chain: Place, accept: Accept, position: Position },
+}
+
+/// A chain, by its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) table: String,
+    pub(super) name: String,
+}
+
+/// Where in a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    First,
+    /// Before the rule of that number, counted from 0 once everything is removed that is to be, and of that handle.
+    Before(usize, Option<u64>),
+    Last,
+}
+
+/// What a look came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) edits: Vec<Edit>,
+    /// The chains that drop what flatnet's containers need, in words.
+    pub(super) obstacles: Vec<String>,
+}
+
+impl Wanted<'_> {
+    /// Both ways: whoever speaks first.
+    fn accepts(&self) -> [Accept; 2] {
+        let name = self.network.char_indices().take_while(|(at, _)| *at < NAME_MAX_BYTES).map(|(_, letter)| letter);
+        let comment = COMMENT_PREFIX.chars().chain(name).collect::<String>();
+        [Way::In, Way::Out].map(|way| Accept {
+            way,
+            bridge: self.bridge.to_owned(),
+            subnet: self.subnet,
+            comment: comment.clone(),
+        })
+    }
+
+    /// What has to pass: to containers, their answers, what they ask others, and what they send each other where that is filtered.
+    fn packets(&self) -> Vec<Packet> {
+        let (bridge, subnet) = (Some(self.bridge.to_owned()), Some(self.subnet));
+        let packet = |way: Way, state| {
+            let (here, there) = ((bridge.clone(), subnet), (None, None));
+            let ((input, source), (output, destination)) = match way {
+                Way::In => (there, here),
+                Way::Out => (here, there),
+            };
+            Packet { hook: Hook::Forward, input, output, source, destination, port: None, state }
+        };
+        let mut packets = vec![packet(Way::In, "new"), packet(Way::Out, "established"), packet(Way::Out, "new")];
+        if self.bridged {
+            let (input, source) = (bridge.clone(), subnet);
+            packets.push(Packet { input, source, ..packet(Way::In, "new") });
+        }
+        packets
+    }
+}
+
+impl Accept {
+    /// The rule's meaning, if it is one of flatnet's.
+    pub(super) fn of(rule: &Rule) -> Option<Self> {
+        if !rule.comment.starts_with(COMMENT_PREFIX) || rule.verdict != Verdict::Accept {
+            return None;
+        }
+        let (mut link, mut network) = (None, None);
+        for Condition { not, about } in &rule.conditions {
+            match about {
+                _ if *not => return None,
+                About::Output(names) => link = Some((Way::In, names)),
+                About::Input(names) => link = Some((Way::Out, names)),
+                About::Destination(networks) => network = Some((Way::In, networks)),
+                About::Source(networks) => network = Some((Way::Out, networks)),
+                About::Known(true) => {}
+                _ => return None,
+            }
+        }
+        let ((way, names), (same, networks)) = (link?, network?);
+        let ([bridge], [subnet]) = (names.as_slice(), networks.as_slice()) else { return None };
+        let (bridge, comment) = (bridge.clone(), rule.comment.clone());
+        (way == same).then_some(Self { way, bridge, subnet: *subnet, comment })
+    }
+
+    /// Whether it lets the same packets pass: networks on one bridge share its accepts, whichever came first.
+    fn opens_as(&self, other: &Self) -> bool {
+        (self.way, &self.bridge, self.subnet) == (other.way, &other.bridge, other.subnet)
+    }
+
+    fn rule(&self) -> Rule {
+        let (names, networks) = (vec![self.bridge.clone()], vec![self.subnet]);
+        let abouts = match self.way {
+            Way::In => [About::Output(names), About::Destination(networks)],
+            Way::Out => [About::Input(names), About::Source(networks)],
+        };
+        let conditions = abouts.into_iter().map(|about| Condition { not: false, about }).collect();
+        Rule { conditions, verdict: Verdict::Accept, comment: self.comment.clone(), handle: None }
+    }
+}
+
+/// The bridges that flatnet's rules are about, each once.
+pub(super) fn bridges(ruleset: &Ruleset) -> Vec<String> {
+    let rules = ruleset.chains.iter().flat_map(|chain| &chain.rules);
+    let mut bridges: Vec<_> = rules.filter_map(Accept::of).map(|accept| accept.bridge).collect();
+    bridges.sort_unstable();
+    bridges.dedup();
+    bridges
+}
+
+/// Takes away the rules for bridges of which `is_gone` is true.
+pub(super) fn sweep(ruleset: &Ruleset, is_gone: impl Fn(&str) -> bool) -> Vec<Edit> {
+    ruleset.chains.iter().flat_map(|chain| removals(chain, |accept| is_gone(&accept.bridge))).collect()
+}
+
+/// What opens the way for a network: of each table, all of flatnet's rules are right, or all are made anew.
+pub(super) fn open(ruleset: &Ruleset, wanted: &Wanted<'_>) -> Plan {
+    let packets = wanted.packets();
+    let passes = |ruleset: &Ruleset, chain: &Chain| {
+        packets.iter().all(|packet| ruleset.fate(chain, packet).is_none_or(|fate| fate == Fate::Passes))
+    };
+    let bare = without_own(ruleset, wanted.bridge);
+    let mut plan = Plan::default();
+    let mut tables: Vec<&str> = ruleset.chains.iter().map(|chain| chain.table.as_str()).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    for table in tables {
+        let dropping: Vec<_> =
+            bare.chains.iter().filter(|chain| chain.table == table && !passes(&bare, chain)).collect();
+        if dropping.is_empty() {
+            continue;
+        }
+        let mut places: Vec<(&Chain, Position)> = Vec::new();
+        for chain in &dropping {
+            let place = place(&bare, chain, wanted, passes);
+            if !places.iter().any(|(known, _)| known.name == place.0.name) {
+                places.push(place);
+            }
+        }
+        let own: Vec<_> = ruleset.chains.iter().filter(|chain| chain.table == table).collect();
+        if is_in_place(&own, &places, wanted) && own.iter().all(|chain| passes(ruleset, chain)) {
+            continue;
+        }
+        plan.obstacles.extend(dropping.iter().map(ToString::to_string));
+        plan.edits.extend(own.iter().flat_map(|chain| removals(chain, |accept| accept.bridge == wanted.bridge)));
+        for (chain, position) in places {
+            let insert = |accept| Edit::Insert { chain: Place::of(chain), accept, position };
+            plan.edits.extend(wanted.accepts().map(insert));
+        }
+    }
+    plan
+}
+
+impl Place {
+    fn of(chain: &Chain) -> Self {
+        Self { table: chain.table.clone(), name: chain.name.clone() }
+    }
+}
+
+/// Both accepts in each of `places`, once, and nowhere else.
+fn is_in_place(chains: &[&Chain], places: &[(&Chain, Position)], wanted: &Wanted<'_>) -> bool {
+    let needed = wanted.accepts();
+    chains.iter().all(|chain| {
+        let own = chain.rules.iter().filter_map(Accept::of).filter(|accept| accept.bridge == wanted.bridge);
+        let own: Vec<_> = own.collect();
+        let is_place = places.iter().any(|(place, _)| place.name == chain.name);
+        let expected = if is_place { needed.len() } else { 0 };
+        own.len() == expected && (expected == 0 || needed.iter().all(|accept| own.iter().any(|it| it.opens_as(accept))))
+    })
+}
+
+/// Where `start`'s firewall says that users' rules belong, if that is of use; else its beginning.
+fn place<'a>(
+    bare: &'a Ruleset,
+    start: &'a Chain,
+    wanted: &Wanted<'_>,
+    passes: impl Fn(&Ruleset, &Chain) -> bool,
+) -> (&'a Chain, Position) {
+    let helps = |(chain, position): &(&Chain, Position)| {
+        let mut trial = bare.clone();
+        let found = trial.chains.iter_mut().find(|it| is_same(it, chain));
+        let Some(found) = found else { return false };
+        let at = match *position {
+            Position::First => 0,
+            Position::Before(at, _) => at,
+            Position::Last => found.rules.len(),
+        };
+        found.rules.splice(at..at, wanted.accepts().iter().map(Accept::rule));
+        passes(&trial, start)
+    };
+    let of_users = user_chains(bare, start, 0).into_iter().map(|chain| (chain, at_the_end(chain)));
+    of_users.into_iter().find(helps).unwrap_or((start, Position::First))
+}
+
+/// Users' chains that every packet in `from` is led to.
+fn user_chains<'a>(ruleset: &'a Ruleset, from: &Chain, depth: usize) -> Vec<&'a Chain> {
+    let mut found = Vec::new();
+    for rule in from.rules.iter().filter(|rule| rule.conditions.is_empty()) {
+        let Verdict::Jump(to) = &rule.verdict else { continue };
+        let chain = ruleset.chains.iter().find(|it| it.tool == from.tool && it.table == from.table && it.name == *to);
+        match chain {
+            Some(chain) if USER_CHAINS.contains(&chain.name.as_str()) => found.push(chain),
+            Some(chain) if depth < DEPTH_MAX => found.extend(user_chains(ruleset, chain, depth + 1)),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Before the RETURN that closes a chain, where there is one.
+fn at_the_end(chain: &Chain) -> Position {
+    match chain.rules.split_last() {
+        Some((last, before)) if last.conditions.is_empty() && last.verdict == Verdict::Return => {
+            Position::Before(before.len(), last.handle)
+        }
+        _ => Position::Last,
+    }
+}
+
+fn is_same(one: &Chain, other: &Chain) -> bool {
+    one.tool == other.tool && one.table == other.table && one.name == other.name
+}
+
+fn removals(chain: &Chain, chosen: impl Fn(&Accept) -> bool) -> Vec<Edit> {
+    let own = chain.rules.iter().filter_map(|rule| Some((Accept::of(rule)?, rule.handle)));
+    let chosen = own.filter(|(accept, _)| chosen(accept));
+    chosen.map(|(accept, handle)| Edit::Remove { chain: Place::of(chain), accept, handle }).collect()
+}
+
+/// The rules as they would be without flatnet's for that bridge.
+fn without_own(ruleset: &Ruleset, bridge: &str) -> Ruleset {
+    let mut bare = ruleset.clone();
+    for chain in &mut bare.chains {
+        chain.rules.retain(|rule| Accept::of(rule).is_none_or(|accept| accept.bridge != bridge));
+    }
+    bare
+}
+
+#[cfg(test)]
+mod tests;

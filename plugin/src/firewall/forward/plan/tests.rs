@@ -1,0 +1,186 @@
+//! Rules as real firewalls leave them, and what flatnet does about them.
+
+use rstest::rstest;
+
+use super::*;
+use crate::firewall::iptables;
+use crate::firewall::rules::Tool;
+
+const IN: &str = "-d 10.87.1.0/24 -o flatnet-br0 -m comment --comment \"flatnet: network flatnet\" -j ACCEPT";
+const OUT: &str = "-s 10.87.1.0/24 -i flatnet-br0 -m comment --comment \"flatnet: network flatnet\" -j ACCEPT";
+
+/// As dockerd 27 leaves it; 28 has no RETURN in DOCKER-USER, and one chain, DOCKER-FORWARD, for all that follows.
+const DOCKER: &str = r"-P FORWARD DROP
+-N DOCKER
+-N DOCKER-ISOLATION-STAGE-1
+-N DOCKER-ISOLATION-STAGE-2
+-N DOCKER-USER
+-A FORWARD -j DOCKER-USER
+-A FORWARD -m set --match-set docker-ext-bridges-v4 dst -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -j DOCKER-ISOLATION-STAGE-1
+-A FORWARD -i docker0 -j ACCEPT
+-A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2
+-A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP
+-A DOCKER-USER -j RETURN
+";
+
+const UFW: &str = r"-P FORWARD DROP
+-N ufw-before-forward
+-N ufw-user-forward
+-N ufw-reject-forward
+-A FORWARD -j ufw-before-forward
+-A FORWARD -j ufw-reject-forward
+-A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw-before-forward -j ufw-user-forward
+";
+
+fn rules(text: &str) -> Ruleset {
+    Ruleset { chains: iptables::parse(Tool::Iptables, text) }
+}
+
+fn wanted(bridged: bool) -> Wanted<'static> {
+    let subnet = "10.87.1.0/24".parse().expect("a subnet");
+    Wanted { network: "flatnet", bridge: "flatnet-br0", subnet, bridged }
+}
+
+/// The words of each edit.
+fn edits(text: &str) -> Vec<String> {
+    open(&rules(text), &wanted(false)).edits.iter().map(words).collect()
+}
+
+fn words(edit: &Edit) -> String {
+    match edit {
+        Edit::Remove { chain, accept, .. } => format!("- {} {:?} {}", chain.name, accept.way, accept.subnet),
+        Edit::Insert { chain, accept, position } => {
+            let at = match position {
+                Position::First => "first".to_owned(),
+                Position::Before(at, _) => format!("before {at}"),
+                Position::Last => "last".to_owned(),
+            };
+            format!("+ {} {:?} {} {at}", chain.name, accept.way, accept.subnet)
+        }
+    }
+}
+
+/// What a kernel does with the edits.
+fn apply(ruleset: &mut Ruleset, edits: &[Edit]) {
+    for edit in edits {
+        let (Edit::Remove { chain, .. } | Edit::Insert { chain, .. }) = edit;
+        let found = ruleset.chains.iter_mut().find(|it| it.table == chain.table && it.name == chain.name);
+        let rules = &mut found.expect("the chain").rules;
+        match edit {
+            Edit::Remove { accept, .. } => {
+                let at = rules.iter().position(|rule| Accept::of(rule).as_ref() == Some(accept));
+                rules.remove(at.expect("the rule"));
+            }
+            Edit::Insert { accept, position, .. } => {
+                let at = match *position {
+                    Position::First => 0,
+                    Position::Before(at, _) => at,
+                    Position::Last => rules.len(),
+                };
+                rules.insert(at, accept.rule());
+            }
+        }
+    }
+}
+
+#[rstest]
+#[case::no_chain("")]
+#[case::policy_accept("-P FORWARD ACCEPT\n")]
+#[case::input_is_not_forward("-P INPUT DROP\n-P FORWARD ACCEPT\n")]
+#[case::other_links("-P FORWARD ACCEPT\n-A FORWARD -o docker0 -j DROP\n")]
+#[case::opened_by_hand("-P FORWARD DROP\n-A FORWARD -o flatnet-br0 -j ACCEPT\n-A FORWARD -i flatnet-br0 -j ACCEPT\n")]
+fn where_nothing_drops_nothing_is_written(#[case] text: &str) {
+    assert_eq!(open(&rules(text), &wanted(true)), Plan::default());
+}
+
+#[rstest]
+#[case::policy("-P FORWARD DROP\n", "FORWARD", "first")]
+#[case::a_rule_at_the_end(
+    "-P FORWARD ACCEPT\n-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT\n-A FORWARD -j REJECT\n",
+    "FORWARD",
+    "first"
+)]
+#[case::docker(DOCKER, "DOCKER-USER", "before 0")]
+#[case::docker_28(&DOCKER.replace("-A DOCKER-USER -j RETURN\n", ""), "DOCKER-USER", "last")]
+#[case::docker_behind_a_reject(&DOCKER.replace("-A FORWARD -j DOCKER-USER", "-A FORWARD -j REJECT\n-A FORWARD -j DOCKER-USER"), "FORWARD", "first")]
+#[case::docker_for_some(&DOCKER.replace("-A FORWARD -j DOCKER-USER", "-A FORWARD -i eth1 -j DOCKER-USER"), "FORWARD", "first")]
+#[case::users_own_rules_come_first(&DOCKER.replace("-A DOCKER-USER -j RETURN", "-A DOCKER-USER -p tcp --dport 22 -j DROP\n-A DOCKER-USER -j RETURN"), "DOCKER-USER", "before 1")]
+#[case::users_drop_all(&DOCKER.replace("-A DOCKER-USER -j RETURN", "-A DOCKER-USER -j DROP"), "FORWARD", "first")]
+#[case::ufw(UFW, "ufw-user-forward", "last")]
+fn accepts_go_where_users_rules_belong(#[case] text: &str, #[case] chain: &str, #[case] at: &str) {
+    let expected = ["In", "Out"].map(|way| format!("+ {chain} {way} 10.87.1.0/24 {at}"));
+    assert_eq!(edits(text), expected);
+    let mut ruleset = rules(text);
+    let plan = open(&ruleset, &wanted(true));
+    assert!(plan.obstacles[0].starts_with("iptables chain FORWARD ("), "{:?}", plan.obstacles);
+    apply(&mut ruleset, &plan.edits);
+    assert_eq!(open(&ruleset, &wanted(true)), Plan::default(), "{ruleset:#?}");
+}
+
+#[rstest]
+#[case::once("-A FORWARD {IN}\n-A FORWARD {OUT}\n", &[])]
+#[case::behind_others("-A FORWARD -i eth0 -j LOG\n-A FORWARD {OUT}\n-A FORWARD {IN}\n", &[])]
+#[case::twice("-A FORWARD {IN}\n-A FORWARD {IN}\n-A FORWARD {OUT}\n", &["- FORWARD In 10.87.1.0/24", "- FORWARD In 10.87.1.0/24", "- FORWARD Out 10.87.1.0/24", "+ FORWARD In 10.87.1.0/24 first", "+ FORWARD Out 10.87.1.0/24 first"])]
+#[case::half("-A FORWARD {OUT}\n", &["- FORWARD Out 10.87.1.0/24", "+ FORWARD In 10.87.1.0/24 first", "+ FORWARD Out 10.87.1.0/24 first"])]
+#[case::of_no_use("-A FORWARD -j DROP\n-A FORWARD {IN}\n-A FORWARD {OUT}\n", &["- FORWARD In 10.87.1.0/24", "- FORWARD Out 10.87.1.0/24", "+ FORWARD In 10.87.1.0/24 first", "+ FORWARD Out 10.87.1.0/24 first"])]
+#[case::another_networks_on_this_bridge("-A FORWARD {SHARED}\n-A FORWARD {OUT}\n", &[])]
+#[case::another_networks("-A FORWARD {OTHER}\n-A FORWARD {IN}\n-A FORWARD {OUT}\n", &[])]
+fn what_is_there_already_is_looked_at(#[case] rules: &str, #[case] expected: &[&str]) {
+    let other = OUT.replace("br0", "br1").replace("10.87.1", "10.87.2");
+    let rules = rules.replace("{IN}", IN).replace("{OUT}", OUT).replace("{OTHER}", &other);
+    let rules = rules.replace("{SHARED}", &IN.replace("network flatnet", "network other"));
+    assert_eq!(edits(&format!("-P FORWARD DROP\n{rules}")), expected);
+}
+
+#[test]
+fn another_subnet_takes_the_place_of_the_former() {
+    let former =
+        [IN, OUT].map(|rule| format!("-A FORWARD {}\n", rule.replace("10.87.1.0/24", "10.87.9.0/24"))).concat();
+    let expected = [
+        "- FORWARD In 10.87.9.0/24",
+        "- FORWARD Out 10.87.9.0/24",
+        "+ FORWARD In 10.87.1.0/24 first",
+        "+ FORWARD Out 10.87.1.0/24 first",
+    ];
+    assert_eq!(edits(&format!("-P FORWARD DROP\n{former}")), expected);
+}
+
+#[test]
+fn accepts_move_to_the_users_chain_when_it_comes() {
+    let text = DOCKER
+        .replace("-A FORWARD -j DOCKER-USER", &format!("-A FORWARD -j DOCKER-USER\n-A FORWARD {IN}\n-A FORWARD {OUT}"));
+    assert_eq!(
+        edits(&text)[..3],
+        ["- FORWARD In 10.87.1.0/24", "- FORWARD Out 10.87.1.0/24", "+ DOCKER-USER In 10.87.1.0/24 before 0"]
+    );
+}
+
+#[test]
+fn what_stays_on_the_bridge_counts_only_where_bridges_ask() {
+    let ruleset = rules("-P FORWARD ACCEPT\n-A FORWARD -i flatnet-br0 -o flatnet-br0 -j DROP\n");
+    let edits = |bridged| open(&ruleset, &wanted(bridged)).edits.len();
+    assert_eq!((edits(false), edits(true)), (0, 2));
+}
+
+#[test]
+fn rules_of_bridges_that_are_gone_are_swept() {
+    let text = format!("-P FORWARD DROP\n-A FORWARD {IN}\n-A FORWARD -i flatnet-br0 -j ACCEPT\n-A FORWARD {OUT}\n");
+    let ruleset = rules(&text);
+    assert_eq!(bridges(&ruleset), ["flatnet-br0"]);
+    assert_eq!(sweep(&ruleset, |_| false), []);
+    let swept = sweep(&ruleset, |bridge| bridge == "flatnet-br0");
+    assert_eq!(
+        swept.iter().map(words).collect::<Vec<_>>(),
+        ["- FORWARD In 10.87.1.0/24", "- FORWARD Out 10.87.1.0/24"]
+    );
+}
+
+#[test]
+fn a_rule_that_only_looks_like_flatnets_is_left_alone() {
+    for rule in [IN.replace("ACCEPT", "DROP"), format!("! -i eth1 {IN}"), IN.replace("flatnet: network", "flatnets")] {
+        let ruleset = rules(&format!("-P FORWARD DROP\n-A FORWARD {rule}\n"));
+        assert_eq!(sweep(&ruleset, |_| true), [], "{rule}");
+    }
+}

@@ -1,0 +1,265 @@
+//! What a rule means, as the kernel keeps it: registers that are loaded and compared, and a verdict.
+//!
+//! Pure. An expression that is not known here becomes a condition that cannot be judged, never one that is left out.
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+
+use super::rules::{About, Condition, Rule, Verdict};
+use crate::netlink::nftables::{self, Base, Expression, Meta, PlacedRule, Slot};
+
+/// `NFPROTO_IPV4`, `IPPROTO_TCP`, and `ETH_P_IP` as it is on the wire.
+const IPV4: u8 = 2;
+const TCP: u8 = 6;
+const ETHERTYPE_IPV4: [u8; 2] = [8, 0];
+/// The header of IPv4 (RFC 791): the offsets of its protocol and its addresses, which have four bytes.
+const PROTOCOL: u32 = 9;
+const SOURCE: u32 = 12;
+const DESTINATION: u32 = 16;
+const ADDRESS_BYTES: u32 = 4;
+/// A link's name with its closing NULs (`IFNAMSIZ`).
+const LINK_NAME_BYTES: usize = 16;
+/// The bits of a connection's state (`NF_CT_STATE_BIT`): invalid, and those of `enum ip_conntrack_info`.
+const STATES: [(u32, &str); 5] = [(1, "invalid"), (2, "established"), (4, "related"), (8, "new"), (64, "untracked")];
+/// Expressions that change or count something and let the rule go on.
+const EFFECTS: [&str; 5] = ["log", "notrack", "dup", "ct_helper", "last"];
+/// Targets of iptables that end a packet's way; any other lets the rule go on.
+const DROPPING: [&str; 4] = ["DROP", "REJECT", "TARPIT", "STEAL"];
+
+/// What is in a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loaded {
+    Input,
+    Output,
+    Source { bytes: u32, mask: Option<[u8; 4]> },
+    Destination { bytes: u32, mask: Option<[u8; 4]> },
+    Family,
+    EtherType,
+    Protocol,
+    State { mask: Option<u32> },
+    Other,
+}
+
+/// The rule as doctor and ADD judge it.
+pub(super) fn of(placed: &PlacedRule) -> Rule {
+    let mut rule = Rule { handle: Some(placed.handle), ..Rule::default() };
+    rule.comment = placed.rule.comment.clone().unwrap_or_default();
+    let mut registers: Vec<(Slot, Loaded)> = Vec::new();
+    for expression in &placed.rule.expressions {
+        let loaded = |slot: &Slot| {
+            let found = registers.iter().rev().find(|(it, _)| it == slot);
+            found.map_or(Loaded::Other, |(_, loaded)| *loaded)
+        };
+        match expression {
+            Expression::Meta { key, to } => registers.push((*to, of_meta(*key))),
+            Expression::Payload { base, offset, length, to } => {
+                registers.push((*to, of_payload(*base, *offset, *length)));
+            }
+            Expression::State { to } => registers.push((*to, Loaded::State { mask: None })),
+            Expression::Mask { slot, bits } => registers.push((*slot, masked(loaded(slot), bits))),
+            Expression::Compare { slot, equal, value } => rule.conditions.push(compared(loaded(slot), *equal, value)),
+            Expression::Match { name, comment } if name == "comment" => {
+                rule.comment = comment.clone().unwrap_or_default();
+            }
+            Expression::Target { name } if DROPPING.contains(&name.as_str()) => rule.verdict = Verdict::Drop,
+            Expression::Unknown(name) if name == "reject" => rule.verdict = Verdict::Drop,
+            Expression::Verdict(verdict) => rule.verdict = of_verdict(verdict),
+            Expression::Counter | Expression::Target { .. } => {}
+            Expression::Unknown(name) if EFFECTS.contains(&name.as_str()) => {}
+            // A map of verdicts, which may accept anything, is no lookup in a set.
+            Expression::Unknown(name) if name == "lookup" => {
+                rule.conditions.push(unknown());
+                rule.verdict = Verdict::Accept;
+            }
+            // It may load any register.
+            Expression::Unknown(_) => {
+                registers.clear();
+                rule.conditions.push(unknown());
+            }
+            Expression::Lookup { .. } | Expression::Match { .. } | Expression::Masquerade => {
+                rule.conditions.push(unknown());
+            }
+        }
+    }
+    rule
+}
+
+fn unknown() -> Condition {
+    Condition { not: false, about: About::Unknown }
+}
+
+fn of_verdict(verdict: &nftables::Verdict) -> Verdict {
+    match verdict {
+        nftables::Verdict::Accept => Verdict::Accept,
+        nftables::Verdict::Drop => Verdict::Drop,
+        nftables::Verdict::Return => Verdict::Return,
+        nftables::Verdict::Jump(to) => Verdict::Jump(to.clone()),
+        nftables::Verdict::Goto(to) => Verdict::Goto(to.clone()),
+    }
+}
+
+fn of_meta(key: Meta) -> Loaded {
+    match key {
+        Meta::InLink => Loaded::Input,
+        Meta::OutLink => Loaded::Output,
+        Meta::Family => Loaded::Family,
+        Meta::Protocol => Loaded::EtherType,
+        Meta::TransportProtocol => Loaded::Protocol,
+        // The model knows links by their names.
+        Meta::InLinkIndex => Loaded::Other,
+    }
+}
+
+fn of_payload(base: Base, offset: u32, length: u32) -> Loaded {
+    match (base, offset) {
+        (Base::Network, PROTOCOL) if length == 1 => Loaded::Protocol,
+        (Base::Network, SOURCE) if length <= ADDRESS_BYTES => Loaded::Source { bytes: length, mask: None },
+        (Base::Network, DESTINATION) if length <= ADDRESS_BYTES => Loaded::Destination { bytes: length, mask: None },
+        _ => Loaded::Other,
+    }
+}
+
+fn masked(loaded: Loaded, bits: &[u8]) -> Loaded {
+    let four = || <[u8; 4]>::try_from(bits).ok();
+    match loaded {
+        Loaded::Source { bytes: ADDRESS_BYTES, mask: None } if bits.len() == 4 => {
+            Loaded::Source { bytes: ADDRESS_BYTES, mask: four() }
+        }
+        Loaded::Destination { bytes: ADDRESS_BYTES, mask: None } if bits.len() == 4 => {
+            Loaded::Destination { bytes: ADDRESS_BYTES, mask: four() }
+        }
+        // Registers hold numbers as the machine does.
+        Loaded::State { mask: None } if bits.len() == 4 => Loaded::State { mask: four().map(u32::from_ne_bytes) },
+        _ => Loaded::Other,
+    }
+}
+
+fn compared(loaded: Loaded, equal: bool, value: &[u8]) -> Condition {
+    let plain = |about| Condition { not: !equal, about };
+    match loaded {
+        Loaded::Input => plain(About::Input(vec![link_name(value)])),
+        Loaded::Output => plain(About::Output(vec![link_name(value)])),
+        Loaded::Source { bytes, mask } => plain(network(bytes, mask, value).map_or(About::Unknown, About::Source)),
+        Loaded::Destination { bytes, mask } => {
+            plain(network(bytes, mask, value).map_or(About::Unknown, About::Destination))
+        }
+        Loaded::Family => plain(About::Known(value == [IPV4])),
+        Loaded::EtherType => plain(About::Known(value == ETHERTYPE_IPV4)),
+        Loaded::Protocol => plain(About::Known(value == [TCP])),
+        // "Not none of these bits" is "one of these states".
+        Loaded::State { mask: Some(mask) } if value.iter().all(|byte| *byte == 0) => {
+            let states = STATES.iter().filter(|(bit, _)| mask & bit != 0).map(|(_, name)| (*name).to_owned());
+            Condition { not: equal, about: About::State(states.collect()) }
+        }
+        Loaded::State { .. } | Loaded::Other => unknown(),
+    }
+}
+
+/// Of a name that ends without NUL, only the beginning is compared: any rest may follow.
+fn link_name(value: &[u8]) -> String {
+    let end = value.iter().position(|byte| *byte == 0);
+    let name = String::from_utf8_lossy(&value[..end.unwrap_or(value.len())]).into_owned();
+    if end.is_none() && value.len() < LINK_NAME_BYTES { format!("{name}*") } else { name }
+}
+
+/// The first bytes of an address, or all of it under a mask.
+fn network(bytes: u32, mask: Option<[u8; 4]>, value: &[u8]) -> Option<Vec<Ipv4Network>> {
+    if value.len() != usize::try_from(bytes).ok()? {
+        return None;
+    }
+    let mut address = [0; 4];
+    address[..value.len()].copy_from_slice(value);
+    let address = Ipv4Addr::from(address);
+    let network = match mask {
+        Some(mask) => Ipv4Network::with_netmask(address, mask.into()),
+        None => Ipv4Network::new(address, u8::try_from(bytes * 8).ok()?),
+    };
+    Some(vec![network.ok()?])
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::netlink::nftables::{from_ipv4, link, to_ipv4};
+
+    fn meaning(expressions: Vec<Expression>) -> Rule {
+        of(&PlacedRule { handle: 7, rule: nftables::Rule { expressions, comment: None } })
+    }
+
+    fn compare(value: &[u8], equal: bool) -> Expression {
+        Expression::Compare { slot: Slot::FIRST, equal, value: value.to_vec() }
+    }
+
+    fn loaded(load: Expression, rest: Vec<Expression>) -> Vec<Expression> {
+        [vec![load], rest].concat()
+    }
+
+    const STATE: Expression = Expression::State { to: Slot::FIRST };
+    const SOURCE_24: Expression = Expression::Payload { base: Base::Network, offset: 12, length: 3, to: Slot::FIRST };
+    const SOURCE_PORT: Expression =
+        Expression::Payload { base: Base::Transport, offset: 0, length: 2, to: Slot::FIRST };
+    const INPUT: Expression = Expression::Meta { key: Meta::InLink, to: Slot::FIRST };
+    const FAMILY: Expression = Expression::Meta { key: Meta::Family, to: Slot::FIRST };
+
+    fn network(text: &str) -> Vec<Ipv4Network> {
+        vec![text.parse().expect("a network")]
+    }
+
+    #[rstest]
+    #[case::link(link(Meta::OutLink, "eth0", true).to_vec(), false, About::Output(vec!["eth0".into()]))]
+    #[case::not_that_link(link(Meta::InLink, "eth0", false).to_vec(), true, About::Input(vec!["eth0".into()]))]
+    #[case::link_of_iptables(loaded(INPUT, vec![compare(b"eth0\0", true)]), false, About::Input(vec!["eth0".into()]))]
+    #[case::links(loaded(INPUT, vec![compare(b"eth", true)]), false, About::Input(vec!["eth*".into()]))]
+    #[case::source(from_ipv4("10.87.0.0/22".parse().expect("a network"), true), false, About::Source(network("10.87.0.0/22")))]
+    #[case::destination(to_ipv4("10.87.1.2/32".parse().expect("a network"), false), true, About::Destination(network("10.87.1.2/32")))]
+    #[case::three_bytes(loaded(SOURCE_24, vec![compare(&[10, 87, 1], true)]), false, About::Source(network("10.87.1.0/24")))]
+    #[case::port(loaded(SOURCE_PORT, vec![compare(&[0, 80], true)]), false, About::Unknown)]
+    #[case::ipv4(loaded(FAMILY, vec![compare(&[2], true)]), false, About::Known(true))]
+    #[case::ipv6(loaded(FAMILY, vec![compare(&[10], true)]), false, About::Known(false))]
+    #[case::states(loaded(STATE, vec![Expression::Mask { slot: Slot::FIRST, bits: 6_u32.to_ne_bytes().to_vec() }, compare(&[0; 4], false)]), false, About::State(vec!["established".into(), "related".into()]))]
+    #[case::set(loaded(STATE, vec![Expression::Lookup { set: "__set0".into(), slot: Slot::FIRST, present: true }]), false, About::Unknown)]
+    #[case::condition_of_iptables(vec![Expression::Match { name: "conntrack".into(), comment: None }], false, About::Unknown)]
+    #[case::not_known(vec![Expression::Unknown("limit".into())], false, About::Unknown)]
+    fn conditions(#[case] expressions: Vec<Expression>, #[case] not: bool, #[case] about: About) {
+        let rule = meaning([expressions, vec![Expression::Counter]].concat());
+        assert_eq!(rule.conditions, [Condition { not, about }]);
+        assert_eq!((rule.verdict, rule.handle), (Verdict::Next, Some(7)));
+    }
+
+    #[rstest]
+    #[case::accept(Expression::Verdict(nftables::Verdict::Accept), Verdict::Accept)]
+    #[case::jump(Expression::Verdict(nftables::Verdict::Jump("x".into())), Verdict::Jump("x".into()))]
+    #[case::reject(Expression::Unknown("reject".into()), Verdict::Drop)]
+    #[case::reject_of_iptables(Expression::Target { name: "REJECT".into() }, Verdict::Drop)]
+    #[case::log_of_iptables(Expression::Target { name: "LOG".into() }, Verdict::Next)]
+    #[case::log(Expression::Unknown("log".into()), Verdict::Next)]
+    fn verdicts(#[case] expression: Expression, #[case] verdict: Verdict) {
+        assert_eq!(
+            meaning(vec![Expression::Counter, expression]),
+            Rule { verdict, handle: Some(7), ..Rule::default() }
+        );
+    }
+
+    #[test]
+    fn a_map_of_verdicts_may_accept() {
+        let rule = meaning(vec![STATE, Expression::Unknown("lookup".into())]);
+        assert_eq!((rule.conditions, rule.verdict), (vec![unknown()], Verdict::Accept));
+    }
+
+    #[test]
+    fn what_is_loaded_unknown_is_not_what_was_there_before() {
+        let of_link = link(Meta::OutLink, "eth0", true).to_vec();
+        let rule = meaning([of_link, vec![Expression::Unknown("meta".into()), compare(&[1], true)]].concat());
+        let eth0 = Condition { not: false, about: About::Output(vec!["eth0".into()]) };
+        assert_eq!(rule.conditions, [eth0, unknown(), unknown()]);
+    }
+
+    #[test]
+    fn a_comment_may_be_iptables() {
+        let rule = meaning(vec![Expression::Match { name: "comment".into(), comment: Some("why".into()) }]);
+        assert_eq!((rule.comment.as_str(), rule.conditions.len()), ("why", 0));
+    }
+}

@@ -1,0 +1,164 @@
+//! The page: every message that flatnet can print, under its code, each with what to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::crate_source::{Found, Fragments, Site};
+use crate::definition::{Definition, Variant};
+
+/// Which variant's messages the words of a function end up in, as its `<problem>` or `<what>`. Functions of the same name share a line.
+const FRAGMENTS: &[(&str, &[&str])] = &[
+    ("check_host", &["Changed"]),
+    ("check_container", &["Changed"]),
+    ("container_problem", &["Environment"]),
+    ("fitting_mtu", &["Config"]),
+    ("interface_name_problem", &["Environment", "Config"]),
+    ("parse", &["Environment"]),
+    ("parse_ip", &["Environment"]),
+    ("problem", &["Changed", "NotReady"]),
+    ("refusal", &["Environment"]),
+    ("text", &["Environment"]),
+];
+/// Functions that return a text which is no message.
+const NO_MESSAGE: &[&str] = &["string", "alternative_name"];
+
+const HEAD: &str = "\
+# Every error of flatnet
+
+Made from the source by `FLATNET_WRITE=1 cargo test -p flatnet --test errors`; the same test fails while this page is behind.
+`flatnet explain 105` prints one code's part of it.
+
+A CNI runtime gets one JSON object: `code`; `msg`, which is \"failed to\" and a message below; and `details`, which is what to do. Podman shows both
+texts. A netavark driver's error is the two as one text. What stands in `<brackets>` is filled in at run time. An error that came
+while another was being undone follows it in `details`.
+";
+
+const COMMANDS: &str = "
+## Commands
+
+The commands for people say \"flatnet: failed to\" and one of these on standard error, and exit with code 1; wrong arguments are code 2.
+An error with a code above comes with its remedy.
+";
+
+/// The one variant whose remedy hangs on what the kernel said.
+const KERNEL: &str = "Kernel";
+
+/// Everything as Markdown. Panics where something is not told completely.
+pub(crate) fn render(definition: &Definition, found: &Found, commands: &BTreeMap<String, BTreeSet<String>>) -> String {
+    refuse_unknown_fragments(&found.fragments);
+    let mut page = HEAD.to_owned();
+    let codes: BTreeSet<_> =
+        definition.variants.iter().flat_map(|variant| &variant.codes).map(|(code, _)| *code).collect();
+    for code in codes {
+        push(&mut page, &["", &format!("## {code}")]);
+        for variant in &definition.variants {
+            for (_, values) in variant.codes.iter().filter(|(of, _)| *of == code) {
+                section(&mut page, variant, values, definition, found);
+            }
+        }
+    }
+    page.push_str(COMMANDS);
+    for (command, messages) in commands {
+        push(&mut page, &["", &format!("### {command}"), ""]);
+        bullets(&mut page, messages);
+    }
+    page
+}
+
+fn section(page: &mut String, variant: &Variant, values: &[(String, String)], definition: &Definition, found: &Found) {
+    let Variant { name, cause, sentence, remedies, .. } = variant;
+    assert!(!cause.is_empty() && !sentence.is_empty() && !remedies.is_empty(), "error.rs says too little of {name}");
+    push(page, &["", &format!("**{}.**", capital(cause))]);
+    let is_meant = |site: &&Site| {
+        site.variant == *name
+            && values.iter().all(|(field, value)| site.fields.get(field).is_none_or(|of| has(of, value)))
+    };
+    let rows: BTreeSet<_> = found.sites.iter().filter(is_meant).flat_map(|site| rows(variant, site)).collect();
+    assert!(!rows.is_empty(), "nothing makes the error {name}: remove it");
+    messages(page, name, &rows);
+    let of_this = |found: &&Fragments| uses(&found.function).is_some_and(|of| of.contains(&name.as_str()));
+    let fragments: BTreeSet<_> = found.fragments.iter().filter(of_this).flat_map(|found| found.texts.clone()).collect();
+    if !fragments.is_empty() {
+        push(page, &["", "What a thing *is* or *has* there, or what CHECK found, is one of these:", ""]);
+        bullets(page, &fragments);
+    }
+    if name == KERNEL {
+        push(page, &["", "| where the kernel says | what to do |", "|---|---|"]);
+        for (errno, remedy) in &definition.kernel {
+            push(page, &[&format!("| {errno} | {} |", cell(remedy))]);
+        }
+    }
+}
+
+/// A table; a list where the advice is the same for all.
+fn messages(page: &mut String, name: &str, rows: &BTreeSet<(String, String)>) {
+    let remedies: BTreeSet<_> = rows.iter().map(|(_, remedy)| remedy).collect();
+    push(page, &[""]);
+    if name != KERNEL && remedies.len() > 1 {
+        push(page, &["| failed to ... | what to do |", "|---|---|"]);
+        for (message, remedy) in rows {
+            push(page, &[&format!("| {} | {} |", cell(message), cell(remedy))]);
+        }
+        return;
+    }
+    let messages = rows.iter().map(|(message, _)| message.clone()).collect();
+    bullets(page, &messages);
+    if let (true, Some(remedy)) = (name != KERNEL, remedies.first()) {
+        push(page, &["", &format!("What to do: {}.", cell(remedy))]);
+    }
+}
+
+/// The message and the remedy of one site, for every text that its fields can have.
+fn rows(variant: &Variant, site: &Site) -> Vec<(String, String)> {
+    let mut rows = vec![(variant.sentence.clone(), variant.remedies.join("; or: "))];
+    for (field, texts) in &site.fields {
+        let placeholder = format!("<{field}>");
+        let texts: Vec<_> = texts.iter().filter(|text| !text.is_empty()).collect();
+        let fill = |(message, remedy): &(String, String)| {
+            let fill = |text: &&String| (message.replace(&placeholder, text), remedy.replace(&placeholder, text));
+            texts.iter().map(fill).collect::<Vec<_>>()
+        };
+        if !texts.is_empty() {
+            rows = rows.iter().flat_map(fill).collect();
+        }
+    }
+    rows
+}
+
+/// Whether a field can have that value: it can, where only running tells.
+fn has(texts: &[String], value: &str) -> bool {
+    texts.iter().any(|text| text == value || text.starts_with('<'))
+}
+
+fn uses(function: &str) -> Option<&'static [&'static str]> {
+    FRAGMENTS.iter().find(|(name, _)| *name == function).map(|(_, of)| *of)
+}
+
+fn refuse_unknown_fragments(fragments: &[Fragments]) {
+    for Fragments { function, .. } in fragments {
+        let known = uses(function).is_some() || NO_MESSAGE.contains(&function.as_str());
+        assert!(known, "fn {function} returns words about a problem: name it in FRAGMENTS of tests/errors/page.rs");
+    }
+}
+
+fn bullets(page: &mut String, texts: &BTreeSet<String>) {
+    for text in texts {
+        push(page, &[&format!("- {}", cell(text))]);
+    }
+}
+
+fn push(page: &mut String, lines: &[&str]) {
+    for line in lines {
+        page.push_str(line);
+        page.push('\n');
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
+}
+
+/// A text as a cell of a table: no line breaks or bars, and nothing that Markdown would take for HTML.
+fn cell(text: &str) -> String {
+    text.replace('\n', " ").replace('|', "\\|").replace('<', "&lt;").replace('>', "&gt;")
+}
