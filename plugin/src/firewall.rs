@@ -22,7 +22,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -140,11 +140,11 @@ pub(crate) async fn withdraw(host: &Netlink, attachment: &str, bridge: &str) -> 
     remove(host, &table, &gone, bridge).await
 }
 
-/// Takes away the rules of networks whose bridge has gone, flatnet's own and those in other firewalls' chains, and those of
-/// containers that ended with their links.
+/// Takes away the rules of networks whose bridge has gone, flatnet's own and those in other firewalls' chains, and those of containers that
+/// ended with their links.
 pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
-    let networks = both(masquerade::sweep(host).await, forward::sweep(host).await);
-    both(networks, spoofing::forget_gone(host).await)
+    let swept = both(masquerade::sweep(host).await, forward::sweep(host).await);
+    both(swept, spoofing::forget_gone(host).await)
 }
 
 /// Whether ports of containers on `bridge` may be published: a look at one file, where nftables would take a process.
@@ -212,17 +212,29 @@ fn refuse_odd_names(door: &Door<'_>, ports: &[Port]) -> Result<()> {
     }
 }
 
-/// One process at a time reads and then changes flatnet's tables. Closing the file ends the lock, which leaves nothing behind.
-async fn lock() -> Result<File> {
-    let failed = |e: io::Error| Err(errno_of(&e)).doing(|| "lock the network namespace's nftables tables".into());
-    let file = File::open(LOCKED).or_else(failed)?;
+/// Held until it is dropped.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said, as a child process may have the file too. Where it fails, closing does it.
+        drop(self.0.unlock());
+    }
+}
+
+/// One process at a time reads and then changes flatnet's tables; the lock leaves nothing behind.
+async fn lock() -> Result<Lock> {
+    let failed = || "lock the network namespace's nftables tables".to_owned();
+    let file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
     loop {
         // Not nix's `Flock`, which panics where unlocking fails.
         match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_INTERVAL).await,
-            Err(TryLockError::Error(e)) => return failed(e),
+            Ok(()) => return Ok(Lock(file)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(e)) => return Err(errno_of(&e)).doing(failed),
         }
+        tokio::time::sleep(LOCK_INTERVAL).await;
     }
 }
 

@@ -106,6 +106,7 @@ fn of_meta(key: Meta) -> Loaded {
         Meta::Family => Loaded::Family,
         Meta::Protocol => Loaded::EtherType,
         Meta::TransportProtocol => Loaded::Protocol,
+        // The model knows links by their names.
         Meta::InLinkIndex => Loaded::Other,
     }
 }

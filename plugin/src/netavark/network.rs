@@ -52,7 +52,10 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
     let allocator = allocator(section.optional_section("ipam_options")?)?;
     let pool = pool(&section, config)?;
     let Options { mtu, macspoofchk, masquerade, gateways } = options;
-    Ok((Network { name, bridge, mtu, macspoofchk, pool, masquerade, gateways, routes: Vec::new(), dns: json!({}) }, allocator))
+    Ok((
+        Network { name, bridge, mtu, macspoofchk, pool, masquerade, gateways, routes: Vec::new(), dns: json!({}) },
+        allocator,
+    ))
 }
 
 /// The bridge, which is all that tearing down wants of the network beside its name.
