@@ -11,7 +11,7 @@ use syn::{
     Attribute, Block, Expr, ExprStruct, ImplItemFn, ItemFn, ItemMod, Local, Pat, ReturnType, Signature, Stmt, Type,
 };
 
-use crate::makers::{self, Maker};
+use crate::makers::{self, ByCall, Maker};
 use crate::texts::{self, Locals};
 
 /// One way in which a variant comes about: the texts that each of its fields can have.
@@ -22,7 +22,9 @@ pub(crate) struct Site {
 }
 
 /// A function whose errors are texts that somebody else puts into a variant.
+#[derive(Debug)]
 pub(crate) struct Fragments {
+    /// Its file and name: `config/gateways.rs parse`.
     pub(crate) function: String,
     pub(crate) texts: Vec<String>,
 }
@@ -55,7 +57,7 @@ pub(crate) fn search(folder: &Path, skipped: &[&str]) -> Found {
         }
         let makers = makers::of_file(file, &constants.0);
         let locals = constants.0.clone();
-        let mut reader = Reader { makers, constants: &constants.0, locals, in_maker: false, found: &mut found };
+        let mut reader = Reader { file: &relative, makers, constants: &constants.0, locals, found: &mut found };
         reader.visit_file(file);
     }
     found
@@ -125,11 +127,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// Reads a file's functions one by one.
 struct Reader<'a> {
-    makers: BTreeMap<String, Maker>,
+    /// Its path below `src`.
+    file: &'a str,
+    makers: ByCall,
     constants: &'a Locals,
     locals: Locals,
-    /// In one of the makers, whose callers count in its place.
-    in_maker: bool,
     found: &'a mut Found,
 }
 
@@ -144,19 +146,16 @@ impl Reader<'_> {
             if let Some(Stmt::Expr(expr, None)) = block.stmts.last() {
                 says.add(expr);
             }
-            let texts = says.texts;
-            self.found.fragments.push(Fragments { function: signature.ident.to_string(), texts });
+            let function = format!("{} {}", self.file, signature.ident);
+            self.found.fragments.push(Fragments { function, texts: says.texts });
         }
-        self.within(&signature.ident.to_string(), visit);
+        visit(self);
         self.locals = outer;
     }
 
-    /// Visits the body of the function or closure of that name.
-    fn within(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
-        let outer = self.in_maker;
-        self.in_maker = outer || self.makers.contains_key(name);
-        visit(self);
-        self.in_maker = outer;
+    /// Configurations are read there, by `Section`.
+    fn reads_sections(&self) -> bool {
+        ["config", "netavark"].iter().any(|place| self.file.starts_with(place))
     }
 
     fn call(&mut self, name: &str, arguments: &[&Expr]) {
@@ -171,9 +170,9 @@ impl Reader<'_> {
             variant: "Config".into(),
             fields: BTreeMap::from([("key".into(), (Some(0), Vec::new())), ("problem".into(), (Some(1), Vec::new()))]),
         };
-        let maker = match self.makers.get(name) {
+        let maker = match self.makers.get(&(name.to_owned(), arguments.len())) {
             Some(maker) => maker,
-            None if name == "problem" && arguments.len() == 2 => &section,
+            None if name == "problem" && arguments.len() == 2 && self.reads_sections() => &section,
             None => return,
         };
         let locals = &self.locals;
@@ -216,13 +215,8 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         self.locals = outer;
     }
 
-    fn visit_local(&mut self, local: &'ast Local) {
-        let name = ident(&local.pat).unwrap_or_default();
-        self.within(&name, |reader| visit::visit_local(reader, local));
-    }
-
     fn visit_expr_struct(&mut self, made: &'ast ExprStruct) {
-        if let Some(variant) = variant_of(made).filter(|_| !self.in_maker) {
+        if let Some(variant) = variant_of(made) {
             let fields = made.fields.iter().map(|field| (member(&field.member), texts::of(&field.expr, &self.locals)));
             self.found.sites.push(Site { variant, fields: fields.collect() });
         }
@@ -242,6 +236,13 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         self.call(&call.method.to_string(), &call.args.iter().collect::<Vec<_>>());
         visit::visit_expr_method_call(self, call);
     }
+}
+
+/// The local variables within an expression.
+pub(crate) fn locals_of(expr: &Expr, locals: &mut Locals) {
+    let mut found = LocalsOf(std::mem::take(locals));
+    found.visit_expr(expr);
+    *locals = found.0;
 }
 
 /// The lines of an array of tuples, also of one in a local variable.
