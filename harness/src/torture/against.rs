@@ -101,7 +101,9 @@ pub(super) fn compare(plan: &Plan<'_>, jobs: usize, progress: &impl Progress) ->
     thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, orders.len().max(1)) {
             scope.spawn(|| {
-                while let Some(order) = lock(&queue).next() {
+                // In the loop's own condition the lock would be held for the whole of its body.
+                let next = || lock(&queue).next();
+                while let Some(order) = next() {
                     let start = Instant::now();
                     let losses = order.run();
                     let word = if losses.is_ok() { "ok" } else { "FAIL" };
