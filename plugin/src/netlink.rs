@@ -12,7 +12,6 @@ mod farewell;
 mod l3;
 mod link;
 mod namespace;
-#[expect(dead_code, reason = "inserted rules are for foreign firewalls")]
 pub(crate) mod nftables;
 mod socket;
 
