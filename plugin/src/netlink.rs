@@ -2,8 +2,8 @@
 //! module names rtnetlink.
 //!
 //! An exchange succeeds only on the kernel's own acknowledgement (or end of dump): a socket that dies midway is an error, and
-//! then nobody knows whether the kernel has done it. Deadlines are the caller's: dropping the future abandons the exchange. (What no deadline can end is the kernel's own
-//! waiting: it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
+//! then nobody knows whether the kernel has done it. Deadlines are the caller's: dropping the future abandons the exchange. (What no
+//! deadline can end is the kernel's own waiting: it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
 
 mod attribute;
 mod changes;
@@ -12,7 +12,6 @@ mod farewell;
 mod l3;
 mod link;
 mod namespace;
-#[expect(dead_code, reason = "inserted rules are for foreign firewalls")]
 pub(crate) mod nftables;
 mod socket;
 

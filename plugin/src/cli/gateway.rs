@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
@@ -40,6 +40,9 @@ use crate::sysctl;
 
 /// One ADD makes about ten changes within a few milliseconds: they are looked at together.
 const CHANGES_SETTLE: Duration = Duration::from_millis(20);
+/// The most to wait for that, where changes do not end: another service, or a firewall, may want other rules than this one, and each
+/// would wake the other for ever.
+const CHANGES_SETTLE_MAX: Duration = Duration::from_secs(1);
 /// What nobody announces, such as a port that has become free, is found after this long.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
@@ -70,14 +73,20 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
         gateway.listen(&arguments.listen).await?;
         service::say(out, &gateway.describe());
         service::tell_systemd_ready();
+        let mut settle = CHANGES_SETTLE;
         loop {
+            let quiet = Instant::now();
             let change = match select(end.as_mut(), pin!(timeout(LOOK_AGAIN, watch.change()))).await {
                 Either::Left((ended, _)) => return ended,
                 Either::Right((change, _)) => change,
             };
             match change {
                 Ok(Err(errno)) => Err(errno).doing(|| "hear the kernel's announcements".into())?,
-                Ok(Ok(())) => sleep(CHANGES_SETTLE).await,
+                Ok(Ok(())) => {
+                    let calm = quiet.elapsed() > CHANGES_SETTLE;
+                    settle = if calm { CHANGES_SETTLE } else { CHANGES_SETTLE_MAX.min(settle * 2) };
+                    sleep(settle).await;
+                }
                 Err(_elapsed) => {}
             }
             gateway.put_in_order(&mut watch).await;
@@ -148,8 +157,15 @@ impl Gateway {
                     let address = SocketAddrV4::new(network.pool.gateway(), NAME_SERVICE_PORT);
                     self.networks.push((network.name.clone(), address.into()));
                     // Containers are reached without.
-                    let ruled = within_deadline(masquerade(&network, bridge)).await;
-                    self.found.extend(ruled.err().as_ref().map(words));
+                    if let Some(first) = rival(&kept, &network) {
+                        self.found.insert(format!(
+                            "masquerade as network {} has it: network {}, on the same bridge, has another ipMasq or other gateways (give both the same)",
+                            network.name, first.name
+                        ));
+                    } else {
+                        let ruled = within_deadline(masquerade(&network, bridge)).await;
+                        self.found.extend(ruled.err().as_ref().map(words));
+                    }
                     let opened = within_deadline(open(&network)).await;
                     self.found.extend(opened.unwrap_or_else(Some).as_ref().map(words));
                 }
@@ -242,6 +258,13 @@ async fn mend(network: &Network) -> error::Result<Link> {
     let bridge = bridge::ensure(&host, network).await?;
     bridge::gather(&host, network, &bridge).await?;
     Ok(bridge)
+}
+
+/// The network whose rules the bridge has, where this one would have others: they would take turns at rewriting them.
+fn rival<'a>(kept: &'a [Kept], network: &Network) -> Option<&'a Network> {
+    let in_order = kept.iter().filter(|kept| kept.problem.is_none()).map(|kept| &kept.network);
+    let first = in_order.into_iter().find(|other| other.bridge == network.bridge)?;
+    ((first.masquerade, &first.gateways) != (network.masquerade, &network.gateways)).then_some(first)
 }
 
 /// The rules that masquerade, as the network's configuration is now.

@@ -34,8 +34,8 @@ use crate::netlink::Netlink;
 /// Deletes the attachments whose container Podman knows as ended, or as running where no process of it is left (Podman or the
 /// container's monitor was killed), and the ports published for them. Whatever has a process in its network namespace stays. An
 /// attachment whose container Podman does not know is told, and deleted with --yes only: it may be another runtime's
-/// (nerdctl, buildah, on WSL another distribution's). The masquerade rules of bridges that are gone go too. Exit code 0: done, also if there was nothing to do; 1: failed; 2: the arguments
-/// are wrong.
+/// (nerdctl, buildah, on WSL another distribution's). The rules of bridges that are gone go too, whether they masquerade or open the
+/// way through another firewall. Exit code 0: done, also if there was nothing to do; 1: failed; 2: the arguments are wrong.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Delete nothing, say what would be

@@ -202,10 +202,9 @@ impl Site<'_> {
 
     async fn put_back(&self, link: &Link) -> Result<()> {
         let bridge = bridge::ensure(&self.host, self.network).await?;
-        self.host
-            .set_bridge(link.index, bridge.index)
-            .await
-            .doing(|| format!("put {} back on {}", link.name, bridge.name))
+        // It is another bridge, whose rules may have been swept with the first.
+        masquerade::ensure(&self.host, self.network, &bridge).await?;
+        bridge::put_back(&self.host, link, &bridge).await.doing(|| format!("put {} back on {}", link.name, bridge.name))
     }
 
     fn success(

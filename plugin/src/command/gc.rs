@@ -45,7 +45,8 @@ impl Valid {
     }
 }
 
-/// Deletes every attachment of `network` that is not valid, and the rules of any network whose bridge is gone; goes on past errors, and tells them all.
+/// Deletes every attachment of `network` that is not valid, and the rules of any network whose bridge is gone; goes on past errors, and
+/// tells them all.
 pub(super) async fn gc(network: &str, valid: &Valid) -> Result<Reply> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     within_deadline(async {

@@ -12,11 +12,14 @@ use crate::netlink::{Link, Netlink};
 use crate::reply::Reply;
 use crate::sysctl;
 
-/// The part that is flatnet's where another plugin gives the addresses: before the first of them all that can be wrong is the
-/// bridge's name. Errors: 50 and 51.
+/// The part that is flatnet's where another plugin gives the addresses: before the first of them all that can be seen to be wrong is the
+/// bridge's name, or a kernel without what keeps from spoofing. Errors: 50 and 51.
 pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
     within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        if draft.macspoofchk {
+            spoofing::refuse_lacking().await.map_err(|cause| not_ready(false, &cause))?;
+        }
         let found = bridge::find(&host, &draft.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else { return refuse_orphans(&host, &draft.name, &draft.bridge).await };
         let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;

@@ -37,12 +37,12 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link) -> 
     if is_marked && is_as_wanted(&mut nftables, network).await.map_err(failed)? {
         return Ok(());
     }
+    let _lock = lock().await?;
     match host.add_alternative_name(bridge.index, &mark).await {
         // It is there, or another ADD was faster.
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno).doing(|| format!("name link {} {mark}", bridge.name)),
     }
-    let _lock = lock().await?;
     write(&mut nftables, network).await.map_err(failed)?;
     sweep_locked(host, &mut nftables).await
 }
@@ -99,8 +99,7 @@ pub(crate) async fn remove(bridge: &str) -> Result<()> {
         return Ok(());
     }
     let _lock = lock().await?;
-    let mut nftables = Nftables::open().map_err(|problem| not_removed(&problem))?;
-    delete(&mut nftables, &[chain_name(bridge)]).await
+    remove_locked(bridge).await
 }
 
 /// Takes away the rules of bridges that are gone.
@@ -113,9 +112,17 @@ pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
     sweep_locked(host, &mut nftables).await
 }
 
-/// Masquerade is off now, and was on.
+async fn remove_locked(bridge: &str) -> Result<()> {
+    let mut nftables = Nftables::open().map_err(|problem| not_removed(&problem))?;
+    delete(&mut nftables, &[chain_name(bridge)]).await
+}
+
+/// Masquerade is off now, and was on. Mark and rules go under one lock, as they come: no rules are left that nobody knows of.
 async fn take_off(host: &Netlink, bridge: &Link, mark: &str) -> Result<()> {
-    remove(&bridge.name).await?;
+    let _lock = lock().await?;
+    if exists(&bridge.name).await? {
+        remove_locked(&bridge.name).await?;
+    }
     host.delete_alternative_name(bridge.index, mark)
         .await
         .doing(|| format!("take the name {mark} from {}", bridge.name))

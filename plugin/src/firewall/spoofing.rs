@@ -13,6 +13,8 @@ mod table;
 
 use std::net::Ipv4Addr;
 
+use nix::errno::Errno;
+
 use self::table::Found;
 use super::lock;
 use crate::error::{Doing, Error, Result};
@@ -60,7 +62,11 @@ pub(crate) async fn forget_gone(host: &Netlink) -> Result<()> {
     let Some(batch) = table::without(&found, |port| !links.iter().any(|link| link.index == port)) else {
         return Ok(());
     };
-    nftables.apply(&batch).await.map_err(failed)?;
+    match nftables.apply(&batch).await {
+        // A firewall's reload was faster; what of it is still there is harmless, and goes the next time.
+        Err(problem) if problem.errno() == Some(Errno::ENOENT) => return Ok(()),
+        done => done.map_err(failed)?,
+    }
     nftables.close_soon().doing(|| "let go of a netfilter socket".into())
 }
 

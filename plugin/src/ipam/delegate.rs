@@ -22,7 +22,8 @@ use crate::spec::SpecVersion;
 /// How long it may take; the rest of [`crate::command::DEADLINE`] is flatnet's.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long it may take to take back what an ADD that failed may have been given: a runtime waits for the error already.
-const UNDO_PATIENCE: Duration = Duration::from_secs(4);
+/// Less than undoing as a whole has, whose deadline would not say who did not answer.
+const UNDO_PATIENCE: Duration = Duration::from_secs(3);
 /// An answer is a few hundred bytes; anything near this is not one.
 const ANSWER_MAX_BYTES: usize = 1 << 20;
 /// How much is shown of what is not an answer.

@@ -88,7 +88,7 @@ pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> 
         if link.bridge.is_some() || !is_ours {
             continue;
         }
-        match put_back(host, &link, bridge.index).await {
+        match put_back(host, &link, bridge).await {
             // Its container has just ended.
             Ok(()) | Err(Errno::ENODEV) => {}
             Err(errno) => return Err(errno).doing(|| format!("put {} back on {}", link.name, network.bridge)),
@@ -97,13 +97,14 @@ pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> 
     Ok(())
 }
 
-async fn put_back(host: &Netlink, link: &Link, bridge: u32) -> std::result::Result<(), Errno> {
+/// Makes a container's host end a port of the bridge, under control where it was.
+pub(crate) async fn put_back(host: &Netlink, link: &Link, bridge: &Link) -> std::result::Result<(), Errno> {
     if lease::guarded_mac(link).is_none() {
-        return host.set_bridge(link.index, bridge).await;
+        return host.set_bridge(link.index, bridge.index).await;
     }
     // A new port has no settings yet: nothing passes until it has them.
     host.set_down(link.index).await?;
-    host.set_bridge(link.index, bridge).await?;
+    host.set_bridge(link.index, bridge.index).await?;
     host.set_up_filtered(link.index, None).await
 }
 

@@ -1,7 +1,7 @@
 //! A transaction: the kernel carries out all of it, or nothing.
 
 use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST};
 
 use super::Problem;
 use super::object::{self, Chain, Element, Family, Rule, Set};
@@ -21,7 +21,6 @@ const DELETE_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
 const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
-const DELETE_SET: u16 = 11;
 const NEW_ELEMENT: u16 = 12;
 const DELETE_ELEMENT: u16 = 14;
 /// An attribute's length is a number of 16 bits; with the longest key and comment an element takes 212 bytes.
@@ -114,39 +113,18 @@ impl Batch {
         self.step((NEW_SET, NLM_F_CREATE), set.write(&self.table, id), format!("make set {}", set.name), None);
     }
 
-    /// Deletes the set with its elements. Errors: `ENOENT`; `EBUSY` where a rule looks there.
-    pub(crate) fn delete_set(&mut self, set: &str) {
-        let named = Attributes::default().text(object::SET_TABLE, &self.table).text(object::SET_NAME, set);
-        self.step((DELETE_SET, 0), named, format!("delete set {set}"), None);
-    }
-
-    /// Adds the element, if it is not there; one that is keeps its comment.
-    pub(crate) fn add_element(&mut self, set: &str, element: &Element) {
-        self.element(set, element, NLM_F_CREATE);
-    }
-
     /// Adds the elements that are not there, as few messages as they fit in.
     pub(crate) fn add_elements(&mut self, set: &str, elements: &[Element]) {
         for some in elements.chunks(ELEMENTS_PER_MESSAGE) {
-            self.elements(set, some, NLM_F_CREATE);
+            let elements = Element::write_all(some, &self.table, set);
+            self.step((NEW_ELEMENT, NLM_F_CREATE), elements, format!("add an element to set {set}"), None);
         }
-    }
-
-    /// Adds the element. Errors: `EEXIST`.
-    pub(crate) fn create_element(&mut self, set: &str, element: &Element) {
-        self.element(set, element, NLM_F_CREATE | NLM_F_EXCL);
     }
 
     /// Deletes the element with that key. Errors: `ENOENT`.
     pub(crate) fn delete_element(&mut self, set: &str, element: &Element) {
         let element = Element::write_all(std::slice::from_ref(element), &self.table, set);
         self.step((DELETE_ELEMENT, 0), element, format!("delete an element of set {set}"), None);
-    }
-
-    /// Deletes the elements of the set. Errors: `ENOENT` where there is no such set.
-    pub(crate) fn flush_set(&mut self, set: &str) {
-        let named = Attributes::default().text(object::ELEMENTS_TABLE, &self.table).text(object::ELEMENTS_SET, set);
-        self.step((DELETE_ELEMENT, 0), named, format!("flush set {set}"), None);
     }
 
     /// As one datagram; the sequence numbers are `first` for the beginning, and one more for each step. With `commit` false the kernel
@@ -196,15 +174,6 @@ impl Batch {
     fn rule(&mut self, chain: &str, rule: &Rule, place: u16) {
         let (attributes, piece) = (rule.write(&self.table, chain), rule.piece());
         self.step((NEW_RULE, NLM_F_CREATE | place), attributes, format!("add a rule to chain {chain}"), piece);
-    }
-
-    fn element(&mut self, set: &str, element: &Element, flags: u16) {
-        self.elements(set, std::slice::from_ref(element), flags);
-    }
-
-    fn elements(&mut self, set: &str, elements: &[Element], flags: u16) {
-        let elements = Element::write_all(elements, &self.table, set);
-        self.step((NEW_ELEMENT, flags), elements, format!("add an element to set {set}"), None);
     }
 
     fn step(&mut self, (kind, flags): (u16, u16), attributes: Attributes, doing: String, piece: Option<&'static str>) {

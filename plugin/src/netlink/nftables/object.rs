@@ -58,9 +58,7 @@ pub(crate) enum Family {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {
     Prerouting = 0,
-    Input = 1,
     Forward = 2,
-    Output = 3,
     Postrouting = 4,
 }
 
@@ -107,7 +105,6 @@ pub(crate) enum Field {
     EthernetAddress = 9,
     /// In the byte order of the host.
     LinkIndex = 20,
-    LinkName = 41,
 }
 
 /// A set; its key is the concatenation of the fields.
@@ -148,7 +145,6 @@ impl Field {
         match self {
             Self::Ipv4Address | Self::LinkIndex => 1,
             Self::EthernetAddress => 2,
-            Self::LinkName => 4,
         }
     }
 
@@ -157,7 +153,6 @@ impl Field {
         match self {
             Self::Ipv4Address | Self::LinkIndex => 4,
             Self::EthernetAddress => 6,
-            Self::LinkName => 16,
         }
     }
 }
@@ -232,7 +227,7 @@ impl Set {
             .number(SET_KEY_LENGTH, u32::try_from(bytes).expect("as many bytes as registers have"))
             .number(SET_ID, id);
         match self.key.as_slice() {
-            [Field::LinkIndex | Field::LinkName] => set.bytes(SET_USERDATA, &IN_HOST_ORDER),
+            [Field::LinkIndex] => set.bytes(SET_USERDATA, &IN_HOST_ORDER),
             _ => set,
         }
     }
@@ -313,12 +308,15 @@ mod tests {
 
     #[test]
     fn each_part_of_a_key_begins_at_a_register() {
-        let parts: [(Field, &[u8]); 3] =
-            [(Field::LinkName, b"fn-1"), (Field::EthernetAddress, &[1; 6]), (Field::Ipv4Address, &[10, 87, 1, 2])];
+        let parts: [(Field, &[u8]); 3] = [
+            (Field::LinkIndex, &[7, 0, 0, 0]),
+            (Field::EthernetAddress, &[1; 6]),
+            (Field::Ipv4Address, &[10, 87, 1, 2]),
+        ];
         let key = key(&parts);
         assert_eq!(
-            (key.len(), &key[..5], &key[16..24], &key[24..]),
-            (28, &b"fn-1\0"[..], &[1, 1, 1, 1, 1, 1, 0, 0][..], &[10, 87, 1, 2][..])
+            (key.len(), &key[..4], &key[4..12], &key[12..]),
+            (16, &[7, 0, 0, 0][..], &[1, 1, 1, 1, 1, 1, 0, 0][..], &[10, 87, 1, 2][..])
         );
         let elements = [Element { key, comment: Some("whose".into()) }, Element { key: vec![1; 4], comment: None }];
         assert_eq!(Element::read_all(Element::write_all(&elements, "flatnet", "known").as_ref()), elements);
