@@ -129,11 +129,24 @@ fn of_environment(network: &Network, all: &mut Vec<Request>) {
                     env,
                     stdin: network.to_json().into_bytes(),
                     codes,
-                    may_succeed: variable != "CNI_COMMAND" && !(variable == "CNI_NETNS" && command == "ADD"),
+                    may_succeed: may_stand(command, variable, &text),
                     lasts: false,
                 });
             }
         }
+    }
+}
+
+/// Whether a call with such a value may be done: ADD takes nobody's name that the specification or the kernel has not.
+fn may_stand(command: &str, variable: &str, text: &[u8]) -> bool {
+    let of_id = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
+    match (command, variable) {
+        (_, "CNI_COMMAND") | ("ADD", "CNI_NETNS") => false,
+        ("ADD", "CNI_CONTAINERID") => text.first().is_some_and(u8::is_ascii_alphanumeric) && text.iter().all(of_id),
+        ("ADD", "CNI_IFNAME") => {
+            (1..16).contains(&text.len()) && !text.iter().any(|byte| b"/:".contains(byte) || byte.is_ascii_whitespace())
+        }
+        _ => true,
     }
 }
 
@@ -182,7 +195,7 @@ fn of_configuration(network: &Network, all: &mut Vec<Request>) {
                 stdin: stdin.into_bytes(),
                 // What is no JSON to begin with is told as that.
                 codes: if serde_json::from_str::<Value>(&text).is_err() { &[6] } else { codes },
-                may_succeed: true,
+                may_succeed: key != "no-such-key",
                 lasts: true,
             });
         }
@@ -193,13 +206,16 @@ fn of_configuration(network: &Network, all: &mut Vec<Request>) {
 fn of_bodies(network: &Network, all: &mut Vec<Request>) {
     for command in ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"] {
         for body in BODIES {
+            let stdin = (body.made)(&network.to_json());
+            let is_object = serde_json::from_slice::<Value>(&stdin).is_ok_and(|it| it.is_object());
             all.push(Request {
                 name: format!("{command} with {} on standard input", body.name),
                 arguments: Vec::new(),
                 env: base(command),
-                stdin: (body.made)(&network.to_json()),
+                stdin,
                 codes: &[1, 5, 6, 7],
-                may_succeed: true,
+                // DEL goes by what is attached, and VERSION by nothing.
+                may_succeed: is_object || matches!(command, "DEL" | "VERSION"),
                 lasts: false,
             });
         }

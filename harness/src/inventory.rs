@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 
 use crate::lab::{FOLDER, Link, Namespace, Route, View};
-use crate::sandbox::{COMMANDS, STATE_FOLDERS};
+use crate::sandbox::{COMMANDS, STATE_FOLDERS, require_world};
 use crate::scenario::Network;
 
 /// What the harness itself keeps under them.
@@ -22,6 +22,7 @@ const OWN_FOLDERS: [&str; 2] = [FOLDER, "/run/harness"];
 
 /// Empties `/run`, as a reboot does, but for what the harness itself keeps there.
 pub fn clear_run() -> Result<()> {
+    require_world()?;
     for entry in fs::read_dir("/run").context("list /run")? {
         let path = entry.context("list /run")?.path();
         let own = OWN_FOLDERS.iter().any(|own| path.starts_with(own));

@@ -22,7 +22,7 @@ use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid, pipe};
 pub use distro::Distro;
 pub use mounts::{COMMANDS, STATE_FOLDERS};
 
-pub use mounts::{Condition, empty_folder, set_condition};
+pub use mounts::{Condition, empty_folder, require_world, set_condition};
 pub use watched::Watched;
 
 /// Who is root in the world.

@@ -177,7 +177,7 @@ impl Storm {
         if aside == Aside::Restarted {
             self.containers.clear();
             self.facts = Facts::default();
-            return Ok(Outcome { calls, findings: BTreeSet::new() });
+            return Ok(Outcome { findings: judge::cut_off(&calls), calls });
         }
         if aside == Aside::OthersMoved {
             let (now, own) = (self.read()?, |id: &str| id.starts_with(&format!("{}-", self.rules.prefix)));

@@ -149,7 +149,6 @@ impl World {
         for attached in self.attached.values_mut() {
             attached.open = false;
         }
-        self.lab.namespace(node)?.enter(inventory::nftables::flush)?;
         inventory::clear_run()
     }
 

@@ -75,6 +75,11 @@ fn cover_commands(kept: Option<&Path>) -> Result<()> {
     }
 }
 
+/// Refuses what would empty, fill or lock a folder of the machine's: `/run` is the world's own, or this is none.
+pub fn require_world() -> Result<()> {
+    if is_of_the_world(Path::new("/run"))? { Ok(()) } else { bail!("touch /run outside a world: it is the machine's") }
+}
+
 /// Covers `folder` with an empty one of the world's own, which it becomes even if the machine has no such folder. Must be
 /// called inside a world.
 pub fn empty_folder(folder: &str) -> Result<()> {
@@ -95,6 +100,7 @@ pub enum Condition {
 
 /// Brings a folder of the world's own (a mount of its own, or one below `/proc`) into that condition. Must be called inside a world.
 pub fn set_condition(folder: &str, condition: Condition) -> Result<()> {
+    require_world()?;
     let none = None::<&str>;
     if !is_mount(folder)? {
         mount(Some(folder), folder, none, MsFlags::MS_BIND, none).with_context(|| format!("cover {folder}"))?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -47,10 +48,10 @@ impl Watched {
             if OTHERS.iter().any(|other| path == Path::new(other)) {
                 continue;
             }
-            let covered = mounts::overlay(path, path, &self.place);
-            // The kernel refuses where something is mounted further down that a user must not look behind.
-            if covered.is_err() {
-                self.cover_all_in(path)?;
+            match mounts::overlay(path, path, &self.place) {
+                // The kernel refuses where something is mounted further down that a user must not look behind.
+                Err(err) if err.downcast_ref() == Some(&Errno::EINVAL) => self.cover_all_in(path)?,
+                covered => covered?,
             }
         }
         self.bare.push((folder.to_owned(), entries));

@@ -293,6 +293,13 @@ impl fmt::Display for Finding {
     }
 }
 
+/// What is wrong with the answers of a round that the end of the node cut off: it kills, and excuses any other answer.
+pub(super) fn cut_off(calls: &[Done]) -> BTreeSet<Finding> {
+    let own = |how: &Broken| matches!(how.harm, Harm::Hang | Harm::Panic) && !how.text.contains("SIGKILL");
+    let wrong = calls.iter().filter(|done| matches!(&done.said, Said::Broken(how) if own(how)));
+    wrong.map(Finding::of_answer).collect()
+}
+
 /// Addresses that two containers have, or that the books give twice.
 fn duplicates(facts: &Facts) -> BTreeSet<Finding> {
     let mut holders: BTreeMap<Ipv4Addr, BTreeSet<String>> = BTreeMap::new();

@@ -58,6 +58,10 @@ pub(super) fn run(cni: &Cni, sweep: &Sweep, world: &mut World) -> Result<String,
     let count = sweep.run(|plan| siege.round(plan))?;
     siege.end()?;
     let Siege { rounds, slowest, .. } = siege;
+    // Of the many, a person may have asked for one that another step has.
+    if count == 0 && std::env::var_os(fault::ONLY).is_none() {
+        return Err(Failure::wrong("nothing was struck: the plugin made none of these calls"));
+    }
     let deed = if matches!(sweep.faults.first(), Some(Fault::Kill(_))) { "killed" } else { "failed" };
     let tally = if deed == "killed" { &mut world.tally.killed } else { &mut world.tally.failed };
     *tally.entry(cni.command().to_owned()).or_default() += count as u64;

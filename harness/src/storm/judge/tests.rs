@@ -1,7 +1,9 @@
 //! Rounds that can be, and rounds that cannot.
 
-use super::{Done, Fault, Rules, Said, Trial};
+use super::{Done, Fault, Rules, Said, Trial, cut_off};
+use crate::plugin::Broken;
 use crate::storm::{Action, Facts};
+use crate::tally::Harm;
 use rstest::rstest;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -115,4 +117,14 @@ fn another_plugin_may_have_its_own_code_but_not_without_a_reason() {
     let answers = |before, calls: &[Done]| Trial { rules: &rules, calls, before }.answers().len();
     assert_eq!(answers(&twice, &[refused(Action::Add(1), 999)]), 0);
     assert_eq!(answers(&once, &[refused(Action::Add(1), 999)]), 1);
+}
+
+#[test]
+fn the_end_of_a_node_excuses_no_panic() {
+    let broken =
+        |harm, text: &str| Done { action: Action::Add(1), said: Said::Broken(Broken { harm, text: text.to_owned() }) };
+    let killed = broken(Harm::Panic, "the plugin was ended by a signal: signal: 9 (SIGKILL)");
+    assert_eq!(cut_off(&[killed, refused(Action::Add(2), 100)]).len(), 0);
+    assert_eq!(cut_off(&[broken(Harm::Panic, "the plugin panicked")]).len(), 1);
+    assert_eq!(cut_off(&[broken(Harm::Hang, "the plugin did not end in time and was killed")]).len(), 1);
 }
