@@ -2,6 +2,7 @@
 //!
 //! Invariant: must only be used inside a [`crate::sandbox`]; a host sees the others over its wires and in no other way.
 
+mod burial;
 mod change;
 mod namespace;
 mod tap;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, anyhow};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
+pub(crate) use burial::Burial;
 pub use change::replace_route;
 pub use namespace::{FOLDER, Namespace};
 pub use tap::{Ears, Tap};

@@ -147,6 +147,6 @@ fn converse<T>(talk: impl AsyncFnOnce(rtnetlink::Handle) -> Result<T>) -> Result
     })
 }
 
-fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(super) fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| scope.spawn(work).join()).map_err(|_| anyhow!("go on after a panic on a thread"))?
 }

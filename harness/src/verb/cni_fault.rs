@@ -8,12 +8,11 @@ use std::time::Duration;
 use super::Failure;
 use super::cni::{Cni, Prepared, with_evidence};
 use super::cni_expect::Expect;
-use crate::deadline;
 use crate::fault::{self, Fault, Outcome, Plan, Sweep, SystemCall};
 use crate::inventory::Inventory;
 use crate::plugin::{Answer, Refusal};
 use crate::tally::Harm;
-use crate::world::World;
+use crate::world::{self, World};
 
 /// What a refusal may say where the kernel has failed: standard input, the deadline, the kernel, the packet filter.
 const CODES: [u32; 4] = [5, 11, 100, 109];
@@ -22,9 +21,6 @@ const CODE_OF_STATUS: u32 = 50;
 
 /// Every third round the container ends without DEL: the kernel takes its time to bury a namespace.
 const CRASH_EVERY: usize = 3;
-
-/// How long the kernel may take to clear away what was deleted.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a verb does to an attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,13 +211,11 @@ impl Siege<'_> {
         // So may its rules be, before it: those of a bridge that is not there go with the next change to any rules.
         let of_rules = |line: &str| line.starts_with("+ nftables ") && line.contains(" ip flatnet");
         let of_bridge = |line: &str| of_rules(line) || networks.iter().any(|network| line.contains(network.bridge()));
-        let mut changes = Vec::new();
-        let gone = deadline::until(SETTLE_PATIENCE, || {
-            let now = self.world.inventory(&self.node).ok()?;
-            changes = self.bare.differences(&now, &networks).filter(|line| !of_bridge(line)).collect();
-            changes.is_empty().then_some(())
-        });
-        gone.map_or_else(|| Err(remains(&changes)), Ok)
+        let changes = world::settle(|| {
+            let now = self.world.inventory(&self.node)?;
+            Ok(self.bare.differences(&now, &networks).filter(|line| !of_bridge(line)).collect())
+        })?;
+        if changes.is_empty() { Ok(()) } else { Err(remains(&changes)) }
     }
 
     fn nothing_remains(&self) -> Result<(), Failure> {
