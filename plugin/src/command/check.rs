@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network};
+use nix::errno::Errno;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -192,7 +193,11 @@ async fn check_container(target: &Target, expected: &Expected) -> Result<Option<
     if !link.up {
         return Ok(Some(format!("interface {name} is down")));
     }
-    let addresses = container.addresses(link.index).await.doing(|| format!("list the addresses of {name}"))?;
+    let addresses = match container.addresses(link.index).await {
+        // A DEL at the same moment.
+        Err(Errno::ENODEV) => return Ok(Some(format!("interface {name} is gone from the container"))),
+        addresses => addresses.doing(|| format!("list the addresses of {name}"))?,
+    };
     if let Some(missing) = expected.addresses.iter().find(|address| !addresses.contains(address)) {
         return Ok(Some(format!("interface {name} lacks the address {missing}")));
     }
