@@ -71,6 +71,7 @@ fn end(process: &mut process::Child) {
     }
     let until = Instant::now() + KILLED_PATIENCE;
     while process.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < until {
+        // Not tokio's sleep: a drop cannot await.
         thread::sleep(END_INTERVAL);
     }
 }

@@ -43,7 +43,7 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link) -> 
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno).doing(|| format!("name link {} {mark}", bridge.name)),
     }
-    write(&mut nftables, network).await.map_err(failed)?;
+    write(&mut nftables, network, true).await.map_err(failed)?;
     sweep_locked(host, &mut nftables).await
 }
 
@@ -71,13 +71,7 @@ pub(crate) async fn try_out(network: &Network) -> Result<()> {
     }
     let failed = |problem| failed(network, &problem);
     let mut nftables = Nftables::open().map_err(failed)?;
-    for _ in 1..ATTEMPTS {
-        match attempt(&mut nftables, network, false).await {
-            Err(problem) if is_race(&problem) => {}
-            done => return done.map_err(failed),
-        }
-    }
-    attempt(&mut nftables, network, false).await.map_err(failed)
+    write(&mut nftables, network, false).await.map_err(failed)
 }
 
 /// Whether there are rules of a bridge of that name. A kernel without nftables has none.
@@ -134,15 +128,15 @@ async fn is_as_wanted(nftables: &mut Nftables, network: &Network) -> Result<bool
     Ok(found.is_some_and(|found| is_same(&found, &chain, &rules)))
 }
 
-/// Under the lock only strangers can interfere.
-async fn write(nftables: &mut Nftables, network: &Network) -> Result<(), Problem> {
+/// Tries until nobody interferes; under the lock only strangers can. Without `commit` the kernel only says whether it would do it.
+async fn write(nftables: &mut Nftables, network: &Network, commit: bool) -> Result<(), Problem> {
     for _ in 1..ATTEMPTS {
-        match attempt(nftables, network, true).await {
+        match attempt(nftables, network, commit).await {
             Err(problem) if is_race(&problem) => {}
             done => return done,
         }
     }
-    attempt(nftables, network, true).await
+    attempt(nftables, network, commit).await
 }
 
 /// One transaction, made for what is there at the moment; none where all is as wanted.

@@ -26,6 +26,7 @@ pub(crate) use self::expression::{Base, Expression, Meta, Slot, Verdict, from_ip
 pub(crate) use self::object::{BaseChain, Chain, Element, Family, Field, Hook, PlacedRule, Rule, Set, key};
 use super::attribute::{Attributes, DONE, ERROR, Message, append};
 use super::farewell;
+use super::socket::uninterrupted;
 use crate::error::errno_of;
 
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -128,73 +129,32 @@ impl Nftables {
             if !interrupted.await? {
                 return Ok(found.map(|chain| (chain, placed)));
             }
+            // As in `list`.
+            tokio::task::yield_now().await;
         }
     }
 
     /// The chains of all tables of that family.
     pub(crate) async fn chains(&mut self, family: Family) -> Result<Vec<Chain>, Problem> {
         let all = Attributes::default();
-        loop {
-            let mut found = Vec::new();
-            let asked = [(GET_CHAIN, NLM_F_DUMP, &all)];
-            let interrupted = self.ask(
-                family,
-                &asked,
-                || "list the chains".into(),
-                |kind, _, attributes| {
-                    if kind == NEW_CHAIN {
-                        found.extend(Chain::read(attributes));
-                    }
-                },
-            );
-            if !interrupted.await? {
-                return Ok(found);
-            }
-        }
+        let doing = || "list the chains".into();
+        self.list(family, (GET_CHAIN, NEW_CHAIN), &all, doing, |_, chain| Chain::read(chain)).await
     }
 
     /// The chains of all families, each with the number of its own: one round trip, to see whether there are any.
     pub(crate) async fn all_chains(&mut self) -> Result<Vec<(u8, Chain)>, Problem> {
         let all = Attributes::default();
-        loop {
-            let mut found = Vec::new();
-            let asked = [(GET_CHAIN, NLM_F_DUMP, &all)];
-            let interrupted = self.ask(
-                Family::Any,
-                &asked,
-                || "list the chains".into(),
-                |kind, family, attributes| {
-                    if kind == NEW_CHAIN {
-                        found.extend(Chain::read(attributes).map(|chain| (family, chain)));
-                    }
-                },
-            );
-            if !interrupted.await? {
-                return Ok(found);
-            }
-        }
+        let doing = || "list the chains".into();
+        let read = |family, chain: &[u8]| Chain::read(chain).map(|chain| (family, chain));
+        self.list(Family::Any, (GET_CHAIN, NEW_CHAIN), &all, doing, read).await
     }
 
     /// The rules of a table, each with the name of its chain, in their order there.
     pub(crate) async fn rules(&mut self, family: Family, table: &str) -> Result<Vec<(String, PlacedRule)>, Problem> {
         let named = Attributes::default().text(object::RULE_TABLE, table);
-        loop {
-            let mut found = Vec::new();
-            let asked = [(GET_RULE, NLM_F_DUMP, &named)];
-            let interrupted = self.ask(
-                family,
-                &asked,
-                || format!("list the rules of table {table}"),
-                |kind, _, attributes| {
-                    if kind == NEW_RULE {
-                        found.extend(object::chain_of(attributes).zip(PlacedRule::read(attributes)));
-                    }
-                },
-            );
-            if !interrupted.await? {
-                return Ok(found);
-            }
-        }
+        let doing = || format!("list the rules of table {table}");
+        let read = |_, rule: &[u8]| object::chain_of(rule).zip(PlacedRule::read(rule));
+        self.list(family, (GET_RULE, NEW_RULE), &named, doing, read).await
     }
 
     /// The elements of a set; nothing where there is no such set or table.
@@ -205,25 +165,37 @@ impl Nftables {
         set: &str,
     ) -> Result<Option<Vec<Element>>, Problem> {
         let named = Attributes::default().text(object::ELEMENTS_TABLE, table).text(object::ELEMENTS_SET, set);
+        let doing = || format!("list set {set}");
+        let read = |_, elements: &[u8]| Element::read_all(elements);
+        match self.list(family, (GET_ELEMENT, NEW_ELEMENT), &named, doing, read).await {
+            Err(problem) if problem.errno() == Some(Errno::ENOENT) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// All that the kernel lists about `about`, anew where something changed meanwhile: what `read` makes of a family's number and
+    /// the attributes of each object.
+    async fn list<T, I: IntoIterator<Item = T>>(
+        &mut self,
+        family: Family,
+        (question, answer): (u16, u16),
+        about: &Attributes,
+        doing: impl Fn() -> String,
+        read: impl Fn(u8, &[u8]) -> I,
+    ) -> Result<Vec<T>, Problem> {
         loop {
             let mut found = Vec::new();
-            let asked = [(GET_ELEMENT, NLM_F_DUMP, &named)];
-            let interrupted = self.ask(
-                family,
-                &asked,
-                || format!("list set {set}"),
-                |kind, _, attributes| {
-                    if kind == NEW_ELEMENT {
-                        found.extend(Element::read_all(attributes));
-                    }
-                },
-            );
-            match interrupted.await {
-                Ok(false) => return Ok(Some(found)),
-                Ok(true) => {}
-                Err(problem) if problem.errno() == Some(Errno::ENOENT) => return Ok(None),
-                Err(problem) => return Err(problem),
+            let asked = [(question, NLM_F_DUMP, about)];
+            let interrupted = self.ask(family, &asked, &doing, |kind, family, attributes| {
+                if kind == answer {
+                    found.extend(read(family, attributes));
+                }
+            });
+            if !interrupted.await? {
+                return Ok(found);
             }
+            // The kernel answers at once: without a pause the deadline would never have its turn.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -298,16 +270,15 @@ impl Nftables {
 
     /// The kernel takes it and answers within the call.
     fn send(&self, datagram: &[u8]) -> Result<(), Errno> {
-        self.socket.get_ref().send(datagram, 0).map(drop).map_err(|e| errno_of(&e))
+        uninterrupted(|| self.socket.get_ref().send(datagram, 0)).map(drop).map_err(|e| errno_of(&e))
     }
 
     async fn receive(&self) -> Result<Vec<u8>, Errno> {
         let mut datagram = Vec::with_capacity(DATAGRAM_MAX_BYTES);
         loop {
             datagram.clear();
-            match self.socket.get_ref().recv(&mut datagram, 0).map_err(|e| errno_of(&e)) {
+            match uninterrupted(|| self.socket.get_ref().recv(&mut datagram, 0)).map_err(|e| errno_of(&e)) {
                 Ok(_) => return Ok(datagram),
-                Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => self.socket.readable().await.map_err(|e| errno_of(&e))?.clear_ready(),
                 Err(errno) => return Err(errno),
             }
