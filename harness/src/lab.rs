@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
-pub(crate) use burial::Burial;
+pub(crate) use burial::settle;
 pub use change::replace_route;
 pub use namespace::{FOLDER, Namespace};
 pub use tap::{Ears, Tap};

@@ -19,8 +19,7 @@ use anyhow::{Result, anyhow};
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
-use crate::deadline;
-use crate::lab::{Lab, Namespace};
+use crate::lab::{self, Lab, Namespace};
 use crate::plugin::{Answer, Broken, Call, PATIENCE, Plugins, environment};
 use crate::process::Finished;
 use crate::sandbox::Distro;
@@ -37,8 +36,6 @@ const INTERFACE: &str = "eth0";
 const HOST_LOCAL: &str = "/var/lib/cni/networks";
 /// The network's own address, the broadcast's and the gateway's.
 const NOT_GIVEN: u32 = 3;
-/// How long the kernel may take to clear away what was ended.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A plugin and a network in a storm.
 #[derive(Debug)]
@@ -205,14 +202,10 @@ impl Storm {
     /// The state once the kernel has cleared away, and what is wrong.
     fn settle(&self, calls: &[Done]) -> Result<(Facts, BTreeSet<Finding>)> {
         let trial = Trial { rules: &self.rules, calls, before: &self.facts };
+        let look = || self.read().map(|after| (trial.state(&after), after));
         // Whoever leaves something behind in files does not get better by waiting.
-        let patience = if self.rules.own_codes { SETTLE_PATIENCE } else { Duration::ZERO };
-        let mut seen = Err(anyhow!("look at the node"));
-        deadline::until(patience, || {
-            seen = self.read().map(|after| (trial.state(&after), after));
-            seen.as_ref().map_or(true, |(found, _)| found.is_empty()).then_some(())
-        });
-        let (mut found, after) = seen?;
+        let (mut found, after) =
+            if self.rules.own_codes { lab::settle(look, |(found, _)| found.is_empty())? } else { look()? };
         found.extend(trial.answers());
         Ok((after, found))
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ipnetwork::IpNetwork;
@@ -21,7 +21,7 @@ use crate::gateway;
 use crate::http::{LISTENING, forwarder, nginx};
 use crate::installed;
 use crate::inventory::{self, Inventory};
-use crate::lab::{self, Burial, Lab, Namespace, Proxy};
+use crate::lab::{self, Lab, Namespace, Proxy};
 use crate::pattern::Pattern;
 use crate::plugin::Plugins;
 use crate::sandbox::Distro;
@@ -30,12 +30,6 @@ use crate::tally::Tally;
 
 /// How long a server may take to listen.
 const START_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long the kernel may take to clear away what was deleted: it ends network namespaces one after the other, those of all
-/// worlds of the machine in one queue.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(15);
-/// How long after that whoever waits for the kernel (the child that a DEL leaves) may take to end.
-const LATE: Duration = Duration::from_secs(2);
 
 /// One interface of one container, as a runtime remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -219,7 +213,7 @@ impl World {
 
     /// What has changed on a node `before` was taken from; waits some seconds for it to be nothing.
     pub fn changes_since(&self, node: &str, before: &Inventory) -> Result<Vec<String>> {
-        settle(|| Ok(before.differences(&self.inventory(node)?, &self.networks()).collect()))
+        lab::settle(|| Ok(before.differences(&self.inventory(node)?, &self.networks()).collect()), Vec::is_empty)
     }
 
     /// Everything that is on a node and was not there before, or was and is gone; waits some seconds for it to be nothing.
@@ -227,7 +221,7 @@ impl World {
     /// The lasting furniture of a network (its bridge, with the gateway's address) is not counted; processes that the
     /// harness did not start are.
     pub fn leftovers(&self) -> Result<Vec<String>> {
-        settle(|| self.differences())
+        lab::settle(|| self.differences(), Vec::is_empty)
     }
 
     /// All networks whose furniture may stand.
@@ -288,32 +282,6 @@ impl Drop for World {
             drop(server.wait());
         }
     }
-}
-
-/// Looks until there is nothing to see: while the kernel buries what died, and then a moment for whoever waits for it.
-pub(crate) fn settle(look: impl Fn() -> Result<Vec<String>>) -> Result<Vec<String>> {
-    let mut last = look()?;
-    if last.is_empty() {
-        return Ok(last);
-    }
-    let burial = Burial::queue()?;
-    let mut over = None;
-    let settled = deadline::until(SETTLE_PATIENCE, || {
-        // In this order: what is seen after the burial is what stays.
-        if over.is_none() {
-            match burial.is_over() {
-                Ok(is_over) => over = is_over.then(Instant::now),
-                Err(err) => return Some(Err(err)),
-            }
-        }
-        match look() {
-            Ok(seen) => last = seen,
-            Err(err) => return Some(Err(err)),
-        }
-        let is_late = over.is_some_and(|over: Instant| over.elapsed() >= LATE);
-        (last.is_empty() || is_late).then_some(Ok(()))
-    });
-    settled.unwrap_or(Ok(())).map(|()| last)
 }
 
 /// What a process was called with; the words are apart by NUL.

@@ -10,9 +10,10 @@ use super::cni::{Cni, Prepared, with_evidence};
 use super::cni_expect::Expect;
 use crate::fault::{self, Fault, Outcome, Plan, Sweep, SystemCall};
 use crate::inventory::Inventory;
+use crate::lab;
 use crate::plugin::{Answer, Refusal};
 use crate::tally::Harm;
-use crate::world::{self, World};
+use crate::world::World;
 
 /// What a refusal may say where the kernel has failed: standard input, the deadline, the kernel, the packet filter.
 const CODES: [u32; 4] = [5, 11, 100, 109];
@@ -211,10 +212,11 @@ impl Siege<'_> {
         // So may its rules be, before it: those of a bridge that is not there go with the next change to any rules.
         let of_rules = |line: &str| line.starts_with("+ nftables ") && line.contains(" ip flatnet");
         let of_bridge = |line: &str| of_rules(line) || networks.iter().any(|network| line.contains(network.bridge()));
-        let changes = world::settle(|| {
+        let look = || {
             let now = self.world.inventory(&self.node)?;
-            Ok(self.bare.differences(&now, &networks).filter(|line| !of_bridge(line)).collect())
-        })?;
+            Ok(self.bare.differences(&now, &networks).filter(|line| !of_bridge(line)).collect::<Vec<_>>())
+        };
+        let changes = lab::settle(look, Vec::is_empty)?;
         if changes.is_empty() { Ok(()) } else { Err(remains(&changes)) }
     }
 

@@ -6,15 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Who;
-use crate::deadline;
 use crate::inventory::{self, nftables};
-use crate::lab::{Lab, Namespace, View};
+use crate::lab::{self, Lab, Namespace, View};
 use crate::plugin::{Answer, Call, PATIENCE, Plugins, environment};
 use crate::scenario::{Network, Setting};
 
@@ -24,8 +22,6 @@ const NODE: &str = "wsl";
 const INTERFACE: &str = "eth0";
 /// Where host-local keeps its leases.
 const HOST_LOCAL: &str = "/var/lib/cni/networks";
-/// How long the kernel may take to clear away what was ended.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// One of the two, with the configuration that it gets.
 pub(super) struct Contender {
@@ -184,14 +180,10 @@ impl Ground {
     pub(super) fn taken_since(&self, before: &Taken) -> Result<Taken> {
         // What a plugin has started may outlive it.
         let node = self.node()?;
-        let quiet = || node.processes().map(|left| left.is_empty().then_some(())).transpose();
-        deadline::until(SETTLE_PATIENCE, quiet).context("see what the plugin has started end")??;
-        let mut now = self.taken();
-        deadline::until(SETTLE_PATIENCE, || {
-            now = self.taken();
-            now.as_ref().map_or(true, |now| now.links.is_subset(&before.links)).then_some(())
-        });
-        let now = now?;
+        let look = || node.processes().and_then(|running| Ok((running, self.taken()?)));
+        let (running, now) =
+            lab::settle(look, |(running, now)| running.is_empty() && now.links.is_subset(&before.links))?;
+        ensure!(running.is_empty(), "see what the plugin has started end");
         Ok(Taken {
             addresses: &now.addresses - &before.addresses,
             links: &now.links - &before.links,
