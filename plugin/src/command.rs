@@ -77,7 +77,7 @@ pub(crate) fn run(
             let target = environment.target(command)?;
             let (network, delegate) = match Configured::parse(&input.config)? {
                 Configured::Whole(network) => (network, None),
-                Configured::Delegated(draft, plugin) => (draft.with(check::pool_of(&input.config)?), Some(plugin)),
+                Configured::Delegated(draft, plugin) => (draft.with(check::pools_of(&input.config)?), Some(plugin)),
             };
             let expected = check::Expected::parse(&input.config, &target, &network)?;
             call.pass_on(block_on(check::check(&target, &network, &expected)), delegate.as_deref())

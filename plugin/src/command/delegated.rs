@@ -62,8 +62,9 @@ async fn refuse_existing(network: &str, target: &Target) -> Result<()> {
 
 /// Leases what was given as if it had been asked for: an address that is given twice is refused.
 async fn build(mut target: Target, draft: Draft, given: Given) -> Result<Success> {
-    let address = given.address;
-    if let Some(asked) = target.args.ip.replace(address).filter(|asked| *asked != address) {
+    let address = given.address.into();
+    let asked = std::mem::replace(&mut target.args.ips, vec![address]);
+    if let Some(asked) = asked.into_iter().find(|asked| *asked != address) {
         return Err(Error::Unsupported {
             key: "IP in CNI_ARGS".into(),
             value: asked.to_string(),

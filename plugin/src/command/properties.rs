@@ -27,8 +27,8 @@ pub(crate) fn request(command: Command, environment: &Environment, config: Map<S
                 can_be_built(&configured);
                 let name = match &configured {
                     Configured::Whole(network) => {
-                        if let Some(asked) = target.args.ip.filter(|asked| network.pool.refusal(*asked).is_none()) {
-                            can_have(&network.pool, asked);
+                        for asked in target.args.ips.iter().filter(|asked| network.pools.refusal(**asked).is_none()) {
+                            can_have(&network.pools, *asked);
                         }
                         &network.name
                     }
@@ -78,7 +78,7 @@ fn check_of(environment: &Environment, config: &Map<String, Value>) -> Result<Ne
     let target = environment.target(Command::Check)?;
     let network = match Configured::parse(config)? {
         Configured::Whole(network) => network,
-        Configured::Delegated(draft, _) => draft.with(check::pool_of(config)?),
+        Configured::Delegated(draft, _) => draft.with(check::pools_of(config)?),
     };
     check::Expected::parse(config, &target, &network)?;
     Ok(network)

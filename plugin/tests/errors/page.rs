@@ -18,6 +18,7 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("firewall/spoofing.rs problem", &["Changed", "NotReady"]),
     ("firewall/spoofing/table.rs problem", &["Changed", "NotReady"]),
     ("ipam/pool.rs refusal", &["Environment", "Config"]),
+    ("ipam/pool.rs subnet_problem", &["Config"]),
     ("link/bridge.rs problem", &["Changed", "NotReady"]),
     ("netavark/network.rs mtu", &["Config"]),
     ("request.rs container_problem", &["Environment"]),

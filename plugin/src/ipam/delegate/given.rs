@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 use super::shown;
 use crate::config::{Draft, Network};
 use crate::error::{Error, Result};
-use crate::ipam::pool::Pool;
+use crate::ipam::pool::Range;
+use crate::netlink;
 use crate::request::Command;
 use crate::spec::SpecVersion;
 
@@ -23,9 +24,8 @@ const ROUTE_ATTRIBUTES: [&str; 5] = ["mtu", "advmss", "priority", "table", "scop
 pub(crate) struct Given {
     pub(crate) address: Ipv4Addr,
     /// The address's subnet, of which nothing is flatnet's to give.
-    pool: Pool,
-    /// Each with its next hop.
-    routes: Vec<(Ipv4Network, Ipv4Addr)>,
+    range: Range,
+    routes: Vec<netlink::Route>,
     dns: Value,
 }
 
@@ -98,18 +98,18 @@ impl Given {
         }
         let (own, gateway) = one_address(plugin, &ips)?;
         let subnet = masked(own);
-        let pool = Pool::new(subnet, Some(gateway), None, None)
+        let range = Range::new(subnet.into(), Some(gateway.into()), None, None)
             .map_err(|(key, problem)| wrong(format!("the {key} of its address {own} {problem}")))?;
-        if let Some(problem) = pool.refusal(own.ip()) {
+        if let Some(problem) = range.refusal(own.ip().into()) {
             return Err(wrong(format!("its address {own} {problem}")));
         }
         let routes = routes.iter().flatten().map(|route| route.lower(plugin, gateway)).collect::<Result<_>>()?;
-        Ok(Self { address: own.ip(), pool, routes, dns: dns.map_or_else(|| json!({}), |dns| json!(dns)) })
+        Ok(Self { address: own.ip(), range, routes, dns: dns.map_or_else(|| json!({}), |dns| json!(dns)) })
     }
 
     /// The network with all that was given. The configuration's own `dns` comes first, where it has any.
     pub(crate) fn complete(self, draft: Draft) -> Network {
-        let mut network = draft.with(self.pool);
+        let mut network = draft.with(self.range);
         network.routes = self.routes;
         if network.dns.as_object().is_none_or(Map::is_empty) {
             network.dns = self.dns;
@@ -132,7 +132,7 @@ impl Answer {
 
 impl Route {
     /// Destination and next hop, which is the gateway where none is said.
-    fn lower(&self, plugin: &str, gateway: Ipv4Addr) -> Result<(Ipv4Network, Ipv4Addr)> {
+    fn lower(&self, plugin: &str, gateway: Ipv4Addr) -> Result<netlink::Route> {
         let unsupported = |what: String, remedy: &str| Error::Unsupported {
             key: format!("a route of {plugin}"),
             value: what,
@@ -145,7 +145,9 @@ impl Route {
             return Err(unsupported(format!("{} with {key}", self.dst), remedy));
         }
         match (self.dst, self.gw.unwrap_or(IpAddr::V4(gateway))) {
-            (IpNetwork::V4(destination), IpAddr::V4(by)) => Ok((masked(destination), by)),
+            (IpNetwork::V4(destination), IpAddr::V4(by)) => {
+                Ok(netlink::Route::by(masked(destination).into(), by.into()))
+            }
             (destination, _) => Err(unsupported(
                 self.gw.map_or_else(|| destination.to_string(), |by| format!("{destination} by {by}")),
                 "leave it out of the routes in the network's ipam: flatnet cannot do IPv6 yet",
@@ -221,11 +223,14 @@ mod tests {
     #[case::old(json!({"cniVersion": "0.1.0", "ip4": {"ip": "10.87.1.9/24", "gateway": "10.87.1.1",
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.9.0.0/16", "gw": "10.87.1.7"}]}, "dns": {"domain": "lan"}}), SpecVersion::V0_2_0)]
     fn every_shape_says_the_same(#[case] answer: Value, #[case] version: SpecVersion) {
-        let default = ("0.0.0.0/0".parse().expect("a network"), ip("10.87.1.1"));
+        let default = netlink::Route::default_by(ip("10.87.1.1").into());
         let given = parse(&answer, version).expect("an address");
         assert_eq!(given.address, ip("10.87.1.9"));
-        assert_eq!(given.pool.gateway_network(), "10.87.1.1/24".parse().expect("a network"));
-        assert_eq!(given.routes, [default, ("10.9.0.0/16".parse().expect("a network"), ip("10.87.1.7"))]);
+        assert_eq!(given.range.gateway_network(), "10.87.1.1/24".parse().expect("a network"));
+        assert_eq!(
+            given.routes,
+            [default, netlink::Route::by("10.9.0.0/16".parse().expect("a network"), ip("10.87.1.7").into())]
+        );
         assert_eq!(given.dns, json!({"domain": "lan"}));
     }
 
