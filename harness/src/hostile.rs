@@ -242,7 +242,7 @@ fn of_netavark(network: &Network, all: &mut Vec<Request>) {
         "container_id": CONTAINER, "container_name": CONTAINER, "port_mappings": null,
         "network": {
             "name": network.name(), "network_interface": network.bridge(), "driver": "flatnet",
-            "subnets": [{ "subnet": network.subnet(), "gateway": network.gateway().map(|it| it.ip()) }],
+            "subnets": network.subnets_of_podman(),
         },
         "network_options": { "interface_name": "eth0", "static_ips": null, "static_mac": null },
     });

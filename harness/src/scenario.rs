@@ -70,7 +70,7 @@ impl Setting {
     /// The hosts of the picture (a LAN client, a Windows gateway, a WSL node) and the shipped network.
     pub fn usual() -> Result<Self> {
         let network = Network::shipped()?;
-        Ok(Self { hosts: raw::usual_hosts(), network, networks: BTreeMap::new(), installed: false })
+        Ok(Self { hosts: raw::usual_hosts(network.has_ipv6()), network, networks: BTreeMap::new(), installed: false })
     }
 
     /// The network of that name, or the one that is used where no name is given.
@@ -85,7 +85,7 @@ impl Setting {
 
     /// The ranges that containers get addresses from, each once.
     pub fn subnets(&self) -> Vec<IpNetwork> {
-        let all: BTreeSet<IpNetwork> = self.all_networks().filter_map(Network::subnet).collect();
+        let all: BTreeSet<IpNetwork> = self.all_networks().flat_map(Network::subnets).collect();
         all.into_iter().collect()
     }
 

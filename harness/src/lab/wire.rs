@@ -1,6 +1,7 @@
 //! Wires between hosts: one switch per shared subnet in the world's own namespace, one virtual cable per host and switch.
 //!
-//! Invariant: a host sees only its own ends, named `eth0`, `eth1`, .. in the order of its addresses.
+//! Invariant: a host sees only its own ends, named `eth0`, `eth1`, .. in the order of its wires. Nobody waits for duplicate address
+//! detection: a world is ready when it is built.
 
 use std::fs::{self, File};
 use std::net::IpAddr;
@@ -9,11 +10,13 @@ use std::os::fd::AsRawFd;
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use nix::net::if_::if_nametoindex;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoBridge, InfoData, InfoKind, InfoVeth, LinkMessage};
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::namespace::{Namespace, at_home};
+use super::set_sysctl;
 
 /// One cable: from the switch of its subnet to a host's `ethN`.
 #[derive(Debug)]
@@ -85,18 +88,27 @@ fn cable_message(number: usize, cable: &Cable<'_>, master: u32, host: i32) -> Li
 
 /// Puts a host's addresses on its cables and its routes in place, and brings `lo` up. A host without addresses is left as
 /// the kernel makes it: `lo` down, and not even a routing table.
-pub(super) fn configure(host: &Namespace, addresses: &[IpNetwork], routes: &[(IpNetwork, IpAddr)]) -> Result<()> {
-    if addresses.is_empty() {
+pub(super) fn configure(
+    host: &Namespace,
+    wires: &[Vec<IpNetwork>],
+    routes: &[(IpNetwork, IpAddr)],
+) -> Result<()> {
+    if wires.is_empty() {
         return Ok(());
+    }
+    for (eth, _) in wires.iter().enumerate().filter(|(_, addresses)| addresses.iter().any(IpNetwork::is_ipv6)) {
+        // The link-local address is the kernel's own work.
+        set_sysctl(host, &format!("net.ipv6.conf.eth{eth}.accept_dad"), "0")?;
     }
     host.netlink(async |handle| {
         bring_up(&handle, "lo").await?;
-        for (eth, address) in addresses.iter().enumerate() {
+        for (eth, addresses) in wires.iter().enumerate() {
             let name = format!("eth{eth}");
             bring_up(&handle, &name).await?;
             let index = if_nametoindex(name.as_str()).context("find a cable's end")?;
-            let add = handle.address().add(index, address.ip(), address.prefix());
-            add.execute().await.with_context(|| format!("set the address {address}"))?;
+            for address in addresses {
+                add_address(&handle, index, *address).await?;
+            }
         }
         for (to, via) in routes {
             handle
@@ -108,6 +120,15 @@ pub(super) fn configure(host: &Namespace, addresses: &[IpNetwork], routes: &[(Ip
         }
         Ok(())
     })
+}
+
+/// Gives a link an address that can be used at once.
+pub(super) async fn add_address(handle: &Handle, link: u32, address: IpNetwork) -> Result<()> {
+    let mut add = handle.address().add(link, address.ip(), address.prefix());
+    if address.is_ipv6() {
+        add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    }
+    add.execute().await.with_context(|| format!("set the address {address}"))
 }
 
 /// A route to a range over a next hop.

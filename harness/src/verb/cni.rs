@@ -386,7 +386,7 @@ fn summary(answers: &[Answer], finished: &[Finished]) -> String {
 fn one_summary(answer: &Answer) -> String {
     match answer {
         Answer::Refused(refusal) => format!("refused with {}: {}", refusal.code, refusal.msg),
-        Answer::Done(Some(result)) => cni_expect::address(result).unwrap_or_default(),
+        Answer::Done(Some(result)) => cni_expect::addresses(result),
         Answer::Done(None) => String::new(),
     }
 }

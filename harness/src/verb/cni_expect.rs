@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::Failure;
 use super::cni::{Prepared, field};
-use crate::lab::{Link, View};
-use crate::pattern::{Pattern, json_mismatch};
+use crate::lab::{Link, Route, View};
+use crate::pattern::{Pattern, Patterns, json_mismatch};
 use crate::plugin::{Answer, Refusal};
 use crate::tally::Harm;
 use crate::world::World;
@@ -19,8 +19,8 @@ use crate::world::World;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Expect {
-    address: Option<Pattern>,
-    gateway: Option<Pattern>,
+    address: Option<Patterns>,
+    gateway: Option<Patterns>,
     mac: Option<Pattern>,
     mtu: Option<Pattern>,
     addresses: Option<usize>,
@@ -74,8 +74,8 @@ impl Expect {
     /// Whether anything is said to be expected.
     pub(super) fn is_any(&self) -> bool {
         let Self { address, gateway, mac, mtu, addresses, result, .. } = self;
-        let texts = [address, gateway, mac, mtu];
-        texts.iter().any(|text| text.is_some()) || addresses.is_some() || result.is_some() || self.fails()
+        let of_ips = address.is_some() || gateway.is_some() || addresses.is_some();
+        of_ips || mac.is_some() || mtu.is_some() || result.is_some() || self.fails()
     }
 
     /// Whether it is an error that is expected.
@@ -113,7 +113,7 @@ impl Expect {
     pub(super) fn judge_all(&self, answers: &[Answer]) -> Result<(), Failure> {
         let Some(expected) = self.addresses else { return Ok(()) };
         let all = answers.iter().filter_map(|answer| match answer {
-            Answer::Done(Some(result)) => address(result),
+            Answer::Done(Some(result)) => Some(addresses(result)),
             _ => None,
         });
         let distinct: BTreeSet<String> = all.collect();
@@ -151,15 +151,17 @@ impl Expect {
         let claims = Claims::read(world, node, call, result)?;
         claims.hold(call.network.version())?;
         let link = claims.own_link()?;
-        let gateway = first_ip(result).and_then(|ip| ip.get("gateway")).and_then(Value::as_str).unwrap_or_default();
+        let gateways = ips(result).map(|ip| field(ip, "gateway").as_str().unwrap_or_default());
+        let mtu_text = link.mtu.to_string();
+        let (mac, mtu) = (self.mac.clone().map(Patterns::First), self.mtu.clone().map(Patterns::First));
         let got = [
-            ("address", &self.address, address(result).unwrap_or_default()),
-            ("gateway", &self.gateway, gateway.to_owned()),
-            ("mac", &self.mac, link.mac.clone()),
-            ("mtu", &self.mtu, link.mtu.to_string()),
+            ("address", &self.address, ips(result).filter_map(address_of).collect()),
+            ("gateway", &self.gateway, gateways.collect()),
+            ("mac", &mac, vec![link.mac.as_str()]),
+            ("mtu", &mtu, vec![&mtu_text]),
         ];
         for (what, expected, got) in got {
-            if let Some(expected) = expected.as_ref().filter(|expected| !expected.matches(&got)) {
+            if let Some((expected, got)) = expected.as_ref().and_then(|expected| expected.mismatch(&got)) {
                 return Err(Failure::mismatch(format!("{what} {expected}"), format!("{what} {got}")));
             }
         }
@@ -167,16 +169,23 @@ impl Expect {
     }
 }
 
-/// The first address of a result, with its prefix.
-pub(super) fn address(result: &Value) -> Option<String> {
-    let ip = first_ip(result)?;
-    let text = ip.get("address").or_else(|| ip.get("ip"))?;
-    text.as_str().map(str::to_owned)
+/// The addresses of a result, with their prefixes.
+pub(super) fn addresses(result: &Value) -> String {
+    ips(result).filter_map(address_of).collect::<Vec<_>>().join(" ")
 }
 
-/// `ips[0]`, or `ip4` as it was before 0.3.0.
-fn first_ip(result: &Value) -> Option<&Value> {
-    result.get("ips").and_then(|ips| ips.get(0)).or_else(|| result.get("ip4"))
+/// `ips`, or `ip4` and `ip6` as it was before 0.3.0.
+fn ips(result: &Value) -> impl Iterator<Item = &Value> {
+    let old = ["ip4", "ip6"].into_iter().filter_map(|family| result.get(family));
+    result.get("ips").and_then(Value::as_array).into_iter().flatten().chain(old)
+}
+
+fn address_of(ip: &Value) -> Option<&str> {
+    ip.get("address").or_else(|| ip.get("ip"))?.as_str()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// What a result says, beside what the kernel says.
@@ -205,19 +214,16 @@ impl<'a> Claims<'a> {
         self.container.link(self.ifname).ok_or_else(missing)
     }
 
-    /// The version is the one asked for; every interface exists where it is said to be, with that MAC; every address is on its interface.
+    /// The version is the one asked for; every interface exists where it is said to be, with that MAC; every address is on its interface,
+    /// and can be used; every route is there.
     fn hold(&self, version: &str) -> Result<(), Failure> {
         if field(self.result, "cniVersion") != version {
             let got = field(self.result, "cniVersion");
             return Err(Failure::mismatch(format!("cniVersion {version}"), format!("cniVersion {got}")));
         }
-        let empty = Vec::new();
-        let list = |key| field(self.result, key).as_array().unwrap_or(&empty);
-        let interfaces = list("interfaces");
-        for interface in interfaces {
-            self.interface_is_real(interface)?;
-        }
-        for ip in list("ips") {
+        let interfaces = list(self.result, "interfaces");
+        interfaces.iter().try_for_each(|interface| self.interface_is_real(interface))?;
+        for ip in list(self.result, "ips") {
             let address = field(ip, "address").as_str().unwrap_or_default();
             let index = field(ip, "interface").as_u64().and_then(|index| usize::try_from(index).ok());
             let interface = index.and_then(|index| interfaces.get(index));
@@ -228,12 +234,43 @@ impl<'a> Claims<'a> {
             };
             let name = field(interface, "name").as_str().unwrap_or_default();
             let own = field(interface, "sandbox") == self.sandbox.as_str();
-            let link = self.container.link(name).filter(|_| own);
-            if !link.is_some_and(|link| link.addresses.contains(address)) {
-                return Err(Failure::wrong(format!("the result gives {address} to {name}, and the kernel does not")));
-            }
+            self.address_is_real(address, self.container.link(name).filter(|_| own), name)?;
         }
-        Ok(())
+        let old = ["ip4", "ip6"].into_iter().filter_map(|family| self.result.get(family));
+        for ip in old.clone() {
+            let address = address_of(ip).unwrap_or_default();
+            self.address_is_real(address, self.container.link(self.ifname), self.ifname)?;
+        }
+        let routes = list(self.result, "routes").iter().chain(old.flat_map(|ip| list(ip, "routes")));
+        routes.into_iter().try_for_each(|route| self.route_is_real(route))
+    }
+
+    fn address_is_real(&self, address: &str, link: Option<&Link>, name: &str) -> Result<(), Failure> {
+        match link {
+            Some(link) if link.unsettled.contains(address) => {
+                Err(Failure::wrong(format!("the kernel still asks whether {address} is another's")))
+            }
+            Some(link) if link.addresses.contains(address) => Ok(()),
+            _ => Err(Failure::wrong(format!("the result gives {address} to {name}, and the kernel does not"))),
+        }
+    }
+
+    fn route_is_real(&self, route: &Value) -> Result<(), Failure> {
+        let text = |key| field(route, key).as_str();
+        let destination = match text("dst").unwrap_or_default() {
+            "0.0.0.0/0" | "::/0" => "default",
+            other => other,
+        };
+        let ipv6 = text("dst").is_some_and(|to| to.contains(':'));
+        let is_it = |known: &&Route| {
+            let gateway = known.gateway.map(|gateway| gateway.to_string());
+            let family = known.gateway.is_none_or(|gateway| gateway.is_ipv6() == ipv6);
+            known.destination == destination && family && text("gw").is_none_or(|gw| gateway.as_deref() == Some(gw))
+        };
+        match self.container.routes.iter().find(is_it) {
+            Some(_) => Ok(()),
+            None => Err(Failure::wrong(format!("the result has the route {route}, and the kernel has not"))),
+        }
     }
 
     fn interface_is_real(&self, interface: &Value) -> Result<(), Failure> {

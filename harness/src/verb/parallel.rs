@@ -176,8 +176,10 @@ fn version(text: &str) -> (u32, u32) {
 fn line(done: &Done) -> String {
     let Done { action, said } = done;
     match said {
-        Said::Done(None) => format!("{action}: done"),
-        Said::Done(Some(address)) => format!("{action}: {address}"),
+        Said::Done(addresses) if addresses.is_empty() => format!("{action}: done"),
+        Said::Done(addresses) => {
+            format!("{action}: {}", addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        }
         Said::Refused { code, msg } => format!("{action}: {code} {msg}"),
         Said::Broken(how) => format!("{action}: {how}"),
     }
