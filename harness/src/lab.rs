@@ -229,9 +229,7 @@ fn routes_of(spec: &HostSpec, all: &BTreeMap<String, HostSpec>, flat: &[IpNetwor
     };
     match spec.role {
         Role::Client => Vec::new(),
-        Role::Gateway => {
-            flat.iter().filter_map(|range| Some((*range, beside(Role::Node, range.is_ipv6())?))).collect()
-        }
+        Role::Gateway => flat.iter().filter_map(|range| Some((*range, beside(Role::Node, range.is_ipv6())?))).collect(),
         Role::Node => {
             let gateways = [false, true].into_iter().filter_map(|ipv6| beside(Role::Gateway, ipv6));
             gateways.filter_map(|gateway| Some((everything(gateway)?, gateway))).collect()
@@ -251,7 +249,7 @@ fn everything(address: IpAddr) -> Option<IpNetwork> {
 #[cfg(test)]
 mod tests {
     use super::{HostSpec, Proxy, Role, routes_of, switches};
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn host(role: Role, wires: &[&[&str]]) -> HostSpec {
         let addresses = |wire: &&[&str]| wire.iter().map(|address| address.parse().unwrap()).collect();
@@ -283,7 +281,7 @@ mod tests {
         let new = host(Role::Node, &[&["fd30::3/64"]]);
         let both = host(Role::Gateway, &[&["172.30.0.1/24", "fd30::1/64"]]);
         let mut switches = switches(&all([("a", &old), ("b", &new), ("c", &both)]));
-        switches.sort_by_key(std::collections::BTreeSet::len);
-        assert_eq!(switches.iter().map(|switch| switch.len()).collect::<Vec<_>>(), [1, 2]);
+        switches.sort_by_key(BTreeSet::len);
+        assert_eq!(switches.iter().map(BTreeSet::len).collect::<Vec<_>>(), [1, 2]);
     }
 }

@@ -1,5 +1,5 @@
 //! Names that carry an address: `10-87-1-2.<zone>` is 10.87.1.2 port 80, `10-87-1-2-8080.<zone>` port 8080; `fd87-1--2.<zone>` is
-//! fd87:1::2 port 80, `fd87-1--2-p8080.<zone>` port 8080.
+//! `fd87:1::2` port 80, `fd87-1--2-p8080.<zone>` port 8080.
 //!
 //! Invariant: only addresses of containers come out, so whoever forwards by these names is no open proxy.
 

@@ -4,10 +4,11 @@
 //! detection: a world is ready when it is built.
 
 use std::fs::{self, File};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use ipnetwork::IpNetwork;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
@@ -17,6 +18,10 @@ use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, Ro
 
 use super::namespace::{Namespace, at_home};
 use super::set_sysctl;
+use crate::deadline;
+
+/// How long the kernel may take to have an address answer for itself.
+const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One cable: from the switch of its subnet to a host's `ethN`.
 #[derive(Debug)]
@@ -88,11 +93,7 @@ fn cable_message(number: usize, cable: &Cable<'_>, master: u32, host: i32) -> Li
 
 /// Puts a host's addresses on its cables and its routes in place, and brings `lo` up. A host without addresses is left as
 /// the kernel makes it: `lo` down, and not even a routing table.
-pub(super) fn configure(
-    host: &Namespace,
-    wires: &[Vec<IpNetwork>],
-    routes: &[(IpNetwork, IpAddr)],
-) -> Result<()> {
+pub(super) fn configure(host: &Namespace, wires: &[Vec<IpNetwork>], routes: &[(IpNetwork, IpAddr)]) -> Result<()> {
     if wires.is_empty() {
         return Ok(());
     }
@@ -122,13 +123,33 @@ pub(super) fn configure(
     })
 }
 
-/// Gives a link an address that can be used at once.
+/// Gives a link, in the namespace of this thread, an address that can be used at once.
 pub(super) async fn add_address(handle: &Handle, link: u32, address: IpNetwork) -> Result<()> {
     let mut add = handle.address().add(link, address.ip(), address.prefix());
     if address.is_ipv6() {
         add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
     }
-    add.execute().await.with_context(|| format!("set the address {address}"))
+    add.execute().await.with_context(|| format!("set the address {address}"))?;
+    match address.ip() {
+        IpAddr::V6(ip) => wait_until_heard(link, ip),
+        IpAddr::V4(_) => Ok(()),
+    }
+}
+
+/// The kernel joins the group in which an address of IPv6 is asked for (RFC 4291, 2.7.1) some time after it has taken the address: a
+/// question in between is lost, and asked again a second later.
+fn wait_until_heard(link: u32, address: Ipv6Addr) -> Result<()> {
+    let [.., high, low] = address.segments();
+    let group = format!("ff0200000000000000000001ff{:02x}{low:04x}", high & 0xff);
+    let is_it = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.next() == Some(&link.to_string()) && words.nth(1) == Some(&group)
+    };
+    let joined = deadline::until(JOIN_PATIENCE, || match fs::read_to_string("/proc/thread-self/net/igmp6") {
+        Ok(groups) => groups.lines().any(is_it).then_some(Ok(())),
+        Err(err) => Some(Err(err).context("list multicast groups")),
+    });
+    joined.unwrap_or_else(|| Err(anyhow!("see {address} join its group")))
 }
 
 /// A route to a range over a next hop.

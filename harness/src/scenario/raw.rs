@@ -69,8 +69,11 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Scenario, Mistake> {
         Some(table) => configuration(table)?,
         None => Network::shipped().map_err(|err| Mistake::new(0..0, format!("{err:#}")))?,
     };
-    let networks =
-        raw.networks.into_iter().map(|(name, table)| Ok((name, configuration(table)?))).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let networks = raw
+        .networks
+        .into_iter()
+        .map(|(name, table)| Ok((name, configuration(table)?)))
+        .collect::<Result<BTreeMap<_, _>, _>>()?;
     let ipv6 = std::iter::once(&network).chain(networks.values()).any(Network::has_ipv6);
     let setting = Setting { hosts: hosts(raw.hosts, ipv6)?, network, networks, installed: raw.installed };
     let steps = root.get_ref().get("run").and_then(|run| run.get_ref().get("steps"));

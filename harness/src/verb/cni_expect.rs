@@ -234,25 +234,15 @@ impl<'a> Claims<'a> {
             };
             let name = field(interface, "name").as_str().unwrap_or_default();
             let own = field(interface, "sandbox") == self.sandbox.as_str();
-            self.address_is_real(address, self.container.link(name).filter(|_| own), name)?;
+            address_is_real(address, self.container.link(name).filter(|_| own), name)?;
         }
         let old = ["ip4", "ip6"].into_iter().filter_map(|family| self.result.get(family));
         for ip in old.clone() {
             let address = address_of(ip).unwrap_or_default();
-            self.address_is_real(address, self.container.link(self.ifname), self.ifname)?;
+            address_is_real(address, self.container.link(self.ifname), self.ifname)?;
         }
         let routes = list(self.result, "routes").iter().chain(old.flat_map(|ip| list(ip, "routes")));
         routes.into_iter().try_for_each(|route| self.route_is_real(route))
-    }
-
-    fn address_is_real(&self, address: &str, link: Option<&Link>, name: &str) -> Result<(), Failure> {
-        match link {
-            Some(link) if link.unsettled.contains(address) => {
-                Err(Failure::wrong(format!("the kernel still asks whether {address} is another's")))
-            }
-            Some(link) if link.addresses.contains(address) => Ok(()),
-            _ => Err(Failure::wrong(format!("the result gives {address} to {name}, and the kernel does not"))),
-        }
     }
 
     fn route_is_real(&self, route: &Value) -> Result<(), Failure> {
@@ -290,5 +280,16 @@ impl<'a> Claims<'a> {
             return Err(Failure::mismatch(format!("{} as {what}", link.mac), text("mac")));
         }
         Ok(())
+    }
+}
+
+/// On its interface, and in use at once.
+fn address_is_real(address: &str, link: Option<&Link>, name: &str) -> Result<(), Failure> {
+    match link {
+        Some(link) if link.unsettled.contains(address) => {
+            Err(Failure::wrong(format!("the kernel still asks whether {address} is another's")))
+        }
+        Some(link) if link.addresses.contains(address) => Ok(()),
+        _ => Err(Failure::wrong(format!("the result gives {address} to {name}, and the kernel does not"))),
     }
 }
