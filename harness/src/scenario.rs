@@ -2,6 +2,7 @@
 //!
 //! Invariant: whatever is loaded can be run: names it uses exist, each step has one verb, and every option belongs to its verb.
 
+mod chain;
 mod mistake;
 mod network;
 mod raw;
@@ -16,6 +17,7 @@ use ipnetwork::IpNetwork;
 pub use crate::lab::{HostSpec, Proxy, Role};
 use crate::verb::Verb;
 
+pub use chain::Chain;
 pub use mistake::Mistake;
 pub use network::Network;
 
@@ -43,6 +45,8 @@ pub struct Setting {
     pub network: Network,
     /// Further networks, by name.
     pub networks: BTreeMap<String, Network>,
+    /// The other plugins of those that have several, by the same names; the first network's by none.
+    pub chains: BTreeMap<Option<String>, Chain>,
     /// Whether flatnet is installed, with files of these networks.
     pub installed: bool,
 }
@@ -70,12 +74,37 @@ impl Setting {
     /// The hosts of the picture (a LAN client, a Windows gateway, a WSL node) and the shipped network.
     pub fn usual() -> Result<Self> {
         let network = Network::shipped()?;
-        Ok(Self { hosts: raw::usual_hosts(network.has_ipv6()), network, networks: BTreeMap::new(), installed: false })
+        Ok(Self {
+            hosts: raw::usual_hosts(network.has_ipv6()),
+            network,
+            networks: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            installed: false,
+        })
     }
 
     /// The network of that name, or the one that is used where no name is given.
     pub fn network(&self, name: Option<&str>) -> Option<&Network> {
         name.map_or(Some(&self.network), |name| self.networks.get(name))
+    }
+
+    /// The other plugins of that network, if it has any.
+    pub fn chain(&self, name: Option<&str>) -> Option<&Chain> {
+        self.chains.get(&name.map(str::to_owned))
+    }
+
+    /// Says so if the network has several plugins: what calls flatnet alone would leave the others out.
+    pub fn alone(&self, name: Option<&str>) -> Result<(), String> {
+        self.chain(name).map_or(Ok(()), |_| Err("that network has several plugins, and this calls one".to_owned()))
+    }
+
+    /// Each network with all its plugins, in order.
+    pub fn lists(&self) -> impl Iterator<Item = Vec<&Network>> {
+        let names = std::iter::once(None).chain(self.networks.keys().map(|name| Some(name.as_str())));
+        names.filter_map(|name| {
+            let own = self.network(name)?;
+            Some(self.chain(name).map_or_else(|| vec![own], |chain| chain.around(own).collect()))
+        })
     }
 
     /// All networks.

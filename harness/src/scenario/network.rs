@@ -103,6 +103,14 @@ impl Network {
         std::iter::once(ipam).chain(outer.filter_map(Value::as_array).flatten()).collect()
     }
 
+    /// Puts in what a runtime is asked for and the plugin declares in its `capabilities`.
+    pub fn ask(&mut self, wishes: &Map<String, Value>) {
+        let declared = self.0.get("capabilities").cloned().unwrap_or_default();
+        for (capability, wish) in wishes.iter().filter(|(capability, _)| declared[capability.as_str()] == true) {
+            self.set(&format!("runtimeConfig.{capability}"), wish.clone());
+        }
+    }
+
     /// Sets the value at a path like `ipam.subnet`, making objects on the way.
     pub fn set(&mut self, path: &str, value: Value) {
         let (parents, key) = steps(path);
@@ -177,6 +185,15 @@ mod tests {
         it.unset("ipam.subnet");
         it.unset("a");
         assert_eq!(it, network(json!({"name": {"odd": true}, "ipam": {}})));
+    }
+
+    #[test]
+    fn a_plugin_gets_what_it_declares() {
+        let mut it = network(json!({"capabilities": {"mac": true, "ips": false}}));
+        let wishes = json!({"mac": "0a:00:00:00:00:01", "ips": ["10.87.1.9"], "portMappings": []});
+        it.ask(wishes.as_object().unwrap());
+        let asked = json!({"mac": "0a:00:00:00:00:01"});
+        assert_eq!(it, network(json!({"capabilities": {"mac": true, "ips": false}, "runtimeConfig": asked})));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::mistake::{Mistake, position, suggestion};
-use super::{HostSpec, Network, Proxy, Role, Scenario, Setting, Step};
+use super::{Chain, HostSpec, Network, Proxy, Role, Scenario, Setting, Step};
 use crate::verb::{self, Words};
 
 /// The option that holds the steps within a step.
@@ -65,17 +65,18 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Scenario, Mistake> {
     let root = DeTable::parse(text).map_err(|err| Mistake::from_toml(&err, "a scenario"))?;
     let raw = RawScenario::deserialize(Deserializer::from(root.clone()))
         .map_err(|err| Mistake::from_toml(&err, "a scenario"))?;
+    let mut chains = BTreeMap::new();
     let network = match raw.network {
-        Some(table) => configuration(table)?,
+        Some(table) => configuration(table, None, &mut chains)?,
         None => Network::shipped().map_err(|err| Mistake::new(0..0, format!("{err:#}")))?,
     };
-    let networks = raw
-        .networks
-        .into_iter()
-        .map(|(name, table)| Ok((name, configuration(table)?)))
-        .collect::<Result<BTreeMap<_, _>, _>>()?;
+    let networks = raw.networks.into_iter().map(|(name, table)| {
+        let network = configuration(table, Some(&name), &mut chains)?;
+        Ok((name, network))
+    });
+    let networks = networks.collect::<Result<BTreeMap<_, _>, _>>()?;
     let ipv6 = std::iter::once(&network).chain(networks.values()).any(Network::has_ipv6);
-    let setting = Setting { hosts: hosts(raw.hosts, ipv6)?, network, networks, installed: raw.installed };
+    let setting = Setting { hosts: hosts(raw.hosts, ipv6)?, network, networks, chains, installed: raw.installed };
     let steps = root.get_ref().get("run").and_then(|run| run.get_ref().get("steps"));
     let steps = match steps.map(|steps| (steps.span(), steps.get_ref())) {
         Some((_, DeValue::Array(steps))) if !steps.is_empty() => steps,
@@ -89,11 +90,21 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Scenario, Mistake> {
     Ok(Scenario { file: file.to_owned(), summary: raw.summary, slow: raw.slow, setting: Arc::new(setting), steps })
 }
 
-fn configuration(table: toml::Table) -> Result<Network, Mistake> {
-    match serde_json::to_value(table) {
-        Ok(serde_json::Value::Object(config)) => Ok(Network::new(config)),
-        _ => Err(Mistake::new(0..0, "a network is a table that JSON can hold")),
+/// One plugin, or a list of several, the others of which go to `chains`.
+fn configuration(
+    table: toml::Table,
+    name: Option<&str>,
+    chains: &mut BTreeMap<Option<String>, Chain>,
+) -> Result<Network, Mistake> {
+    let serde_json::Value::Object(config) = serde_json::to_value(table).unwrap_or_default() else {
+        return Err(Mistake::new(0..0, "a network is a table that JSON can hold"));
+    };
+    if !config.contains_key("plugins") {
+        return Ok(Network::new(config));
     }
+    let (own, chain) = Chain::read(config).map_err(|text| Mistake::new(0..0, text))?;
+    chains.insert(name.map(str::to_owned), chain);
+    Ok(own)
 }
 
 /// The hosts as they are written; without any, those of the picture: a LAN client, a Windows gateway, a WSL node.

@@ -104,6 +104,7 @@ impl Verb for Netavark {
             "network",
             setting.network(network.as_deref()).ok_or("[networks] has no network of that name".to_owned()),
         )?;
+        misfit("network", setting.alone(network.as_deref()))?;
         misfit(
             "container",
             if container.is_some() == of_container {
@@ -218,7 +219,7 @@ impl Netavark {
         match answer {
             Answer::Created(config) => drop(world.created.insert(network.name().to_owned(), config.clone())),
             Answer::SetUp(_) => {
-                let attached = Attached { namespace: container, result: Value::Null, open: true };
+                let attached = Attached { namespace: container, result: Value::Null, wishes: Map::new(), open: true };
                 world.attached.insert(attachment, attached);
             }
             Answer::TornDown => {

@@ -85,7 +85,8 @@ impl World {
             hosts.push((gateway.name.to_owned(), spec));
         }
         let hosts = hosts.into_iter().collect();
-        let setting = Setting { hosts, network: Network::shipped()?, networks: [].into(), installed: false };
+        let setting =
+            Setting { hosts, network: Network::shipped()?, networks: [].into(), chains: [].into(), installed: false };
         let world = world::World::build(Arc::new(setting), plugins.clone())?;
         let podman = Podman::set_up(&world.lab.host(NODE)?.namespace, &plugins)?;
         Ok(Self { podman, world })
