@@ -151,9 +151,10 @@ impl Expect {
         let claims = Claims::read(world, node, call, result)?;
         claims.hold(call.network.version())?;
         let link = claims.own_link()?;
-        let gateway = first_ip(result).and_then(|ip| ip.get("gateway")).and_then(Value::as_str).unwrap_or_default();
+        let own = own_ip(result, &call.attachment.ifname);
+        let gateway = own.and_then(|ip| ip.get("gateway")).and_then(Value::as_str).unwrap_or_default();
         let got = [
-            ("address", &self.address, address(result).unwrap_or_default()),
+            ("address", &self.address, own.and_then(address_of).unwrap_or_default()),
             ("gateway", &self.gateway, gateway.to_owned()),
             ("mac", &self.mac, link.mac.clone()),
             ("mtu", &self.mtu, link.mtu.to_string()),
@@ -169,9 +170,21 @@ impl Expect {
 
 /// The first address of a result, with its prefix.
 pub(super) fn address(result: &Value) -> Option<String> {
-    let ip = first_ip(result)?;
+    address_of(first_ip(result)?)
+}
+
+fn address_of(ip: &Value) -> Option<String> {
     let text = ip.get("address").or_else(|| ip.get("ip"))?;
     text.as_str().map(str::to_owned)
+}
+
+/// The first address of the interface `name`: plugins before may have brought others. Before 0.3.0 nothing is said of interfaces.
+fn own_ip<'a>(result: &'a Value, name: &str) -> Option<&'a Value> {
+    let interface_of =
+        |ip: &Value| result.get("interfaces")?.get(usize::try_from(ip.get("interface")?.as_u64()?).ok()?);
+    let is_own = |ip: &&Value| interface_of(ip).is_some_and(|interface| field(interface, "name") == name);
+    let ips = result.get("ips").and_then(Value::as_array);
+    ips.and_then(|ips| ips.iter().find(is_own)).or_else(|| first_ip(result))
 }
 
 /// `ips[0]`, or `ip4` as it was before 0.3.0.

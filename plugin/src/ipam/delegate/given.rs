@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::shown;
@@ -13,6 +13,7 @@ use crate::config::{Draft, Network};
 use crate::error::{Error, Result};
 use crate::ipam::pool::Range;
 use crate::netlink;
+use crate::reply::Dns;
 use crate::request::Command;
 use crate::spec::SpecVersion;
 
@@ -26,7 +27,7 @@ pub(crate) struct Given {
     /// The address's subnet, of which nothing is flatnet's to give.
     range: Range,
     routes: Vec<netlink::Route>,
-    dns: Value,
+    dns: Dns,
 }
 
 /// A result of any version (section "Success"; before 0.3.0 `ip4` and `ip6`).
@@ -64,18 +65,6 @@ struct Route {
     attributes: Map<String, Value>,
 }
 
-#[derive(Deserialize, Serialize)]
-struct Dns {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nameservers: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    search: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    options: Option<Vec<String>>,
-}
-
 impl Given {
     /// Errors: 2 for what flatnet cannot honour, 110 for what cannot be.
     pub(super) fn parse(plugin: &str, said: &[u8], version: SpecVersion) -> Result<Self> {
@@ -104,14 +93,14 @@ impl Given {
             return Err(wrong(format!("its address {own} {problem}")));
         }
         let routes = routes.iter().flatten().map(|route| route.lower(plugin, gateway)).collect::<Result<_>>()?;
-        Ok(Self { address: own.ip(), range, routes, dns: dns.map_or_else(|| json!({}), |dns| json!(dns)) })
+        Ok(Self { address: own.ip(), range, routes, dns: dns.unwrap_or_default() })
     }
 
     /// The network with all that was given. The configuration's own `dns` comes first, where it has any.
     pub(crate) fn complete(self, draft: Draft) -> Network {
         let mut network = draft.with(self.range);
         network.routes = self.routes;
-        if network.dns.as_object().is_none_or(Map::is_empty) {
+        if network.dns.is_empty() {
             network.dns = self.dns;
         }
         network
@@ -231,7 +220,7 @@ mod tests {
             given.routes,
             [default, netlink::Route::by("10.9.0.0/16".parse().expect("a network"), ip("10.87.1.7").into())]
         );
-        assert_eq!(given.dns, json!({"domain": "lan"}));
+        assert_eq!(given.dns, Dns { domain: "lan".into(), ..Dns::default() });
     }
 
     #[rstest]
