@@ -3,6 +3,8 @@
 //! That plugin is asked before anything is made, and told last when something is taken back: what it gives out is never still in
 //! use. Once it has been asked for an address, a failure of any kind has it take back what it may have given.
 
+use std::net::IpAddr;
+
 use super::{attach, block_on, undone, within_deadline};
 use crate::config::Draft;
 use crate::error::{Doing, Error, Result, both};
@@ -71,13 +73,14 @@ async fn build<T>(
     given: Given,
     tell: impl FnOnce(Success) -> Result<T>,
 ) -> Result<T> {
-    let address = given.address.into();
-    let asked = std::mem::replace(&mut target.args.ips, vec![address]);
-    if let Some(asked) = asked.into_iter().find(|asked| *asked != address) {
+    let asked = std::mem::replace(&mut target.args.ips, given.addresses.clone());
+    if let Some(asked) = asked.into_iter().find(|asked| !given.addresses.contains(asked)) {
+        let given: Vec<_> = given.addresses.iter().map(IpAddr::to_string).collect();
+        let given = given.join(", ");
         return Err(Error::Unsupported {
             key: "IP in CNI_ARGS".into(),
             value: asked.to_string(),
-            remedy: format!("ask for none: the plugin of ipam.type gives {address}, whatever is asked for"),
+            remedy: format!("ask for none: the plugin of ipam.type gives {given}, whatever is asked for"),
         });
     }
     attach(&target, &given.complete(draft), None, tell).await
