@@ -8,12 +8,13 @@ pub(crate) mod section;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use self::section::Section;
 use crate::error::{Error, Result};
 use crate::ipam::pool::{Own, Pools, Range};
 use crate::netlink::Route;
+use crate::reply::Dns;
 use crate::request::{interface_name_problem, is_identifier};
 
 /// The bridge's name where the configuration gives none.
@@ -56,7 +57,7 @@ pub(crate) struct Network<P = Pools> {
     /// Containers' routes beside the default ones by the gateways, or in their place.
     pub(crate) routes: Vec<Route>,
     /// `dns`, as it goes into the result (section "Success", key `dns`).
-    pub(crate) dns: Value,
+    pub(crate) dns: Dns,
 }
 
 /// All of a network but its addresses, which somebody else gives.
@@ -289,24 +290,22 @@ pub(crate) fn address(section: &mut Section, key: &'static str) -> Result<Option
     }
 }
 
-fn dns(section: Option<Section>) -> Result<Value> {
-    let mut dns = Map::new();
-    let Some(mut section) = section else { return Ok(Value::Object(dns)) };
-    for key in ["nameservers", "search", "options"] {
-        if let Some(texts) = section.strings(key)? {
-            dns.insert(key.to_owned(), json!(texts));
-        }
-    }
-    if let Some(domain) = section.string("domain")? {
-        dns.insert("domain".to_owned(), json!(domain));
-    }
+fn dns(section: Option<Section>) -> Result<Dns> {
+    let Some(mut section) = section else { return Ok(Dns::default()) };
+    let dns = Dns {
+        nameservers: section.strings("nameservers")?.unwrap_or_default(),
+        domain: section.string("domain")?.unwrap_or_default(),
+        search: section.strings("search")?.unwrap_or_default(),
+        options: section.strings("options")?.unwrap_or_default(),
+    };
     section.end()?;
-    Ok(Value::Object(dns))
+    Ok(dns)
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
 

@@ -138,7 +138,7 @@ impl Error {
                 "flatnet expects one plugin's network configuration, as JSON, on standard input".into()
             }
             Self::Config { key, .. } if key == PREV_RESULT => {
-                "the runtime should send what ADD answered, unchanged".into()
+                "the runtime should send what ADD answered, or in ADD what the plugin before answered, unchanged".into()
             }
             Self::Config { .. } => "correct the network's .conflist, by default /etc/cni/net.d/flatnet.conflist".into(),
             Self::OwnNamespace { .. } => "give the container a network namespace of its own".into(),

@@ -151,11 +151,12 @@ impl Expect {
         let claims = Claims::read(world, node, call, result)?;
         claims.hold(call.network.version())?;
         let link = claims.own_link()?;
-        let gateways = ips(result).map(|ip| field(ip, "gateway").as_str().unwrap_or_default());
+        let own = own_ips(result, &call.attachment.ifname);
+        let gateways = own.iter().map(|ip| field(ip, "gateway").as_str().unwrap_or_default());
         let mtu_text = link.mtu.to_string();
         let (mac, mtu) = (self.mac.clone().map(Patterns::First), self.mtu.clone().map(Patterns::First));
         let got = [
-            ("address", &self.address, ips(result).filter_map(address_of).collect()),
+            ("address", &self.address, own.iter().copied().filter_map(address_of).collect()),
             ("gateway", &self.gateway, gateways.collect()),
             ("mac", &mac, vec![link.mac.as_str()]),
             ("mtu", &mtu, vec![&mtu_text]),
@@ -178,6 +179,15 @@ pub(super) fn addresses(result: &Value) -> String {
 fn ips(result: &Value) -> impl Iterator<Item = &Value> {
     let old = ["ip4", "ip6"].into_iter().filter_map(|family| result.get(family));
     result.get("ips").and_then(Value::as_array).into_iter().flatten().chain(old)
+}
+
+/// Those of the interface `name`, as plugins before may have brought others; all where nothing is said of interfaces.
+fn own_ips<'a>(result: &'a Value, name: &str) -> Vec<&'a Value> {
+    let interface_of =
+        |ip: &Value| result.get("interfaces")?.get(usize::try_from(ip.get("interface")?.as_u64()?).ok()?);
+    let is_own = |ip: &&Value| interface_of(ip).is_some_and(|interface| field(interface, "name") == name);
+    let own: Vec<_> = ips(result).filter(is_own).collect();
+    if own.is_empty() { ips(result).collect() } else { own }
 }
 
 fn address_of(ip: &Value) -> Option<&str> {

@@ -22,6 +22,7 @@ use crate::netlink::{Link, Netlink, Route};
 use crate::netns::Netns;
 use crate::reply::{self, Reply, Success};
 use crate::request::{Input, Target};
+use crate::spec::SpecVersion;
 use crate::sysctl;
 
 /// The kernel opens a bridge port from a work queue, some microseconds after its carrier: the first look finds it open, as a rule.
@@ -42,31 +43,33 @@ struct Site<'a> {
     guarded: Cell<bool>,
 }
 
-/// flatnet makes the interface, so it must come first in its list. Errors: 2.
-pub(super) fn refuse_chained(config: &Map<String, Value>) -> Result<()> {
-    match config.get(PREV_RESULT) {
-        None | Some(Value::Null) => Ok(()),
-        Some(_) => Err(Error::Unsupported {
-            key: PREV_RESULT.into(),
-            value: "a result of an earlier plugin".into(),
-            remedy: "put flatnet first in the list of plugins".into(),
-        }),
+/// What the plugins before flatnet in its list have done, to which its own is added. Errors: 7.
+pub(super) fn before(config: &Map<String, Value>, version: SpecVersion) -> Result<Success> {
+    let before = Success::before(config, version)?.unwrap_or_default();
+    match before.refuse_dangling() {
+        Ok(()) => Ok(before),
+        Err(problem) => Err(Error::Config { key: PREV_RESULT.into(), problem }),
     }
 }
 
 /// Answers a CNI runtime's ADD.
-pub(super) async fn add(input: &Input, target: &Target, network: &Network) -> Result<Reply> {
+pub(super) async fn add(input: &Input, target: &Target, network: &Network, before: Success) -> Result<Reply> {
     let refusal = target.args.ips.iter().find_map(|ip| Some((ip, network.pools.refusal(*ip)?)));
     if let Some((address, problem)) = refusal {
         return Err(Error::Environment { problems: vec![("CNI_ARGS", format!("has IP={address}, which {problem}"))] });
     }
-    let success = attach(target, network, None).await?;
-    Ok(Reply::Added(success, input.version))
+    attach(target, network, None, |own| own.after(before).json(input.version)).await.map(Reply::Added)
 }
 
 /// Makes the bridge if need be and then the attachment, whole or not at all. `ports` are published, where the runtime leaves
-/// that to flatnet; with none (CNI has `portmap` for it) the packet filter is not even looked at.
-pub(crate) async fn attach(target: &Target, network: &Network, ports: Option<&[Port]>) -> Result<Success> {
+/// that to flatnet; with none (CNI has `portmap` for it) the packet filter is not even looked at. `tell` makes the answer: one that
+/// cannot be given undoes all of it.
+pub(crate) async fn attach<T>(
+    target: &Target,
+    network: &Network,
+    ports: Option<&[Port]>,
+    tell: impl FnOnce(Success) -> Result<T>,
+) -> Result<T> {
     let netns = Netns::open(&target.netns)?;
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let container =
@@ -76,7 +79,7 @@ pub(crate) async fn attach(target: &Target, network: &Network, ports: Option<&[P
     let work = async {
         let success = site.attach(&made).await?;
         site.publish(&success, ports).await?;
-        Ok(success)
+        tell(success)
     };
     or_undo(work, || site.undo(&made)).await
 }
@@ -190,7 +193,7 @@ impl Site<'_> {
         let mut added = Vec::new();
         for route in self.network.container_routes(own) {
             match container.add_route(link.index, &route).await {
-                Ok(()) => added.push(reply::Route { dst: route.destination, gw: route.gateway }),
+                Ok(()) => added.push(reply::Route { gw: route.gateway, ..reply::Route::to(route.destination) }),
                 // A container on two networks keeps the first's default route (of this metric, 0), and whatever else both have.
                 Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno).doing(|| format!("route {} on {name}", in_words(&route))),
@@ -225,7 +228,7 @@ impl Site<'_> {
             name: link.name.clone(),
             mac: link.mac.map_or_else(String::new, |mac| mac.to_string()),
             mtu: Some(link.mtu),
-            sandbox: String::new(),
+            ..reply::Interface::default()
         };
         Success {
             interfaces: vec![
@@ -236,6 +239,7 @@ impl Site<'_> {
                     mac: mac.to_string(),
                     mtu: Some(pair.container.mtu),
                     sandbox: self.netns.path().display().to_string(),
+                    ..reply::Interface::default()
                 },
             ],
             ips: own

@@ -111,8 +111,11 @@ impl Expected {
         if leases.is_empty() {
             return Err(problem(format!("has no address of {} for {}", network.name, target.interface)));
         }
+        // What another plugin has routed by a network of its own, is that one's to judge.
+        let is_own_hop = |by: IpAddr| own.iter().any(|(address, _)| address.contains(by));
         let routes = result.routes.unwrap_or_default();
-        let routes = routes.iter().map(|route| (route.dst, route.gw)).collect();
+        let routes = routes.iter().filter(|route| route.gw.is_none_or(is_own_hop));
+        let routes = routes.map(|route| (route.dst, route.gw)).collect();
         Ok(Self { addresses: own.into_iter().map(|(address, _)| address).collect(), leases, routes })
     }
 }

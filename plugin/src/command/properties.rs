@@ -21,7 +21,7 @@ pub(crate) fn request(command: Command, environment: &Environment, config: Map<S
     assert!(spec::SUPPORTED.contains(&input.version));
     let config = &input.config;
     match command {
-        Command::Add => match add_of(environment, config) {
+        Command::Add => match add_of(environment, &input) {
             Err(error) => refused(&error, &[2, 4, 7]),
             Ok((target, configured)) => {
                 can_be_built(&configured);
@@ -63,10 +63,10 @@ pub(crate) fn request(command: Command, environment: &Environment, config: Map<S
     }
 }
 
-fn add_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Target, Configured)> {
+fn add_of(environment: &Environment, input: &Input) -> Result<(Target, Configured)> {
     let target = environment.target(Command::Add)?;
-    let configured = Configured::parse(config)?;
-    add::refuse_chained(config)?;
+    let configured = Configured::parse(&input.config)?;
+    add::before(&input.config, input.version)?;
     Ok((target, configured))
 }
 

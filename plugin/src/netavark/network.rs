@@ -6,12 +6,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::Ipv4Network;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::config::section::Section;
 use crate::config::{self, DEFAULT_BRIDGE, Network, fitting_mtu, gateways};
 use crate::error::{Error, Result};
 use crate::ipam::pool::Range;
+use crate::reply::Dns;
 use crate::request::interface_name_problem;
 
 /// The subnet of a network that names none: host 1 of the plan 10.87.N.0/24.
@@ -62,7 +63,7 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
             masquerade,
             gateways,
             routes: Vec::new(),
-            dns: json!({}),
+            dns: Dns::default(),
         },
         allocator,
     ))
@@ -217,6 +218,7 @@ fn podmans_word(key: &'static str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
 

@@ -21,6 +21,8 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("ipam/pool.rs subnet_problem", &["Config"]),
     ("link/bridge.rs problem", &["Changed", "NotReady"]),
     ("netavark/network.rs mtu", &["Config"]),
+    ("reply/success.rs read", &["Config"]),
+    ("reply/success.rs refuse_dangling", &["Config"]),
     ("request.rs container_problem", &["Environment"]),
     ("request.rs interface_name_problem", &["Environment", "Config"]),
     ("request.rs parse", &["Environment"]),
