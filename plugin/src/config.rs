@@ -53,7 +53,7 @@ pub(crate) struct Network<P = Pools> {
     /// `ipMasq`: whether what leaves the flat range is masqueraded.
     pub(crate) masquerade: bool,
     /// `gateways`: who beyond the flat range has a route to the containers, so that nothing sent there is masqueraded.
-    pub(crate) gateways: Vec<Ipv4Network>,
+    pub(crate) gateways: Vec<IpNetwork>,
     /// Containers' routes beside the default ones by the gateways, or in their place.
     pub(crate) routes: Vec<Route>,
     /// `dns`, as it goes into the result (section "Success", key `dns`).
@@ -355,7 +355,7 @@ mod tests {
     #[case::masquerade_text(json!({"ipMasq": "yes"}), 7, "ipMasq is \"yes\", not true or false")]
     #[case::masquerade_backend(json!({"ipMasqBackend": "iptables"}), 2, "ipMasqBackend = \"iptables\"")]
     #[case::gateways_text(json!({"gateways": "172.30.0.1"}), 7, "gateways is \"172.30.0.1\", not a list of strings")]
-    #[case::gateways_v6(json!({"gateways": ["fd00::1"]}), 7, "gateways has \"fd00::1\"")]
+    #[case::gateways_name(json!({"gateways": ["gateway.lan"]}), 7, "gateways has \"gateway.lan\"")]
     #[case::gateway_at_the_wrong_place(json!({"gateway": "172.30.0.1"}), 7, "did you mean gateways?")]
     #[case::spoofing_type(json!({"macspoofchk": "true"}), 7, "macspoofchk is \"true\", not true or false")]
     #[case::dns_type(json!({"dns": {"nameservers": "1.1.1.1"}}), 7, "dns.nameservers")]
@@ -409,6 +409,6 @@ mod tests {
         let network = parse(&json!({})).expect("a network");
         assert!(network.masquerade && network.gateways.is_empty());
         let network = parse(&json!({"ipMasq": false, "gateways": ["172.30.0.1"]})).expect("a network");
-        assert_eq!((network.masquerade, network.gateways), (false, vec![Ipv4Addr::new(172, 30, 0, 1).into()]));
+        assert_eq!((network.masquerade, network.gateways), (false, vec![IpAddr::from([172, 30, 0, 1]).into()]));
     }
 }

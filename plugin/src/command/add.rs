@@ -169,13 +169,8 @@ impl Site<'_> {
     async fn raise_guarded(&self, link: &Link, attachment: &Attachment<'_>, own: (&[Own], Mac)) -> Result<()> {
         let (name, (own, mac)) = (&link.name, own);
         self.guarded.set(true);
-        let speakers = own.iter().filter_map(|own| match own.address.ip() {
-            IpAddr::V4(address) => Some(Speaker { port: link.index, mac, address }),
-            IpAddr::V6(_) => None,
-        });
-        for speaker in speakers {
-            spoofing::guard(&self.host, speaker).await?;
-        }
+        let speaker = |own: &Own| Speaker { port: link.index, mac, address: own.address.ip() };
+        spoofing::guard(&self.host, &own.iter().map(speaker).collect::<Vec<_>>()).await?;
         self.host.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
         let record = attachment.record(Some(mac));
         self.host.set_up_filtered(link.index, Some(&record)).await.doing(|| format!("set {name} up"))
