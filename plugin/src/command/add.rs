@@ -21,6 +21,7 @@ use crate::mac::Mac;
 use crate::netlink::{Link, Netlink, Route};
 use crate::netns::Netns;
 use crate::reply::{self, Reply, Success};
+use crate::request::asked::Asked;
 use crate::request::{Input, Target};
 use crate::spec::SpecVersion;
 use crate::sysctl;
@@ -53,18 +54,49 @@ pub(super) fn before(config: &Map<String, Value>, version: SpecVersion) -> Resul
 }
 
 /// Answers a CNI runtime's ADD.
-pub(super) async fn add(input: &Input, target: &Target, network: &Network, before: Success) -> Result<Reply> {
-    let refusal = target.args.ips.iter().find_map(|ip| Some((ip, network.pools.refusal(*ip)?)));
-    if let Some((address, problem)) = refusal {
-        return Err(Error::Environment { problems: vec![("CNI_ARGS", format!("has IP={address}, which {problem}"))] });
+pub(super) async fn add(
+    input: &Input,
+    (mut target, asked): (Target, &Asked),
+    mut network: Network,
+    before: Success,
+) -> Result<Reply> {
+    (target.args.ips, target.args.mac) = (asked.of_pools(&network.pools)?, asked.mac);
+    refuse_crowd(input.version, &network)?;
+    network.read_resolv_conf()?;
+    let tell = |own: Success| own.after(before).json(input.version);
+    attach_and_remember(&target, &network, None, tell).await.map(Reply::Added)
+}
+
+/// The results of the oldest versions have room for one address of each family. Errors: 7.
+fn refuse_crowd(version: SpecVersion, network: &Network) -> Result<()> {
+    let of_family = |ipv4| network.pools.iter().filter(|pool| pool.is_ipv4() == ipv4).count();
+    if version >= SpecVersion::V0_3_0 || (of_family(true) <= 1 && of_family(false) <= 1) {
+        return Ok(());
     }
-    attach(target, network, None, |own| own.after(before).json(input.version)).await.map(Reply::Added)
+    let problem = format!("give several addresses of a family, but a result of CNI {version} has room for one of each");
+    Err(Error::Config { key: "ipam.ranges".into(), problem })
+}
+
+/// [`attach`] on a network whose addresses are flatnet's to give: the next container of this name gets the same ones, if it can.
+pub(crate) async fn attach_and_remember<T>(
+    target: &Target,
+    network: &Network,
+    ports: Option<&[Port]>,
+    tell: impl FnOnce(Success) -> Result<T>,
+) -> Result<T> {
+    let tell_and_remember = |success: Success| {
+        let addresses: Vec<_> = success.ips.iter().map(|ip| ip.address.ip()).collect();
+        let told = tell(success)?;
+        Attachment { network: &network.name, target }.memory().remember(&addresses);
+        Ok(told)
+    };
+    attach(target, network, ports, tell_and_remember).await
 }
 
 /// Makes the bridge if need be and then the attachment, whole or not at all. `ports` are published, where the runtime leaves
 /// that to flatnet; with none (CNI has `portmap` for it) the packet filter is not even looked at. `tell` makes the answer: one that
 /// cannot be given undoes all of it.
-pub(crate) async fn attach<T>(
+pub(super) async fn attach<T>(
     target: &Target,
     network: &Network,
     ports: Option<&[Port]>,
@@ -151,8 +183,9 @@ impl Site<'_> {
     /// An address of each pool, and the MAC that goes with them: IPv4's, where there is one.
     async fn claim_addresses(&self, link: &Link, bridge: &Link) -> Result<(Vec<Own>, Mac)> {
         let Self { network, target, host, .. } = self;
-        let asked = &target.args.ips;
-        let own = lease::claim_addresses(host, link, &network.pools, asked, (&bridge.name, bridge.index)).await?;
+        let memory = Attachment { network: &network.name, target }.memory();
+        let wish = (target.args.ips.as_slice(), &memory);
+        let own = lease::claim_addresses(host, link, &network.pools, wish, (&bridge.name, bridge.index)).await?;
         let first = own.iter().map(|own| own.address.ip()).min_by_key(IpAddr::is_ipv6);
         // A veth of its own choosing where there is no address: the kernel's.
         let mac = target.args.mac.or(first.map(Mac::of)).ok_or(Errno::EADDRNOTAVAIL);

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use crate::error::{Doing, Error, Result};
 use crate::hash::{hex8, hex16};
+use crate::ipam::memory::Memory;
 use crate::ipam::pool::{Own, Pool, Pools};
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
@@ -68,6 +69,22 @@ impl Attachment<'_> {
         }
         record
     }
+
+    /// What the network remembers of the name that the container is known by.
+    pub(crate) fn memory(&self) -> Memory {
+        memory_of(&self.record(None))
+    }
+}
+
+/// What a link's network remembers of the name that its container is known by.
+pub(crate) fn memory(link: &Link) -> Option<Memory> {
+    link.alias.as_deref().map(memory_of)
+}
+
+/// By the record, so that DEL, which has nothing else, finds what ADD has written.
+fn memory_of(record: &str) -> Memory {
+    let name = record_part(record, "name").or(record_part(record, "container"));
+    Memory::of(record_part(record, "network").unwrap_or_default(), name.unwrap_or_default())
 }
 
 /// The alternative name that says "this attachment exists".
@@ -176,12 +193,13 @@ fn exists(attachment: &Attachment<'_>, link: String) -> Error {
     Error::AttachmentExists { container: container.clone(), interface: interface.clone(), link }
 }
 
-/// Leases an address of each pool to `link`: the one asked for, or the lowest free one. Errors: 101, 102.
+/// Leases an address of each pool to `link`: the one asked for, else the best that is free, as the pool and the container's name have it.
+/// Errors: 101, 102.
 pub(crate) async fn claim_addresses(
     host: &Netlink,
     link: &Link,
     pools: &Pools,
-    asked: &[IpAddr],
+    (asked, memory): (&[IpAddr], &Memory),
     bridge: (&str, u32),
 ) -> Result<Vec<Own>> {
     let mut claimed = Vec::new();
@@ -196,7 +214,7 @@ pub(crate) async fn claim_addresses(
             Some(taken) => taken,
             None => taken.insert(taken_on(host, bridge).await?),
         };
-        match claim_free(host, link, pool, taken).await? {
+        match claim_free(host, link, pool, (taken, memory)).await? {
             Some(own) => claimed.push(own),
             None => return Err(Error::PoolFull { pool: pool.to_string(), bridge: bridge.0.to_owned() }),
         }
@@ -217,8 +235,13 @@ async fn claim_asked(host: &Netlink, link: &Link, address: IpAddr) -> Result<()>
     Err(Error::AddressTaken { address, holder: holder(host, address).await? })
 }
 
-async fn claim_free(host: &Netlink, link: &Link, pool: &Pool, taken: &BTreeSet<IpAddr>) -> Result<Option<Own>> {
-    for own in pool.free(taken) {
+async fn claim_free(
+    host: &Netlink,
+    link: &Link,
+    pool: &Pool,
+    (taken, memory): (&BTreeSet<IpAddr>, &Memory),
+) -> Result<Option<Own>> {
+    for own in pool.candidates(taken, memory.last(), || memory.used(taken)) {
         if claim(host, link, own.address.ip()).await? {
             return Ok(Some(own));
         }

@@ -20,11 +20,11 @@ use crate::hash::hex16;
 use crate::layout::MEMORY;
 
 /// How many names a network remembers, beside those whose containers are there: as many as a bridge has ports.
-const MOST: usize = 1024;
+const NAMES_MOST: usize = 1024;
 /// How many entries of a folder are read: more are not flatnet's doing.
-const MOST_READ: usize = 4 * MOST;
+const ENTRIES_MOST: usize = 4 * NAMES_MOST;
 /// An address of each pool; a link that has more is not flatnet's.
-const MOST_ADDRESSES: usize = 64;
+const ADDRESSES_MOST: usize = 64;
 /// A file's name has 255 bytes at most, and a new link one more than the one whose place it takes.
 const FILE_NAME_MAX_BYTES: usize = 250;
 /// A new link is there under its first name for some microseconds: one that is older was left by a process that was killed.
@@ -68,7 +68,8 @@ impl Memory {
         self.used.get_or_init(|| {
             let entries = self.entries();
             let mut used = Used::new();
-            for (address, time) in entries.iter().flat_map(|it| it.addresses.iter().map(|address| (*address, it.time))) {
+            for (address, time) in entries.iter().flat_map(|it| it.addresses.iter().map(|address| (*address, it.time)))
+            {
                 used.entry(address).and_modify(|known| *known = time.max(*known)).or_insert(time);
             }
             for entry in superfluous(&entries, &used, taken) {
@@ -116,7 +117,7 @@ impl Memory {
 
     fn entries(&self) -> Vec<Entry> {
         let Ok(folder) = fs::read_dir(&self.folder) else { return Vec::new() };
-        folder.take(MOST_READ).flatten().filter_map(|entry| Entry::read(entry.path())).collect()
+        folder.take(ENTRIES_MOST).flatten().filter_map(|entry| Entry::read(entry.path())).collect()
     }
 }
 
@@ -133,7 +134,7 @@ impl Entry {
     }
 }
 
-/// Those whose every address is another name's since, those that a killed process left, and the longest unused beyond [`MOST`].
+/// Those whose every address is another name's since, those that a killed process left, and the longest unused beyond [`NAMES_MOST`].
 fn superfluous<'a>(entries: &'a [Entry], used: &Used, taken: &BTreeSet<IpAddr>) -> Vec<&'a Entry> {
     let old = SystemTime::now().checked_sub(LEFT_BEHIND).unwrap_or(UNIX_EPOCH);
     let is_void = |entry: &&Entry| {
@@ -143,15 +144,15 @@ fn superfluous<'a>(entries: &'a [Entry], used: &Used, taken: &BTreeSet<IpAddr>) 
     let (mut gone, mut kept): (Vec<_>, Vec<_>) = entries.iter().partition(is_void);
     kept.retain(|entry| !entry.addresses.iter().any(|address| taken.contains(address)));
     kept.sort_by_key(|entry| entry.time);
-    gone.extend(kept.iter().take(kept.len().saturating_sub(MOST)));
+    gone.extend(kept.iter().take(kept.len().saturating_sub(NAMES_MOST)));
     gone
 }
 
 /// The addresses that a link leads to; nothing where it is none of flatnet's.
 fn read(path: &Path) -> Option<Vec<IpAddr>> {
     let target = fs::read_link(path).ok()?;
-    let addresses: Vec<_> = target.to_str()?.split(',').take(MOST_ADDRESSES + 1).map(str::parse).collect();
-    if addresses.len() > MOST_ADDRESSES {
+    let addresses: Vec<_> = target.to_str()?.split(',').take(ADDRESSES_MOST + 1).map(str::parse).collect();
+    if addresses.len() > ADDRESSES_MOST {
         return None;
     }
     addresses.into_iter().collect::<Result<_, _>>().ok()

@@ -81,16 +81,16 @@ fn an_address_is_its_last_name_s() {
 fn the_longest_unused_names_are_forgotten_but_for_those_whose_containers_are_there() {
     let (_place, folder) = folder();
     fs::create_dir_all(&folder).expect("a folder");
-    for n in 0..MOST + 3 {
+    for n in 0..NAMES_MOST + 3 {
         let path = folder.join(format!("c-{n:04}"));
         symlink(format!("10.88.{}.{}", n / 256, n % 256), &path).expect("a link");
         let time = TimeSpec::new(1_000_000 + i64::try_from(n).expect("a number"), 0);
         utimensat(AT_FDCWD, &path, &time, &time, UtimensatFlags::NoFollowSymlink).expect("a time");
     }
     // Of those that nobody has, two are too many.
-    assert_eq!(used(&folder, &["10.88.0.0"]).len(), MOST + 3);
+    assert_eq!(used(&folder, &["10.88.0.0"]).len(), NAMES_MOST + 3);
     assert_eq!(files(&folder)[..2], ["c-0000", "c-0003"]);
-    assert_eq!(files(&folder).len(), MOST + 1);
+    assert_eq!(files(&folder).len(), NAMES_MOST + 1);
 }
 
 #[test]
@@ -160,10 +160,10 @@ fn where_nothing_can_be_written_nothing_is_remembered(#[case] folder: &str) {
 fn a_folder_full_of_strangers_is_not_read_to_its_end() {
     let (_place, folder) = folder();
     fs::create_dir_all(&folder).expect("a folder");
-    for n in 0..MOST_READ + 100 {
+    for n in 0..ENTRIES_MOST + 100 {
         symlink(format!("fd00::{n:x}"), folder.join(format!("c-{n}"))).expect("a link");
     }
-    assert_eq!(used(&folder, &[]).len(), MOST_READ);
+    assert_eq!(used(&folder, &[]).len(), ENTRIES_MOST);
 }
 
 #[rstest]
