@@ -12,9 +12,9 @@ const FOLDER: &str = "/var/lib/cni/flatnet";
 pub(super) fn is_line(line: &str) -> bool {
     match line.split_once(' ') {
         Some(("folder", folder)) => depth(Path::new(folder)).is_some_and(|depth| depth < 2),
-        Some(("file", file)) => {
-            file.split_once(" -> ").is_some_and(|(file, target)| depth(Path::new(file)) == Some(2) && leads_to_addresses(target))
-        }
+        Some(("file", file)) => file
+            .split_once(" -> ")
+            .is_some_and(|(file, target)| depth(Path::new(file)) == Some(2) && leads_to_addresses(target)),
         _ => false,
     }
 }

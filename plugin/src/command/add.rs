@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use serde_json::{Map, Value};
 
-use super::{or_undo, within_part};
+use super::{del, or_undo, within_part};
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
 use crate::firewall::spoofing::{self, Speaker};
@@ -20,6 +20,7 @@ use crate::link::{bridge, veth};
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink, Route};
 use crate::netns::Netns;
+use crate::processes;
 use crate::reply::{self, Reply, Success};
 use crate::request::asked::Asked;
 use crate::request::{Input, Target};
@@ -131,7 +132,7 @@ impl Site<'_> {
             eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
         }
         let pair = veth::create((host, container), netns, &attachment, &bridge, made).await?;
-        lease::claim_attachment(host, &pair.host, &attachment).await?;
+        self.claim_attachment(&pair.host, &attachment).await?;
         let (own, mac) = if network.macspoofchk {
             let (own, mac) = self.claim_addresses(&pair.host, &bridge).await?;
             self.raise_guarded(&pair.host, &attachment, (&own, mac)).await?;
@@ -178,6 +179,35 @@ impl Site<'_> {
         // Rules are of links that are gone only after that.
         let released = if self.guarded.get() { spoofing::forget_gone(host).await } else { Ok(()) };
         both(withdrawn, both(deleted, released))
+    }
+
+    /// Errors: 104.
+    async fn claim_attachment(&self, link: &Link, attachment: &Attachment<'_>) -> Result<()> {
+        let host = &self.host;
+        match lease::claim_attachment(host, link, attachment).await {
+            Err(Error::AttachmentExists { .. }) if self.buries_remains(link, attachment).await? => {
+                lease::claim_attachment(host, link, attachment).await
+            }
+            claimed => claimed,
+        }
+    }
+
+    /// Whether what has the attachment's name was left by an unclean end of this very container, and is gone now: it leads to another
+    /// namespace than the container has today, and no process is there.
+    async fn buries_remains(&self, own: &Link, attachment: &Attachment<'_>) -> Result<bool> {
+        let (host, name) = (&self.host, attachment.name());
+        let found = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))?;
+        let Some(former) = found else { return Ok(true) };
+        let is_its_own = lease::is_host_end(&former) && lease::is_of_network(&former, attachment.network);
+        match former.peer_namespace {
+            Some(namespace) if is_its_own && former.peer_namespace != own.peer_namespace => {
+                if processes::are_in(host, namespace).await? {
+                    return Ok(false);
+                }
+                del::remove(host, &former).await.map(|()| true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// An address of each pool, and the MAC that goes with them: IPv4's, where there is one.
