@@ -48,6 +48,8 @@ pub(crate) struct Network<P = Pools> {
     pub(crate) mtu: Option<u32>,
     /// `macspoofchk`: whether containers may speak for themselves only.
     pub(crate) macspoofchk: bool,
+    /// `enabledad`: whether containers' IPv6 addresses are asked for on the bridge first: ADD waits until nobody else has them.
+    pub(crate) dad: bool,
     /// `ipam`: the subnets, their gateways and what may be given out.
     pub(crate) pools: P,
     /// `ipMasq`: whether what leaves the flat range is masqueraded.
@@ -82,8 +84,8 @@ enum Ipam {
 impl Draft {
     /// The network, its addresses known.
     pub(crate) fn with(self, pools: impl Into<Pools>) -> Network {
-        let Self { name, bridge, mtu, macspoofchk, pools: (), masquerade, gateways, routes, dns } = self;
-        Network { name, bridge, mtu, macspoofchk, pools: pools.into(), masquerade, gateways, routes, dns }
+        let Self { name, bridge, mtu, macspoofchk, dad, pools: (), masquerade, gateways, routes, dns } = self;
+        Network { name, bridge, mtu, macspoofchk, dad, pools: pools.into(), masquerade, gateways, routes, dns }
     }
 }
 
@@ -107,6 +109,16 @@ impl Network {
             route.gateway = route.gateway.or_else(|| gateway(route.destination.is_ipv4()));
         }
         routes
+    }
+
+    /// Whether containers get addresses of IPv4.
+    pub(crate) fn has_ipv4(&self) -> bool {
+        self.pools.ranges().any(|range| range.subnet().is_ipv4())
+    }
+
+    /// Whether containers get addresses of IPv6.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.pools.ranges().any(|range| range.subnet().is_ipv6())
     }
 
     /// The subnets, to be shown.
@@ -149,6 +161,7 @@ impl Configured {
         let bridge = bridge(&mut section)?;
         let mtu = mtu(&mut section)?;
         let macspoofchk = section.boolean("macspoofchk")?.unwrap_or(false);
+        let dad = section.boolean("enabledad")?.unwrap_or(false);
         let ipam = ipam(section.section("ipam")?)?;
         let dns = dns(section.optional_section("dns")?)?;
         let masquerade = section.boolean("ipMasq")?.unwrap_or(true);
@@ -159,7 +172,7 @@ impl Configured {
         section.end()?;
         refuse_requests(config, &ipam)?;
         let draft =
-            Network { name, bridge, mtu, macspoofchk, pools: (), masquerade, gateways, routes: Vec::new(), dns };
+            Network { name, bridge, mtu, macspoofchk, dad, pools: (), masquerade, gateways, routes: Vec::new(), dns };
         Ok(match ipam {
             Ipam::Own(pools) => Self::Whole(draft.with(pools)),
             Ipam::Delegated(plugin) => Self::Delegated(draft, plugin),
