@@ -258,8 +258,8 @@ pub(crate) async fn problem(host: &Netlink, network: &Network, bridge: &Link) ->
     }
     let found = host.addresses_of_any_scope(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
     let is_there = |gateway: &IpNetwork| found.iter().any(|found| found.network == *gateway);
-    if let Some(missing) = network.gateway_networks().iter().find(|gateway| !is_there(gateway)) {
-        return Ok(Some(format!("bridge {name} lacks the gateway address {missing}")));
+    if let Some(gateway) = network.gateway_networks().iter().find(|gateway| !is_there(gateway)) {
+        return Ok(Some(format!("bridge {name} lacks the gateway address {gateway}")));
     }
     let mute = network.has_ipv6() && !ipv6::can_ask(&found);
     Ok(mute.then(|| format!("bridge {name} lacks a link-local address, and so finds no container by IPv6")))

@@ -149,8 +149,9 @@ impl Place<'_> {
             let found = self.netlink.addresses_of_any_scope(self.link.index).await;
             let found = found.doing(|| format!("list the addresses of {name}"))?;
             if let Some(taken) = found.iter().find(|address| address.state == AddressState::Duplicate) {
+                let address = taken.network.ip();
                 let holder = "somebody on the bridge, who has answered for it (duplicate address detection)".to_owned();
-                return Err(Error::AddressTaken { address: taken.network.ip(), holder });
+                return Err(Error::AddressTaken { address, holder });
             }
             if found.iter().all(|address| address.state == AddressState::Usable) {
                 return Ok(());
