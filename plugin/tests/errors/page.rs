@@ -20,7 +20,7 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("ipam/pool.rs refusal", &["Environment", "Config"]),
     ("ipam/pool.rs subnet_problem", &["Config"]),
     ("link/bridge.rs problem", &["Changed", "NotReady"]),
-    ("netavark/network.rs mtu", &["Config"]),
+    ("netavark/options.rs mtu", &["Config"]),
     ("reply/success.rs read", &["Config"]),
     ("reply/success.rs refuse_dangling", &["Config"]),
     ("request.rs container_problem", &["Environment"]),
