@@ -9,29 +9,6 @@ use crate::config::section::Section;
 use crate::config::{fitting_mtu, gateways};
 use crate::error::{Error, Result};
 
-/// Options of netavark's bridge driver that mean something else or nothing here: each with the values that change nothing, and what to do.
-const REFUSED: [(&str, &[&str], &str); 7] = [
-    ("bclim", &[], "leave it out: it is an option of macvlan"),
-    ("host_interface_name", &[], "leave it out: flatnet names the host's ends itself, `flatnet ls` shows them"),
-    (
-        "isolate",
-        &["false"],
-        "leave it out: on a flat network containers of other networks are reached; keep them out with the host's firewall",
-    ),
-    ("mode", &["managed"], "leave it out: flatnet looks after its bridge itself"),
-    (
-        "outbound_addr4",
-        &[],
-        "leave it out: what containers send beyond the flat range has the address of the link that it leaves by",
-    ),
-    (
-        "outbound_addr6",
-        &[],
-        "leave it out: what containers send beyond the network has the address of the link that it leaves by",
-    ),
-    ("vrf", &[], "leave it out: the routes to containers are in the host's main table"),
-];
-
 /// All of them.
 pub(super) struct Options {
     pub(super) mtu: Option<u32>,
@@ -64,9 +41,30 @@ impl Options {
     }
 }
 
-/// Errors: 2.
+/// Options of netavark's bridge driver that mean something else or nothing here, but for the values that change nothing. Errors: 2.
 fn refuse_unsupported(options: &mut Section) -> Result<()> {
-    for (key, harmless, remedy) in REFUSED {
+    let refused: [(&'static str, &[&str], &str); 7] = [
+        ("bclim", &[], "leave it out: it is an option of macvlan"),
+        ("host_interface_name", &[], "leave it out: flatnet names the host's ends itself, `flatnet ls` shows them"),
+        (
+            "isolate",
+            &["false"],
+            "leave it out: on a flat network containers of other networks are reached; keep them out with the host's firewall",
+        ),
+        ("mode", &["managed"], "leave it out: flatnet looks after its bridge itself"),
+        (
+            "outbound_addr4",
+            &[],
+            "leave it out: what containers send beyond the flat range has the address of the link that it leaves by",
+        ),
+        (
+            "outbound_addr6",
+            &[],
+            "leave it out: what containers send beyond the network has the address of the link that it leaves by",
+        ),
+        ("vrf", &[], "leave it out: the routes to containers are in the host's main table"),
+    ];
+    for (key, harmless, remedy) in refused {
         let Some(value) = options.string(key)?.filter(|value| !harmless.contains(&value.as_str())) else { continue };
         return Err(Error::Unsupported {
             key: format!("options.{key}"),

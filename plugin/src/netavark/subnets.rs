@@ -110,7 +110,7 @@ fn whole(section: &Section, subnet: IpNetwork) -> Result<Range> {
     Range::new(subnet, None, None, None).map_err(|(key, problem)| section.problem(key, problem))
 }
 
-/// The IPv6 subnet of the host that has this one of IPv4 by the address plan: fd87:N::/64 for 10.87.N.0/24, the digits alike. Errors: 2.
+/// The IPv6 subnet of the host that has this one of IPv4 by the address plan: `fd87:N::/64` for 10.87.N.0/24, the digits alike. Errors: 2.
 fn counterpart(subnet: IpNetwork) -> Result<IpNetwork> {
     let planned = match subnet {
         IpNetwork::V4(subnet) if subnet.is_subnet_of(FLAT_RANGE) && subnet.prefix() == 24 => {
