@@ -2,16 +2,16 @@
 //!
 //! A container gets an address of each subnet, as with netavark's own bridge driver.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
 
 use crate::config;
 use crate::config::section::Section;
 use crate::error::{Error, Result};
 use crate::ipam::pool::{Pool, Pools, Range};
-use crate::layout::FLAT_RANGE;
+use crate::layout;
 use crate::link::bridge;
 use crate::netlink::Route;
 
@@ -110,26 +110,17 @@ fn whole(section: &Section, subnet: IpNetwork) -> Result<Range> {
     Range::new(subnet, None, None, None).map_err(|(key, problem)| section.problem(key, problem))
 }
 
-/// The IPv6 subnet of the host that has this one of IPv4 by the address plan: `fd87:N::/64` for 10.87.N.0/24, the digits alike. Errors: 2.
+/// The IPv6 subnet that goes with one of IPv4. Errors: 2 where the address plan has none.
 fn counterpart(subnet: IpNetwork) -> Result<IpNetwork> {
     let planned = match subnet {
-        IpNetwork::V4(subnet) if subnet.is_subnet_of(FLAT_RANGE) && subnet.prefix() == 24 => {
-            let host = subnet.network().octets()[2];
-            u16::from_str_radix(&host.to_string(), 16).ok()
-        }
-        _ => None,
+        IpNetwork::V4(subnet) => layout::ipv6_beside(subnet),
+        IpNetwork::V6(_) => None,
     };
-    let Some(host) = planned else {
-        return Err(Error::Unsupported {
-            key: "ipv6_enabled".into(),
-            value: "true".into(),
-            remedy: format!(
-                "name an IPv6 subnet beside {subnet}, which gateways need a route to: --subnet fd87:1::/64"
-            ),
-        });
-    };
-    let address = Ipv6Addr::new(0xfd87, host, 0, 0, 0, 0, 0, 0);
-    Ok(Ipv6Network::new(address, 64).expect("a prefix length of IPv6").into())
+    planned.map(IpNetwork::from).ok_or_else(|| Error::Unsupported {
+        key: "ipv6_enabled".into(),
+        value: "true".into(),
+        remedy: format!("name an IPv6 subnet beside {subnet}, which gateways need a route to: --subnet fd87:1::/64"),
+    })
 }
 
 /// The range speaks of itself as CNI does.
