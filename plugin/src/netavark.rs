@@ -14,11 +14,13 @@
 
 mod create;
 mod network;
+mod options;
 mod ports;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod request;
 mod status;
+mod subnets;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
