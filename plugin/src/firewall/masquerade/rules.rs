@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
+use super::super::TABLE;
 use super::super::family::IpFamily;
-use super::super::table;
 use crate::config::Network;
 use crate::layout::FLAT_RANGE;
 use crate::netlink::nftables::{
@@ -50,7 +50,7 @@ pub(super) fn families(network: &Network) -> impl Iterator<Item = IpFamily> {
 /// distributions may have a network each on one bridge.
 pub(super) fn wanted(network: &Network, family: IpFamily) -> (Chain, Vec<Rule>) {
     let base = BaseChain { kind: "nat".into(), hook: Hook::Postrouting as u32, priority: PRIORITY, accept: true };
-    let chain = Chain { table: table::NAME.into(), name: chain_name(&network.bridge), base: Some(base) };
+    let chain = Chain { table: TABLE.into(), name: chain_name(&network.bridge), base: Some(base) };
     let subnets = family.subnets(network);
     let of_others = subnets.iter().flat_map(|subnet| from_network(*subnet, false)).collect();
     let mut rules = vec![
