@@ -77,13 +77,25 @@ pub fn packet(envelope: Envelope, header: &Header, message: Message<'_>) -> Vec<
         (None, Message::Report(_)) => (HOP_BY_HOP, [[next, 0].as_slice(), &ROUTER_ALERT, &content].concat()),
         (None, _) => (next, content),
     };
-    let mut packet = (6 << 28 | (header.flow & 0xf_ffff)).to_be_bytes().to_vec();
+    let mut packet = header.beginning().to_vec();
     packet.extend(u16::try_from(content.len()).unwrap_or(u16::MAX).to_be_bytes());
     packet.extend([next, if message.is_on_link() { HOPS_ON_LINK } else { HOPS }]);
     packet.extend(header.source.octets());
     packet.extend(header.destination.octets());
     packet.extend(content);
     wrap(envelope, IPV6, &packet)
+}
+
+/// What is in the frame, and in no other: also once a kernel has put the pieces of the packet together.
+pub fn signs(header: &Header, message: Message<'_>) -> Vec<Vec<u8>> {
+    vec![header.beginning().to_vec(), message.write(header).1]
+}
+
+impl Header {
+    /// The version, and the flow's number.
+    fn beginning(&self) -> [u8; 4] {
+        (6 << 28 | (self.flow & 0xf_ffff)).to_be_bytes()
+    }
 }
 
 impl Extension {
@@ -178,6 +190,9 @@ mod tests {
         let header = Header { behind: Some(Extension::Destination), ..HEADER };
         let frame = packet(PLAIN, &header, Message::RouterSolicitation(None));
         assert_eq!((frame[20], &frame[54..57], frame[62]), (60, [58, 0, 1].as_slice(), 133));
+        for sign in signs(&header, Message::RouterSolicitation(None)) {
+            assert!(frame.windows(sign.len()).any(|part| part == sign));
+        }
         let report = packet(PLAIN, &HEADER, Message::Report(Ipv6Addr::LOCALHOST));
         assert_eq!((report[20], &report[54..57], report[62]), (0, [58, 0, 5].as_slice(), 143));
     }

@@ -80,13 +80,13 @@ impl Ears {
         Ok(self.udp.local_addr().context("name the socket's port")?.port())
     }
 
-    /// Listens until `last` has come; tells whether it has, and whether `wanted` came before it, in any frame or datagram.
-    pub fn listen(&mut self, wanted: &[u8], last: &[u8], patience: Duration) -> Result<(bool, bool)> {
+    /// Listens until `last` has come; tells whether it has, and whether all of `wanted` came before it, in any one frame or datagram.
+    pub fn listen(&mut self, wanted: &[Vec<u8>], last: &[u8], patience: Duration) -> Result<(bool, bool)> {
         let end = Instant::now() + patience;
         let (mut found, mut ended) = (false, false);
         loop {
             while let Some(content) = self.next()? {
-                found |= holds(content, wanted);
+                found |= wanted.iter().all(|wanted| holds(content, wanted));
                 ended |= holds(content, last);
             }
             let rest = end.saturating_duration_since(Instant::now());

@@ -21,10 +21,6 @@ const PATIENCE_MS: u64 = 5000;
 
 /// The group that is reported: of a service that nobody here has.
 const GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x87);
-/// What is before a frame's packet: two addresses and the ethertype, and a tag.
-const ETHERNET_BYTES: usize = 14;
-const TAG_BYTES: usize = 4;
-
 /// The container's link, unless the step says otherwise.
 const LINK: &str = "eth0";
 
@@ -131,8 +127,8 @@ impl Spoof {
         Self { container, options }
     }
 
-    /// The frame that may be a lie, and what of it no other has.
-    fn lie(&self, from: &End, to: &End, port: u16) -> Result<(Vec<u8>, Vec<u8>)> {
+    /// The frame that may be a lie, and what is in it and in no other, all of it.
+    fn lie(&self, from: &End, to: &End, port: u16) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {
         let options = &self.options;
         let given = |text: &Option<String>| text.as_deref().map(frame::mac).transpose().map_err(|text| anyhow!(text));
         let source = given(&options.mac)?.unwrap_or(from.mac);
@@ -157,11 +153,17 @@ impl Spoof {
             }
             _ => frame::udp(envelope, address, theirs, port, &mark),
         };
-        Ok((frame, mark))
+        Ok((frame, vec![mark]))
     }
 
-    /// Messages of neighbour discovery have room for nothing else: the header tells it from others, by its flow's number.
-    fn lie_of_ipv6(&self, from: &End, to: &End, (envelope, sender): (Envelope, Mac), port: u16) -> (Vec<u8>, Vec<u8>) {
+    /// Messages of neighbour discovery have no room for a mark: the header tells them from others, by its flow's number.
+    fn lie_of_ipv6(
+        &self,
+        from: &End,
+        to: &End,
+        (envelope, sender): (Envelope, Mac),
+        port: u16,
+    ) -> (Vec<u8>, Vec<Vec<u8>>) {
         let options = &self.options;
         let source = match options.ip {
             Some(IpAddr::V6(address)) => address,
@@ -184,10 +186,7 @@ impl Spoof {
             Kind::Mld => Message::Report(options.target.unwrap_or(GROUP)),
             _ => Message::Nothing(&data),
         };
-        let frame = ipv6::packet(envelope, &header, message);
-        let packet = if envelope.vlan.is_some() { ETHERNET_BYTES + TAG_BYTES } else { ETHERNET_BYTES };
-        let mark = frame[packet..].to_vec();
-        (frame, mark)
+        (ipv6::packet(envelope, &header, message), ipv6::signs(&header, message))
     }
 }
 
