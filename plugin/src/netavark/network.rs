@@ -116,6 +116,8 @@ mod tests {
 
     use rstest::rstest;
 
+    use serde_json::json;
+
     use super::*;
 
     fn bounds(network: &Network) -> [IpAddr; 2] {

@@ -8,7 +8,8 @@ use super::{network, ports};
 use crate::config::section::Section;
 use crate::config::{self, DEFAULT_BRIDGE, Network};
 use crate::error::{Error, Result};
-use crate::firewall::Port;
+use crate::firewall::family::IpFamily;
+use crate::firewall::ports::Port;
 use crate::mac::Mac;
 use crate::request::{Args, Target, container_problem, interface_name_problem};
 
@@ -39,7 +40,9 @@ impl Setup {
         let options = object(request, "network_options")?;
         target.args = args(Section::new("network_options", options), &network)?;
         target.args.name = Section::new("", request).string("container_name")?.filter(|name| !name.is_empty());
-        let ports = ports::parse(request.get("port_mappings"))?;
+        let families: Vec<_> =
+            IpFamily::BOTH.into_iter().filter(|family| !family.subnets(&network).is_empty()).collect();
+        let ports = ports::parse(request.get("port_mappings"), &families)?;
         Ok(Self { target, network, ports })
     }
 }
