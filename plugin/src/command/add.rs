@@ -255,7 +255,7 @@ impl Site<'_> {
         let mut added = Vec::new();
         for route in self.network.container_routes(own) {
             match container.add_route(link.index, &route).await {
-                Ok(()) => added.push(reply::Route { gw: route.gateway, ..reply::Route::to(route.destination) }),
+                Ok(()) => added.push(reply::Route::from(&route)),
                 // A container on two networks keeps the first's default route (of this metric, 0), and whatever else both have.
                 Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno).doing(|| format!("route {} on {name}", in_words(&route))),
