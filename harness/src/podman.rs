@@ -23,15 +23,17 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::deadline;
-use crate::inventory::nftables;
+use crate::inventory::{leases, nftables};
 use crate::lab::{FOLDER, Namespace, View};
 use crate::plugin::Plugins;
 use crate::process;
 use crate::shipped;
 
-pub use image::IMAGE;
+pub use image::{COMMAND, IMAGE, busybox, make_root};
 pub use service::{SOCKET, Service};
-pub use setup::{Backend, lacks_cni, reason_to_skip};
+pub use setup::{
+    Backend, CNI_NETWORKS, CONTAINERS_CONF, configure, environment, lacks_cni, mount_private, reason_to_skip,
+};
 
 /// The shipped network's name, which is also the type of its first plugin: what Podman calls its driver.
 pub const NETWORK: &str = "flatnet";
@@ -73,9 +75,9 @@ impl Podman {
     /// Must be called in a world with the machine's users.
     pub fn set_up(node: &Namespace, plugins: &Plugins) -> Result<Self> {
         let backend = Backend::installed()?;
-        setup::mount_private()?;
-        setup::write_config(backend, plugins)?;
-        let podman = Self { node: node.clone(), backend, settings: Some(setup::CONTAINERS_CONF) };
+        mount_private()?;
+        configure(backend, plugins)?;
+        let podman = Self { node: node.clone(), backend, settings: Some(CONTAINERS_CONF) };
         image::import(&podman)?;
         if backend == Backend::Netavark {
             podman.output(["network", "create", "--driver", "flatnet", NETWORK])?;
@@ -86,7 +88,7 @@ impl Podman {
     /// Makes this the Podman of a host where flatnet never was: its backend is netavark, and its settings are where a user has them.
     pub fn forget_flatnet(&mut self) -> Result<()> {
         match self.backend {
-            Backend::Cni => fs::remove_dir_all(setup::CNI_NETWORKS).context("remove the network")?,
+            Backend::Cni => fs::remove_dir_all(CNI_NETWORKS).context("remove the network")?,
             Backend::Netavark => self.output(["network", "rm", NETWORK]).map(drop)?,
         }
         setup::write_user_config(self.backend)?;
@@ -231,21 +233,13 @@ impl Podman {
     /// It reads nothing of the caller's environment but where programs are.
     fn program(&self, name: &str) -> Result<Command> {
         let mut command = self.node.command(name)?;
-        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(setup::ENVIRONMENT);
-        command.envs(self.settings.map(|file| ("CONTAINERS_CONF", file)));
+        command.env_clear().envs(environment(self.settings));
         Ok(command)
     }
 
     /// Addresses leased on the node, once they are `expected` (or after ten seconds, as they are then).
-    pub fn leases(&self, expected: &[IpAddr]) -> Result<BTreeSet<IpAddr>> {
-        settle(|| self.leases_now(), |leases| leases.iter().eq(&expected.iter().copied().collect::<BTreeSet<_>>()))
-    }
-
-    fn leases_now(&self) -> Result<BTreeSet<IpAddr>> {
-        let view = View::of(&self.node)?;
-        let names = view.links.iter().flat_map(|link| &link.names);
-        let leased = names.filter_map(|name| name.strip_prefix("flatnet-ip-"));
-        leased.map(|address| address.parse().with_context(|| format!("read the lease of {address}"))).collect()
+    pub fn leases(&self, expected: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>> {
+        settle(|| leases(&self.node), |leases| leases == expected)
     }
 
     /// Names whatever containers have left on the node and in the world, once Podman has cleaned up behind them.
@@ -262,7 +256,7 @@ impl Podman {
         left.extend(
             view.links.iter().filter(|link| link.name.starts_with("fn-")).map(|link| format!("link {}", link.name)),
         );
-        left.extend(self.leases_now()?.iter().map(|address| format!("lease {address}")));
+        left.extend(leases(&self.node)?.iter().map(|address| format!("lease {address}")));
         // What masquerades stays with the bridge; what publishes does not.
         let rules = self.node.enter(nftables::list)?;
         let publishes =
@@ -280,8 +274,8 @@ impl Podman {
     }
 }
 
-/// Looks until `settled`, for as long as Podman's clean-up may take, and gives what was seen last.
-fn settle<T>(look: impl Fn() -> Result<T>, settled: impl Fn(&T) -> bool) -> Result<T> {
+/// Looks until `settled`, for as long as a runtime's clean-up may take, and gives what was seen last.
+pub fn settle<T>(look: impl Fn() -> Result<T>, settled: impl Fn(&T) -> bool) -> Result<T> {
     let mut last = None;
     deadline::until(CLEAN_UP_PATIENCE, || {
         let seen = last.insert(look());

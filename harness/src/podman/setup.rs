@@ -3,6 +3,7 @@
 //! Invariant: Podman finds its own default paths, so what runs here is what a user has.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -19,16 +20,17 @@ use crate::sandbox::empty_folder;
 use crate::shipped;
 
 /// Podman's settings, in the place of all others; what cleans up behind containers gets them from it.
-pub(super) const CONTAINERS_CONF: &str = "/run/containers.conf";
+pub const CONTAINERS_CONF: &str = "/run/containers.conf";
 /// The same, where a user has them.
 const USERS_CONF: &str = "/etc/containers/containers.conf";
 const STORAGE_CONF: &str = "/run/storage.conf";
-pub(super) const CNI_NETWORKS: &str = "/etc/cni/net.d";
+/// Where networks of CNI are.
+pub const CNI_NETWORKS: &str = "/etc/cni/net.d";
 /// Which images Podman takes; without it, none.
 const POLICY: &str = "/etc/containers/policy.json";
 
 /// Podman hands this on to the processes that clean up behind containers.
-pub(super) const ENVIRONMENT: [(&str, &str); 3] =
+const ENVIRONMENT: [(&str, &str); 3] =
     [("CONTAINERS_STORAGE_CONF", STORAGE_CONF), ("HOME", "/run"), ("TMPDIR", "/run")];
 
 /// How Podman makes networks.
@@ -78,8 +80,15 @@ pub fn lacks_cni(error: &str) -> bool {
     error.contains("cni support is not enabled")
 }
 
+/// All that Podman gets of an environment: where programs are, and where its settings are, if not where a user has them.
+pub fn environment(settings: Option<&'static str>) -> impl Iterator<Item = (&'static str, OsString)> {
+    let settings = settings.map(|file| ("CONTAINERS_CONF", file));
+    let fixed = ENVIRONMENT.into_iter().chain(settings).map(|(name, value)| (name, OsString::from(value)));
+    fixed.chain(env::var_os("PATH").map(|path| ("PATH", path)))
+}
+
 /// Covers what Podman would share with the machine. Its other folders are the world's own already.
-pub(super) fn mount_private() -> Result<()> {
+pub fn mount_private() -> Result<()> {
     // The kernel's folder for shared memory holds the lock of every container; the other one holds images and containers.
     for folder in ["/dev/shm", "/var/lib/containers"] {
         empty_folder(folder)?;
@@ -103,8 +112,8 @@ fn mount_control_groups() -> Result<()> {
         .context("let control groups only be read")
 }
 
-/// Writes Podman's configuration, with CNI with the shipped network as it is.
-pub(super) fn write_config(backend: Backend, plugins: &Plugins) -> Result<()> {
+/// Writes the configuration of Podman and of what is built from the same parts (buildah), with CNI with the shipped network as it is.
+pub fn configure(backend: Backend, plugins: &Plugins) -> Result<()> {
     let folders: Vec<_> = plugins.path().split(':').map(|folder| format!("{folder:?}")).collect();
     let network = match backend {
         Backend::Cni => format!(

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a case removes its containers by the command that a user would take.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
@@ -290,9 +291,9 @@ fn expect_network(podman: &Podman) -> Result<()> {
 }
 
 fn expect_leases(podman: &Podman, expected: &[Ipv4Addr]) -> Result<()> {
-    let expected: Vec<IpAddr> = expected.iter().copied().map(IpAddr::from).collect();
-    let leases = podman.leases(&expected)?;
-    ensure!(leases == expected.iter().copied().collect(), "lease {expected:?} and nothing else: leased are {leases:?}");
+    let wanted: BTreeSet<IpAddr> = expected.iter().copied().map(IpAddr::from).collect();
+    let leases = podman.leases(&wanted)?;
+    ensure!(leases == wanted, "lease {expected:?} and nothing else: leased are {leases:?}");
     Ok(())
 }
 

@@ -2,13 +2,11 @@
 //!
 //! Invariant: what the world itself runs has ended before it is asked what containers left.
 
-use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use harness::deadline;
 use harness::http::client::{self, NoAnswer, Question};
 use harness::http::{forwarder, name, nginx};
 use harness::lab::{HostSpec, Proxy, Role};
@@ -17,20 +15,10 @@ use harness::podman::Podman;
 use harness::scenario::{Network, Setting};
 use harness::world;
 
+use crate::suite::Skipped;
+
 /// How long a container may take from its start to its first answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A case that cannot run on this machine.
-#[derive(Debug)]
-pub(crate) struct Skipped(&'static str);
-
-impl fmt::Display for Skipped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for Skipped {}
 
 /// A host that passes requests on to containers.
 #[derive(Clone, Copy, Debug)]
@@ -105,11 +93,11 @@ impl World {
     /// What the LAN client gets from port 80 of `address` through `gateway`, once that answers.
     pub(crate) fn page_through(&mut self, gateway: Gateway, address: Ipv4Addr) -> Result<String> {
         if gateway.proxy == Proxy::Nginx && nginx::find().is_none() {
-            bail!(Skipped("nginx is not installed"));
+            bail!(Skipped("nginx is not installed".to_owned()));
         }
         self.world.proxy(gateway.name)?;
         let front = SocketAddr::from((gateway.front, forwarder::PORT));
-        self.page(LAN, front, name::of(SocketAddrV4::new(address, 80)))
+        self.page(LAN, front, name::of(SocketAddr::from((address, 80))))
     }
 
     /// What `gateway` itself gets from a published port of the node, once that answers.
@@ -136,15 +124,7 @@ impl World {
     fn page(&self, from: &str, address: SocketAddr, host: String) -> Result<String> {
         let from = &self.world.lab.host(from)?.namespace;
         let question = Question { address, host, path: "/".to_owned(), patience: PATIENCE };
-        let mut last = None;
-        let answer = deadline::until(PATIENCE, || match client::get(from, &question) {
-            Ok(Ok(answer)) if answer.status == 200 => Some(answer.body),
-            other => {
-                last = Some(other);
-                None
-            }
-        });
-        answer.with_context(|| format!("get a page from {address}: the last try gave {last:?}"))
+        Ok(client::get_served(from, &question)?.body)
     }
 
     /// Stops what the world itself runs and names what containers left.
