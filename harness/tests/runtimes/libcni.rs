@@ -277,29 +277,37 @@ fn two_interfaces_have_a_result_each(client: Client, world: &mut World) -> Resul
     world.expect_leases(&[])
 }
 
-/// By `CNI_ARGS` an address and a MAC, by a capability a port, which the reference `portmap` behind flatnet publishes.
+/// By capabilities an address, a MAC, and a port, which the reference `portmap` behind flatnet publishes; by `CNI_ARGS` an address and a
+/// MAC, which stand back behind capabilities.
 fn what_is_asked_for_reaches_the_plugins(client: Client, world: &mut World) -> Result<()> {
-    const ASKED: Ipv4Addr = Ipv4Addr::new(10, 87, 1, 77);
+    const BY_CAPABILITY: Ipv4Addr = Ipv4Addr::new(10, 87, 1, 77);
+    const BY_ARGS: Ipv4Addr = Ipv4Addr::new(10, 87, 1, 50);
     // Its empty chains stay, and for the older versions a table.
     world.expect_left(&["nftables * nat*", "folder /var/lib/cni/results"]);
     let mut it = Runtime::new(client, world)?;
     let plugins = it.list["plugins"].as_array_mut().context("find the plugins")?;
+    plugins[0]["capabilities"] = json!({ "ips": true, "mac": true });
     plugins.push(json!({ "type": "portmap", "capabilities": { "portMappings": true } }));
     // The reference plugins of distributions are from before 1.1.0.
     it.list["cniVersions"] = json!(["1.0.0"]);
     it.write_list()?;
     world.container("web")?;
-    let capabilities = it.does(world, "validate", "web")?.capabilities;
-    ensure!(capabilities == ["portMappings"], "declare portMappings: libcni found {capabilities:?}");
+    world.container("db")?;
+    let mut capabilities = it.does(world, "validate", "web")?.capabilities;
+    capabilities.sort();
+    ensure!(capabilities == ["ips", "mac", "portMappings"], "declare what there is: libcni found {capabilities:?}");
 
-    let args = [["IgnoreUnknown", "1"], ["K8S_POD_NAME", "shop"], ["IP", "10.87.1.77"], ["MAC", "02:00:00:00:00:77"]];
+    let args = [["IgnoreUnknown", "1"], ["K8S_POD_NAME", "shop"], ["IP", "10.87.1.50"], ["MAC", "02:00:00:00:00:50"]];
     it.more.insert("args", json!(args));
+    let db = it.add(world, "db")?;
+    ensure!(db["interfaces"][2]["mac"] == "02:00:00:00:00:50", "give the MAC: the result is {db}");
     let port = json!({ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" });
-    it.more.insert("capabilities", json!({ "portMappings": [port] }));
-    let result = it.add(world, "web")?;
-    ensure!(result["interfaces"][2]["mac"] == "02:00:00:00:00:77", "give the MAC: the result is {result}");
-    world.expect_leases(&[ASKED])?;
-    world.expect_answer("web", (ASKED, 80).into())?;
+    let capabilities = json!({ "ips": ["10.87.1.77/24"], "mac": "02:00:00:00:00:77", "portMappings": [port] });
+    it.more.insert("capabilities", capabilities);
+    let web = it.add(world, "web")?;
+    ensure!(web["interfaces"][2]["mac"] == "02:00:00:00:00:77", "give the MAC: the result is {web}");
+    world.expect_leases(&[BY_CAPABILITY, BY_ARGS])?;
+    world.expect_answer("web", (BY_CAPABILITY, 80).into())?;
     world.expect_answer("web", World::published(8080))?;
     // portmap 1.1 looks for an IPv4 container's chain in ip6tables as well, and never finds it there: it must not find ip6tables.
     it.programs = Some("/run/harness/v4");
@@ -307,6 +315,7 @@ fn what_is_asked_for_reaches_the_plugins(client: Client, world: &mut World) -> R
     it.does(world, "check", "web")?;
     it.programs = None;
     it.does(world, "del", "web")?;
+    it.does(world, "del", "db")?;
     world.expect_closed(8080)?;
     world.expect_leases(&[])
 }
