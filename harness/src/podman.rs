@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{self as system, Command};
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::Pid;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::deadline;
@@ -67,6 +68,15 @@ pub struct Attachment {
     /// The hardware address.
     #[serde(rename = "MacAddress")]
     pub mac: String,
+    /// Its own address of IPv6, on a network that has IPv6.
+    #[serde(rename = "GlobalIPv6Address", deserialize_with = "empty_or")]
+    pub address6: Option<Ipv6Addr>,
+}
+
+/// Podman says nothing by an empty text.
+fn empty_or<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Ipv6Addr>, D::Error> {
+    let text = String::deserialize(value)?;
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(D::Error::custom) }
 }
 
 impl Podman {
@@ -110,17 +120,26 @@ impl Podman {
         self.backend
     }
 
-    /// Makes one more network, on a bridge of its own.
-    pub fn add_network(&self, name: &str, bridge: &str, subnet: &str) -> Result<()> {
+    /// Makes one more network, on a bridge of its own; containers get an address of each subnet.
+    pub fn add_network(&self, name: &str, bridge: &str, subnets: &[&str]) -> Result<()> {
         match self.backend {
             Backend::Cni => {
-                let plugin = json!({ "type": "flatnet", "bridge": bridge, "ipam": { "subnet": subnet } });
+                let ranges: Vec<_> = subnets.iter().map(|subnet| json!([{ "subnet": subnet }])).collect();
+                // Podman asks for several addresses by this way alone.
+                let capabilities = json!({ "ips": true, "mac": true });
+                let ipam = json!({ "ranges": ranges });
+                let plugin = json!({ "type": "flatnet", "bridge": bridge, "capabilities": capabilities, "ipam": ipam });
                 let list = json!({ "cniVersion": "1.0.0", "name": name, "plugins": [plugin] });
                 setup::write_conflist(name, &list.to_string())
             }
             Backend::Netavark => {
-                let options = ["--driver", "flatnet", "--subnet", subnet, "--interface-name", bridge];
-                self.output(["network", "create"].iter().chain(&options).chain(&[name])).map(drop)
+                let mut options = vec!["network", "create", "--driver", "flatnet", "--interface-name", bridge];
+                if subnets.iter().any(|subnet| subnet.contains(':')) {
+                    options.push("--ipv6");
+                }
+                options.extend(subnets.iter().flat_map(|subnet| ["--subnet", subnet]));
+                options.push(name);
+                self.output(options).map(drop)
             }
         }
     }
@@ -195,6 +214,17 @@ impl Podman {
         Namespace::named(namespace).kill_processes()
     }
 
+    /// Ends all containers and Podman's own processes on the spot, and what they had in memory, as the node's end does; nobody tells
+    /// Podman.
+    pub fn cut_off(&self) -> Result<()> {
+        for namespace in containers()? {
+            namespace.kill_processes()?;
+            namespace.remove()?;
+        }
+        self.node.kill_processes()?;
+        setup::forget_memory()
+    }
+
     /// Removes a container, running or not.
     pub fn remove(&self, name: &str) -> Result<()> {
         self.output(["rm", "--force", name]).map(drop)
@@ -262,16 +292,19 @@ impl Podman {
         let publishes =
             |line: &String| line.starts_with("nftables chain ip flatnet ") && !line.contains(" masquerade-");
         left.extend(rules.into_iter().filter(publishes));
-        for namespace in fs::read_dir(FOLDER).context("list namespaces")? {
-            let name = namespace.context("list namespaces")?.file_name();
-            left.extend(
-                name.to_str().filter(|name| name.starts_with("netns-")).map(|name| format!("namespace {name}")),
-            );
-        }
+        left.extend(containers()?.iter().map(|namespace| format!("namespace {}", namespace.name())));
         let containers = self.output(["ps", "--all", "--format", "{{.Names}}"])?;
         left.extend(containers.lines().map(|name| format!("container {name}")));
         Ok(left)
     }
+}
+
+/// The networks of containers, as Podman names them.
+fn containers() -> Result<Vec<Namespace>> {
+    let entries = fs::read_dir(FOLDER).context("list namespaces")?;
+    let names = entries.map(|entry| Ok(entry.context("list namespaces")?.file_name().to_string_lossy().into_owned()));
+    let names = names.filter(|name| name.as_ref().map_or(true, |name| name.starts_with("netns-")));
+    names.map(|name| name.map(|name| Namespace::named(&name))).collect()
 }
 
 /// Looks until `settled`, for as long as a runtime's clean-up may take, and gives what was seen last.

@@ -18,7 +18,7 @@ use super::setup::find_program;
 pub const IMAGE: &str = "localhost/flatnet-web:latest";
 
 /// What serves the page.
-pub const COMMAND: [&str; 6] = ["httpd", "-f", "-p", "0.0.0.0:80", "-h", "/www"];
+pub const COMMAND: [&str; 6] = ["httpd", "-f", "-p", "80", "-h", "/www"];
 
 /// The image's files, until they are imported.
 const FOLDER: &str = "/run/harness/flatnet-web";
@@ -28,8 +28,12 @@ const APPLETS: [&str; 3] = ["httpd", "sh", "wget"];
 /// How much of a program holds the name of its dynamic linker, if it has one.
 const HEAD_BYTES: usize = 4096;
 
-/// The page of a container says who it is and whose address it sees.
-const PAGE: &str = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n%s saw %s' \"$NAME\" \"$REMOTE_ADDR\"\n";
+/// The page of a container says who it is and whose address it sees: an IPv6 one without the brackets, an IPv4 one as such.
+const PAGE: &str = r#"#!/bin/sh
+peer=${REMOTE_ADDR#[}
+peer=${peer%]}
+printf 'Content-Type: text/plain\r\n\r\n%s saw %s' "$NAME" "${peer#::ffff:}"
+"#;
 
 /// As process 1 busybox ignores SIGTERM, and every stop would last ten seconds: hence the signal.
 const CHANGES: [&str; 2] = ["--change=STOPSIGNAL KILL", "--change=EXPOSE 80"];

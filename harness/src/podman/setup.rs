@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::geteuid;
 
@@ -19,13 +19,18 @@ use crate::plugin::Plugins;
 use crate::sandbox::empty_folder;
 use crate::shipped;
 
+/// What the harness itself keeps, a reboot of the node notwithstanding.
+const OWN: &str = "/run/harness/podman";
 /// Podman's settings, in the place of all others; what cleans up behind containers gets them from it.
-pub const CONTAINERS_CONF: &str = "/run/containers.conf";
+pub const CONTAINERS_CONF: &str = "/run/harness/podman/containers.conf";
 /// The same, where a user has them.
 const USERS_CONF: &str = "/etc/containers/containers.conf";
-const STORAGE_CONF: &str = "/run/storage.conf";
+const STORAGE_CONF: &str = "/run/harness/podman/storage.conf";
 /// Where networks of CNI are.
 pub const CNI_NETWORKS: &str = "/etc/cni/net.d";
+/// Where the locks of containers are, and images and containers.
+const SHARED_MEMORY: &str = "/dev/shm";
+const STORAGE_FOLDER: &str = "/var/lib/containers";
 /// Which images Podman takes; without it, none.
 const POLICY: &str = "/etc/containers/policy.json";
 
@@ -90,10 +95,25 @@ pub fn environment(settings: Option<&'static str>) -> impl Iterator<Item = (&'st
 /// Covers what Podman would share with the machine. Its other folders are the world's own already.
 pub fn mount_private() -> Result<()> {
     // The kernel's folder for shared memory holds the lock of every container; the other one holds images and containers.
-    for folder in ["/dev/shm", "/var/lib/containers"] {
+    for folder in [SHARED_MEMORY, STORAGE_FOLDER] {
         empty_folder(folder)?;
     }
     mount_control_groups()
+}
+
+/// Takes away what containers had mounted, and the locks: neither outlives a boot.
+pub(super) fn forget_memory() -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("list mounts")?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let below = points.filter(|point| point.strip_prefix(STORAGE_FOLDER).is_some_and(|rest| rest.starts_with('/')));
+    // Whatever lies on another goes first.
+    for point in below.collect::<Vec<_>>().into_iter().rev() {
+        umount2(point, MntFlags::MNT_DETACH).with_context(|| format!("unmount {point}"))?;
+    }
+    for lock in fs::read_dir(SHARED_MEMORY).context("list locks")? {
+        fs::remove_file(lock.context("list locks")?.path()).context("remove a lock")?;
+    }
+    Ok(())
 }
 
 /// Control groups of version 2 alone, as crun does not run beside those of both. They can only be read, as Podman's API would
@@ -127,6 +147,7 @@ pub fn configure(backend: Backend, plugins: &Plugins) -> Result<()> {
             )
         }
     };
+    fs::create_dir_all(OWN).with_context(|| format!("make {OWN}"))?;
     write(CONTAINERS_CONF, &format!("{CONTAINERS}{network}\n"))?;
     write(STORAGE_CONF, STORAGE)?;
     write(POLICY, r#"{ "default": [{ "type": "insecureAcceptAnything" }] }"#)?;

@@ -2,7 +2,9 @@
 //!
 //! Invariant: no case passes while anything of its containers is left.
 
+mod again;
 mod cases;
+mod networks;
 #[path = "../suite/mod.rs"]
 mod suite;
 mod world;
@@ -12,14 +14,14 @@ use std::process::ExitCode;
 use harness::podman::{self, SOCKET};
 use harness::sandbox::Users;
 
-use crate::cases::CASES;
 use crate::suite::Case;
 use crate::world::World;
 
 fn main() -> ExitCode {
     // Asked once, for all.
     let missing = podman::reason_to_skip();
-    let cases = CASES.map(|(name, case)| {
+    let all = cases::CASES.iter().chain(&networks::CASES).chain(&again::CASES);
+    let cases = all.map(|&(name, case)| {
         let play = move || {
             let mut world = World::build()?;
             case(&mut world)?;
@@ -27,5 +29,5 @@ fn main() -> ExitCode {
         };
         Case { name: name.to_owned(), users: Users::Machine, lacks: missing.clone(), play: Box::new(play) }
     });
-    suite::run(&cases, &[("DOCKER_HOST", SOCKET)])
+    suite::run(&cases.collect::<Vec<_>>(), &[("DOCKER_HOST", SOCKET)])
 }
