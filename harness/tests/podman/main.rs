@@ -4,6 +4,7 @@
 
 mod again;
 mod cases;
+mod dual;
 mod networks;
 #[path = "../suite/mod.rs"]
 mod suite;
@@ -20,7 +21,7 @@ use crate::world::World;
 fn main() -> ExitCode {
     // Asked once, for all.
     let missing = podman::reason_to_skip();
-    let all = cases::CASES.iter().chain(&networks::CASES).chain(&again::CASES);
+    let all = cases::CASES.iter().chain(&networks::CASES).chain(&again::CASES).chain(&dual::CASES);
     let cases = all.map(|&(name, case)| {
         let play = move || {
             let mut world = World::build()?;
