@@ -9,6 +9,7 @@ pub(crate) mod nftables;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -44,6 +45,14 @@ pub fn files() -> Result<BTreeSet<String>> {
     STATE_FOLDERS.iter().try_for_each(|folder| list_files(Path::new(folder), &mut lines))?;
     lines.retain(|line| !memory::is_line(line));
     Ok(lines)
+}
+
+/// The addresses that are leased on a node.
+pub fn leases(node: &Namespace) -> Result<BTreeSet<IpAddr>> {
+    let view = View::of(node)?;
+    let names = view.links.iter().flat_map(|link| &link.names);
+    let leased = names.filter_map(|name| name.strip_prefix("flatnet-ip-"));
+    leased.map(|address| address.parse().with_context(|| format!("read the lease of {address}"))).collect()
 }
 
 /// One reading of a node, each thing a line.
