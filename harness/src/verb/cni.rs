@@ -12,11 +12,14 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::cni_expect::{self, Expect};
+use super::cni_before::Prev;
+use super::cni_expect::Expect;
 use super::cni_fault;
+use super::cni_told::{summary, with_evidence};
 use super::fault::{FailOptions, KillOptions, LoseOptions};
 use super::{Failure, Misfit, Verb, misfit};
 use crate::fault::Sweep;
+use crate::conformance::Judged;
 use crate::lab::FOLDER;
 use crate::plugin::{Answer, Call, PATIENCE, environment};
 use crate::process::Finished;
@@ -42,6 +45,7 @@ pub(super) struct Options {
     stdin_file: Option<PathBuf>,
     set: BTreeMap<String, toml::Value>,
     unset: Vec<String>,
+    alone: bool,
     prev: Option<Prev>,
     together: Option<usize>,
     timeout_ms: Option<u64>,
@@ -57,14 +61,6 @@ pub(super) struct Options {
 enum Variable {
     Text(String),
     Kept(bool),
-}
-
-/// What goes in as `prevResult`.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected changes to the result of ADD, or false to leave it out")]
-enum Prev {
-    Kept(bool),
-    Changed(toml::Table),
 }
 
 /// One call, or several at once.
@@ -167,7 +163,9 @@ impl Verb for Cni {
         let prepared: Vec<Prepared> =
             self.containers().map(|name| self.prepare(world, &self.command, name)).collect::<Result<_, _>>()?;
         // A failed ADD must leave nothing: that is looked at wherever a step expects one.
-        let before = if self.expects_failed_add() { Some(world.inventory(&node)?) } else { None };
+        let judged = self.expects_failed_add() && world.setting().judges(Judged::Leftovers);
+        let before = if judged { Some(world.inventory(&node)?) } else { None };
+        let known = self.options.expect.known_links(world, &node)?;
         if self.command == "ADD" {
             world.called_with.extend(prepared.iter().map(|prepared| prepared.network.clone()));
         }
@@ -175,6 +173,7 @@ impl Verb for Cni {
             world.tally.stormed += prepared.len() as u64;
         }
         let finished = self.make_calls(world, &node, &prepared)?;
+        world.last_call = prepared.last().map(|prepared| prepared.call.clone());
         let mut answers = Vec::new();
         for (prepared, finished) in prepared.iter().zip(&finished) {
             let evidence = |failure: Failure| with_evidence(failure, prepared, finished);
@@ -182,6 +181,7 @@ impl Verb for Cni {
             world.tally.answered(&self.command, &answer);
             Self::remember(world, prepared, &answer);
             self.options.expect.judge(world, &node, prepared, &answer).map_err(evidence)?;
+            self.options.expect.judge_complete(world, &node, &known, prepared, &answer).map_err(evidence)?;
             self.options.expect.judge_warnings(&finished.stderr).map_err(evidence)?;
             answers.push(answer);
         }
@@ -299,7 +299,8 @@ impl Cni {
     fn network(&self, world: &World, command: &str, attachment: &Attachment) -> Result<Network, Failure> {
         let network = world.network(self.options.network.as_deref())?.clone();
         let wanted = |attached: &&Attached| command == "CHECK" || (command == "DEL" && attached.open);
-        let before = world.attached.get(attachment).filter(wanted).map(|attached| attached.result.clone());
+        let before = world.attached.get(attachment).filter(wanted);
+        let before = before.map(|attached| Prev::seen(self.options.prev.as_ref(), world, attached)).transpose()?;
         self.changed(network, before)
     }
 
@@ -310,16 +311,10 @@ impl Cni {
         for (path, value) in &options.set {
             network.set(path, json(value)?);
         }
-        match (&options.prev, before) {
-            (Some(Prev::Kept(false)), _) | (None | Some(Prev::Kept(true)), None) => {}
-            (Some(Prev::Changed(changes)), before) => {
-                network.set("prevResult", before.unwrap_or_default());
-                for (path, value) in changes {
-                    network.set(&format!("prevResult.{path}"), json(value)?);
-                }
-            }
-            (None | Some(Prev::Kept(true)), Some(before)) => network.set("prevResult", before),
+        if options.alone {
+            network.set_alone();
         }
+        Prev::put(options.prev.as_ref(), before, &mut network)?;
         options.unset.iter().for_each(|path| network.unset(path));
         Ok(network)
     }
@@ -359,39 +354,4 @@ impl Cni {
             _ => {}
         }
     }
-}
-
-/// All that went in and came out.
-pub(super) fn with_evidence(failure: Failure, prepared: &Prepared, finished: &Finished) -> Failure {
-    let env: Vec<String> = prepared.call.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    failure
-        .with("plugin", format!("{} ended with {}", prepared.call.binary.display(), finished.status_text()))
-        .with("environment", env.join("\n"))
-        .with("stdin", prepared.call.stdin.as_str())
-        .with("stdout", finished.stdout.trim_end())
-        .with("stderr", finished.stderr.trim_end())
-}
-
-/// The outcome in a few words, and the time that the slowest call took.
-fn summary(answers: &[Answer], finished: &[Finished]) -> String {
-    let slowest = finished.iter().map(|one| one.wall).max().unwrap_or_default();
-    let words = match answers {
-        [one] => one_summary(one),
-        many => format!("{} answers", many.len()),
-    };
-    let gap = if words.is_empty() { "" } else { "  " };
-    format!("{words}{gap}plugin {:.1} ms", slowest.as_secs_f64() * 1000.0)
-}
-
-fn one_summary(answer: &Answer) -> String {
-    match answer {
-        Answer::Refused(refusal) => format!("refused with {}: {}", refusal.code, refusal.msg),
-        Answer::Done(Some(result)) => cni_expect::address(result).unwrap_or_default(),
-        Answer::Done(None) => String::new(),
-    }
-}
-
-/// The value at `key`, or null.
-pub(super) fn field<'a>(value: &'a Value, key: &str) -> &'a Value {
-    value.get(key).unwrap_or(&Value::Null)
 }

@@ -7,11 +7,13 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Failure;
-use super::cni::{Prepared, field};
+use super::cni::Prepared;
+use super::cni_code::Codes;
+use super::{Failure, Weight};
+use crate::conformance::Judged;
 use crate::lab::{Link, View};
 use crate::pattern::{Pattern, json_mismatch};
-use crate::plugin::{Answer, Refusal};
+use crate::plugin::{Answer, Refusal, shape};
 use crate::tally::Harm;
 use crate::world::World;
 
@@ -25,10 +27,23 @@ pub(super) struct Expect {
     mtu: Option<Pattern>,
     addresses: Option<usize>,
     result: Option<toml::Table>,
-    code: Option<u32>,
+    includes: Option<toml::Table>,
+    code: Option<Codes>,
+    version: Option<Pattern>,
+    shape: bool,
+    complete: bool,
+    may: May,
     msg: Option<Phrases>,
     details: Option<Phrases>,
     stderr: Option<Phrases>,
+}
+
+/// What a plugin may do instead, and why the rule then is not about it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct May {
+    refuse: Option<String>,
+    succeed: Option<String>,
 }
 
 /// One phrase, or several, in any order.
@@ -65,6 +80,9 @@ impl Expect {
         if self.result.is_some() && !matches!(command, "ADD" | "VERSION") {
             return Err(format!("`{command}` has no `result`"));
         }
+        if (self.shape || self.complete) && command != "ADD" {
+            return Err(format!("shape and complete are expected of `ADD`, not of `{command}`"));
+        }
         if self.fails() && (of_links || self.result.is_some() || self.addresses.is_some()) {
             return Err("an answer is an error or a result, not both".to_owned());
         }
@@ -80,19 +98,21 @@ impl Expect {
 
     /// Whether it is an error that is expected.
     pub(super) fn fails(&self) -> bool {
-        self.code.is_some() || self.msg.is_some() || self.details.is_some()
+        self.code.is_some() || self.version.is_some() || self.msg.is_some() || self.details.is_some()
     }
 
     /// Judges one answer.
     pub(super) fn judge(&self, world: &World, node: &str, call: &Prepared, answer: &Answer) -> Result<(), Failure> {
         match answer {
             Answer::Refused(refusal) if self.fails() => self.judge_refusal(refusal),
-            Answer::Refused(Refusal { code, msg, details }) => {
-                Err(Failure::mismatch("success", format!("error {code}: {msg} ({details})")))
+            Answer::Refused(refusal) => {
+                let failure = Failure::mismatch("success", error_text(refusal));
+                Err(excused(world, self.may.refuse.as_ref()).unwrap_or(failure))
             }
             Answer::Done(_) if self.fails() => {
-                let code = self.code.map(|code| format!(" {code}")).unwrap_or_default();
-                Err(Failure::mismatch(format!("error{code}"), "success"))
+                let expected = self.code.as_ref().map_or_else(|| "error".to_owned(), ToString::to_string);
+                let failure = Failure::mismatch(expected, "success");
+                Err(excused(world, self.may.succeed.as_ref()).unwrap_or(failure))
             }
             Answer::Done(Some(result)) => self.judge_result(world, node, call, result),
             Answer::Done(None) => Ok(()),
@@ -125,10 +145,51 @@ impl Expect {
         Err(Failure::mismatch(format!("{expected} different addresses"), got).harm(Harm::Duplicate))
     }
 
+    /// What of the host has to be known before the call.
+    pub(super) fn known_links(&self, world: &World, node: &str) -> Result<BTreeSet<String>, Failure> {
+        let view = if self.complete { View::of(&world.lab.host(node)?.namespace)? } else { View::default() };
+        Ok(view.links.into_iter().map(|link| link.name).collect())
+    }
+
+    /// Judges whether a result lists all links that the call has made on the host, and the container's.
+    pub(super) fn judge_complete(
+        &self,
+        world: &World,
+        node: &str,
+        known: &BTreeSet<String>,
+        call: &Prepared,
+        answer: &Answer,
+    ) -> Result<(), Failure> {
+        let Answer::Done(Some(result)) = answer else { return Ok(()) };
+        if !self.complete {
+            return Ok(());
+        }
+        let interfaces = field(result, "interfaces").as_array().map(Vec::as_slice).unwrap_or_default();
+        let lists = |name: &str, sandbox: &str| {
+            let text = |interface, key| field(interface, key).as_str().unwrap_or_default();
+            interfaces.iter().any(|it| text(it, "name") == name && text(it, "sandbox") == sandbox)
+        };
+        let netns = call.call.env.get("CNI_NETNS").map(String::as_str).unwrap_or_default();
+        let (own, result) = (&call.attachment.ifname, field(result, "interfaces"));
+        if !lists(own, netns) {
+            return Err(Failure::mismatch(format!("{own} in interfaces, its sandbox {netns}"), result));
+        }
+        let view = View::of(&world.lab.host(node)?.namespace)?;
+        match view.links.iter().find(|link| !known.contains(&link.name) && !lists(&link.name, "")) {
+            Some(link) => Err(Failure::mismatch(format!("{} of the host in interfaces", link.name), result)),
+            None => Ok(()),
+        }
+    }
+
     fn judge_refusal(&self, refusal: &Refusal) -> Result<(), Failure> {
-        let Refusal { code, msg, details } = refusal;
-        if let Some(expected) = self.code.filter(|expected| expected != code) {
-            return Err(Failure::mismatch(format!("error {expected}"), format!("error {code}: {msg} ({details})")));
+        let Refusal { code, msg, details, version } = refusal;
+        if let Some(expected) = self.code.as_ref().filter(|expected| !expected.allow(*code)) {
+            let weight = if expected.is_named() { Weight::Words } else { Weight::Full };
+            return Err(Failure::mismatch(expected, error_text(refusal)).weight(weight));
+        }
+        if let Some(expected) = self.version.as_ref().filter(|expected| !expected.matches(version)) {
+            let got = if version.is_empty() { "one without" } else { version.as_str() };
+            return Err(Failure::mismatch(format!("an error of cniVersion {expected}"), got).weight(Weight::Words));
         }
         for (place, phrases, text) in [("msg", &self.msg, msg), ("details", &self.details, details)] {
             if let Some(missing) = phrases.as_ref().and_then(|phrases| phrases.missing_in(text)) {
@@ -145,11 +206,26 @@ impl Expect {
                 return Err(Failure::wrong(format!("the result differs: {mismatch}")));
             }
         }
+        if let Some(expected) = &self.includes {
+            let expected = serde_json::to_value(expected).map_err(Failure::wrong)?;
+            if let Some((list, value)) = missing_part(&expected, result) {
+                return Err(Failure::mismatch(format!("{value} in {list}"), field(result, list)));
+            }
+        }
         if call.call.command != "ADD" {
             return Ok(());
         }
+        // Without one it is of the first.
+        let version = Some(call.network.version()).filter(|version| !version.is_empty()).unwrap_or("0.1.0");
+        if let Some(misfit) = self.shape.then(|| shape::misfit(version, result)).flatten() {
+            return Err(Failure::wrong(format!("the result has not the shape of {version}: {misfit}")));
+        }
+        let asked = [&self.address, &self.gateway, &self.mac, &self.mtu].iter().any(|it| it.is_some());
+        if !asked && !world.setting().judges(Judged::Results) {
+            return Ok(());
+        }
         let claims = Claims::read(world, node, call, result)?;
-        claims.hold(call.network.version())?;
+        claims.hold(version)?;
         let link = claims.own_link()?;
         let gateway = first_ip(result).and_then(|ip| ip.get("gateway")).and_then(Value::as_str).unwrap_or_default();
         let got = [
@@ -167,11 +243,38 @@ impl Expect {
     }
 }
 
+/// The first value of a list in `expected` that the list of that name in `result` has not.
+fn missing_part<'a>(expected: &'a Value, result: &Value) -> Option<(&'a str, &'a Value)> {
+    let empty = Vec::new();
+    expected.as_object()?.iter().find_map(|(list, values)| {
+        let found = field(result, list).as_array().unwrap_or(&empty);
+        let missing = |value: &&Value| !found.iter().any(|found| json_mismatch(value, found).is_none());
+        Some((list.as_str(), values.as_array()?.iter().find(missing)?))
+    })
+}
+
+fn error_text(refusal: &Refusal) -> String {
+    let Refusal { code, msg, details, .. } = refusal;
+    let details = if details.is_empty() { String::new() } else { format!(" ({details})") };
+    format!("error {code}: {msg}{details}")
+}
+
+/// Of another plugin than flatnet, which is to keep every rule, the rule then is not.
+fn excused(world: &World, reason: Option<&String>) -> Option<Failure> {
+    let reason = reason.filter(|_| world.setting().subject.is_some())?;
+    Some(Failure::wrong(reason).weight(Weight::Nothing))
+}
+
 /// The first address of a result, with its prefix.
 pub(super) fn address(result: &Value) -> Option<String> {
     let ip = first_ip(result)?;
     let text = ip.get("address").or_else(|| ip.get("ip"))?;
     text.as_str().map(str::to_owned)
+}
+
+/// The value at `key`, or null.
+pub(super) fn field<'a>(value: &'a Value, key: &str) -> &'a Value {
+    value.get(key).unwrap_or(&Value::Null)
 }
 
 /// `ips[0]`, or `ip4` as it was before 0.3.0.

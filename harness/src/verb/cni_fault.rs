@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::Failure;
-use super::cni::{Cni, Prepared, with_evidence};
+use super::cni::{Cni, Prepared};
+use super::cni_told::with_evidence;
 use super::cni_expect::Expect;
 use crate::fault::{self, Fault, Outcome, Plan, Sweep, SystemCall};
 use crate::inventory::Inventory;
@@ -153,7 +154,7 @@ impl Siege<'_> {
     }
 
     fn judge_refusal(&self, refusal: &Refusal) -> Result<(), Failure> {
-        let Refusal { code, msg, details } = refusal;
+        let Refusal { code, msg, details, .. } = refusal;
         let of_status = *code == CODE_OF_STATUS && self.cni.command() == "STATUS";
         if !CODES.contains(code) && !of_status {
             let codes = CODES.map(|code| code.to_string()).join(", ");
