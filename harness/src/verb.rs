@@ -27,6 +27,7 @@ mod transfer;
 
 use std::fmt;
 
+pub(crate) use cni_expect::address as address_in;
 pub(crate) use stand_in::some_address;
 
 use serde::de::DeserializeOwned;

@@ -106,10 +106,11 @@ impl Line {
         short
     }
 
+    /// What it says of the plugin: a code or a word that is not the specification's breaks no "must".
     fn word(&self) -> &'static str {
-        match self.strength {
-            Strength::Must => "must",
-            Strength::Should => "should",
+        match (self.strength, self.verdict) {
+            (Strength::Should, _) | (_, Verdict::FallsShort) => "should",
+            (Strength::Must, _) => "must",
         }
     }
 }

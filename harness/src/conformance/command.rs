@@ -12,13 +12,16 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 
-use super::{Board, FOLDER, Subject, Verdict, find, hold, probe};
+use super::{Board, Column, FOLDER, Subject, Verdict, find, hold, probe};
 use crate::plugin::Plugins;
 use crate::scenario::Network;
 use crate::suite;
 
 /// The networks of the reference plugins, below the folder of the rules.
 const NETWORKS: &str = "networks";
+
+/// How many rules are tried at the same time on each core.
+const JOBS_PER_CORE: usize = 4;
 
 /// The exit status for wrong arguments, as the parser of arguments has it.
 const ASKED_WRONGLY: u8 = 2;
@@ -65,14 +68,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     };
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    // Most of their time they wait for the kernel.
-    let jobs = arguments.jobs.map_or(2 * cores, NonZero::get);
-    let mut columns = Vec::new();
-    for (contender, traits) in contenders.iter().zip(look_at(&contenders)?) {
-        let subject = Subject { network: contender.network.clone(), traits };
-        columns.push(hold(&subject, &contender.plugin_dir, &files, jobs)?);
-    }
-    let board = Board { columns };
+    // Most of their time they wait, for the kernel or for a plugin that does.
+    let jobs = arguments.jobs.map_or(JOBS_PER_CORE * cores, NonZero::get).div_ceil(contenders.len());
+    let board = Board { columns: at_once(&contenders, |contender| contender.hold(&files, jobs))? };
     let text = match (arguments.json, arguments.markdown) {
         (true, _) => board.json()?,
         (_, true) => board.markdown(),
@@ -113,13 +111,20 @@ impl Contender {
         ensure!(!network.kind().is_empty() && binary.is_file(), "find the plugin {}", binary.display());
         Ok(Self { network, plugin_dir: folder.to_owned() })
     }
+
+    /// Looks at the plugin, then holds it against the rules.
+    fn hold(&self, files: &[PathBuf], jobs: usize) -> Result<Column> {
+        let traits = probe::look(&self.network, &self.plugin_dir)?;
+        let subject = Subject { network: self.network.clone(), traits };
+        hold(&subject, &self.plugin_dir, files, jobs)
+    }
 }
 
-/// A first look at each, all at the same time.
-fn look_at(contenders: &[Contender]) -> Result<Vec<super::Traits>> {
+/// Does the same with each, all at the same time.
+fn at_once<T: Send>(contenders: &[Contender], does: impl Fn(&Contender) -> Result<T> + Sync) -> Result<Vec<T>> {
     thread::scope(|scope| {
-        let look = |it: &'_ Contender| probe::look(&it.network, &it.plugin_dir);
-        let looks: Vec<_> = contenders.iter().map(|it| scope.spawn(move || look(it))).collect();
-        looks.into_iter().map(|look| look.join().map_err(|_| anyhow!("go on after a panic"))?).collect()
+        let does = &does;
+        let all: Vec<_> = contenders.iter().map(|contender| scope.spawn(move || does(contender))).collect();
+        all.into_iter().map(|one| one.join().map_err(|_| anyhow!("go on after a panic"))?).collect()
     })
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use super::Traits;
@@ -20,7 +21,7 @@ use crate::plugin::{Answer, Call, PATIENCE, Plugins, environment};
 use crate::scenario::{Network, Setting};
 use crate::stand_in::{self, Asked, StandIn};
 use crate::suite;
-use crate::verb::some_address;
+use crate::verb::{address_in, some_address};
 use crate::world::{World, own_binary};
 
 /// How long the whole look may take.
@@ -94,15 +95,17 @@ impl Probe {
             }
             Ok(Answer::Done(None)) | Err(_) => return Ok(everything),
         };
+        let address = address_in(&result).and_then(|address| address.parse().ok());
         let first = self.kept_since(&before)?;
         drop(self.come_and_go(&network)?);
         // What grows with every container is nothing that belongs there.
         let grows = !self.kept_since(&before)?.is_subset(&first);
         let furniture = if grows { Vec::new() } else { first.into_iter().collect() };
         Ok(Traits {
-            addresses: has(&result, "ips") || result.get("ip4").is_some() || result.get("ip6").is_some(),
+            addresses: address.is_some(),
+            address,
             routes: has(&result, "routes"),
-            delegates: self.delegates()?,
+            delegates: self.delegates(address)?,
             independent: self.is_independent()?,
             furniture,
             ..whole
@@ -123,11 +126,11 @@ impl Probe {
     }
 
     /// Whether a plugin that only it can have asked was asked.
-    fn delegates(&mut self) -> Result<bool> {
+    fn delegates(&mut self, address: Option<IpNetwork>) -> Result<bool> {
         let stand_in = StandIn {
             name: STAND_IN.to_owned(),
             version: self.network.version().to_owned(),
-            addresses: some_address(&self.network).into_iter().collect(),
+            addresses: some_address(address.or_else(|| self.network.subnet())).into_iter().collect(),
             routes: Vec::new(),
             refuses: BTreeMap::new(),
         };

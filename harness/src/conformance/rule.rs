@@ -41,7 +41,7 @@ pub enum Strength {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Judged {
-    /// What a failed ADD leaves, and what is left at the end.
+    /// What is left at the end.
     Leftovers,
     /// What a result says of interfaces and addresses, beside what the kernel says.
     Results,

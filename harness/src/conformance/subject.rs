@@ -2,6 +2,7 @@
 //!
 //! Invariant: what it is and has comes from its own answers and from the kernel, never from its name.
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::Rule;
@@ -25,6 +26,8 @@ pub struct Traits {
     pub versions: Vec<String>,
     /// Whether its ADD gives an address.
     pub addresses: bool,
+    /// The first that it gave.
+    pub address: Option<IpNetwork>,
     /// Whether its result lists routes.
     pub routes: bool,
     /// Whether it asks the plugin that `ipam.type` names.

@@ -19,7 +19,6 @@ use super::cni_told::{summary, with_evidence};
 use super::fault::{FailOptions, KillOptions, LoseOptions};
 use super::{Failure, Misfit, Verb, misfit};
 use crate::fault::Sweep;
-use crate::conformance::Judged;
 use crate::lab::FOLDER;
 use crate::plugin::{Answer, Call, PATIENCE, environment};
 use crate::process::Finished;
@@ -163,7 +162,8 @@ impl Verb for Cni {
         let prepared: Vec<Prepared> =
             self.containers().map(|name| self.prepare(world, &self.command, name)).collect::<Result<_, _>>()?;
         // A failed ADD must leave nothing: that is looked at wherever a step expects one.
-        let judged = self.expects_failed_add() && world.setting().judges(Judged::Leftovers);
+        // A runtime sends DEL even then: of another plugin only what is left after that counts.
+        let judged = self.expects_failed_add() && world.setting().subject.is_none();
         let before = if judged { Some(world.inventory(&node)?) } else { None };
         let known = self.options.expect.known_links(world, &node)?;
         if self.command == "ADD" {
@@ -188,7 +188,7 @@ impl Verb for Cni {
         self.options.expect.judge_all(&answers)?;
         let changes = before.map(|before| world.changes_since(&node, &before)).transpose()?.unwrap_or_default();
         if !changes.is_empty() {
-            let failure = Failure::wrong("the failed ADD left something behind").harm(Harm::Leak);
+            let failure = Failure::wrong(format!("the failed ADD left something behind: {}", changes.join(", "))).harm(Harm::Leak);
             return Err(failure.with("changes", changes.join("\n")));
         }
         Ok(summary(&answers, &finished))

@@ -266,7 +266,7 @@ fn excused(world: &World, reason: Option<&String>) -> Option<Failure> {
 }
 
 /// The first address of a result, with its prefix.
-pub(super) fn address(result: &Value) -> Option<String> {
+pub(crate) fn address(result: &Value) -> Option<String> {
     let ip = first_ip(result)?;
     let text = ip.get("address").or_else(|| ip.get("ip"))?;
     text.as_str().map(str::to_owned)

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Failure, Misfit, Verb};
 use crate::plugin::Call;
-use crate::scenario::{Network, Setting};
+use crate::scenario::Setting;
 use crate::stand_in::{self, StandIn};
 use crate::world::World;
 
@@ -60,11 +60,13 @@ impl Verb for Make {
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         let MakeOptions { speaks, addresses, routing, refuses } = &self.options;
         let network = world.network(None)?;
+        let given = world.setting().subject.as_ref().and_then(|subject| subject.traits.address);
+        let own = given.or_else(|| network.subnet());
         let json = |route: &toml::Table| serde_json::to_value(route).context("say that in JSON");
         let stand_in = StandIn {
             name: self.name.clone(),
             version: speaks.clone().unwrap_or_else(|| network.version().to_owned()),
-            addresses: addresses.clone().unwrap_or_else(|| some_address(network).into_iter().collect()),
+            addresses: addresses.clone().unwrap_or_else(|| some_address(own).into_iter().collect()),
             routes: routing.iter().map(json).collect::<Result<_, _>>()?,
             refuses: refuses.clone(),
         };
@@ -74,9 +76,10 @@ impl Verb for Make {
     }
 }
 
-/// One that the network could give.
-pub(crate) fn some_address(network: &Network) -> Option<IpNetwork> {
-    let subnet = network.subnet().or_else(|| IpNetwork::new(SOME_NETWORK, SOME_PREFIX).ok())?;
+/// An address of the subnet that `like` is of.
+pub(crate) fn some_address(like: Option<IpNetwork>) -> Option<IpNetwork> {
+    let like = like.or_else(|| IpNetwork::new(SOME_NETWORK, SOME_PREFIX).ok())?;
+    let subnet = IpNetwork::new(like.network(), like.prefix()).ok()?;
     IpNetwork::new(subnet.iter().nth(NUMBER)?, subnet.prefix()).ok()
 }
 
