@@ -9,10 +9,10 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::lab::Namespace;
-use crate::scenario::Network;
+use crate::scenario::Setting;
 
 /// Where CNI keeps its network configurations.
 pub const FOLDER: &str = "/etc/cni/net.d";
@@ -20,14 +20,17 @@ pub const FOLDER: &str = "/etc/cni/net.d";
 /// How long it may take to get ready.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Writes the lists of `networks`; gives the files.
-pub fn configure<'a>(networks: impl Iterator<Item = &'a Network>) -> Result<Vec<PathBuf>> {
+/// Writes the lists of all networks; gives the files.
+pub fn configure(setting: &Setting) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(FOLDER).with_context(|| format!("make {FOLDER}"))?;
-    networks
-        .map(|network| {
-            let file = Path::new(FOLDER).join(format!("{}.conflist", network.name()));
-            let plugin: serde_json::Value = serde_json::from_str(&network.to_json()).context("read a network")?;
-            let list = json!({ "cniVersion": network.version(), "name": network.name(), "plugins": [plugin] });
+    setting
+        .lists()
+        .map(|plugins| {
+            let (name, version) = plugins.first().map_or(("", ""), |first| (first.name(), first.version()));
+            let file = Path::new(FOLDER).join(format!("{name}.conflist"));
+            let plugins: Result<Vec<Value>, _> =
+                plugins.iter().map(|network| serde_json::from_str(&network.to_json())).collect();
+            let list = json!({ "cniVersion": version, "name": name, "plugins": plugins.context("read a network")? });
             fs::write(&file, list.to_string()).with_context(|| format!("write {}", file.display()))?;
             Ok(file)
         })

@@ -152,7 +152,7 @@ fn may_stand(command: &str, variable: &str, text: &[u8]) -> bool {
 
 /// Every key of the configuration.
 fn of_configuration(network: &Network, all: &mut Vec<Request>) {
-    const KEYS: [(&str, &[u32]); 23] = [
+    const KEYS: [(&str, &[u32]); 26] = [
         ("cniVersion", &[1, 7]),
         ("name", &[7]),
         ("type", &[]),
@@ -170,7 +170,10 @@ fn of_configuration(network: &Network, all: &mut Vec<Request>) {
         ("dns", &[7]),
         ("dns.nameservers", &[7]),
         ("dns.domain", &[7]),
-        ("prevResult", &[2]),
+        ("prevResult", &[7]),
+        ("prevResult.interfaces", &[7]),
+        ("prevResult.ips", &[7]),
+        ("prevResult.dns", &[7]),
         ("runtimeConfig", &[2]),
         ("runtimeConfig.ips", &[2]),
         ("args.cni.mac", &[2]),
@@ -242,7 +245,7 @@ fn of_netavark(network: &Network, all: &mut Vec<Request>) {
         "container_id": CONTAINER, "container_name": CONTAINER, "port_mappings": null,
         "network": {
             "name": network.name(), "network_interface": network.bridge(), "driver": "flatnet",
-            "subnets": [{ "subnet": network.subnet(), "gateway": network.gateway().map(|it| it.ip()) }],
+            "subnets": network.subnets_of_podman(),
         },
         "network_options": { "interface_name": "eth0", "static_ips": null, "static_mac": null },
     });

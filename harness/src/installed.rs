@@ -39,7 +39,7 @@ pub fn put(setting: &Setting, plugins: &Plugins) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("make {folder}"))?;
     }
     symlink(plugins.find("flatnet")?, Path::new(BINARIES).join("flatnet")).context("install the binary")?;
-    gateway::configure(setting.all_networks())?;
+    gateway::configure(setting)?;
     let podman = Path::new(STAND_INS).join("podman");
     fs::write(&podman, PODMAN).context("write a stand-in for podman")?;
     fs::set_permissions(&podman, fs::Permissions::from_mode(0o755)).context("make the stand-in executable")?;

@@ -106,14 +106,18 @@ fn rules<'a>(now: &'a Inventory, network: &Network) -> BTreeSet<&'a str> {
     nftables::masquerade(now.lines(), bridge)
 }
 
-/// A network's bridge stays, up, with exactly the gateway's address, the route to the subnet, and the mark that it has rules.
+/// A network's bridge stays, up, with exactly the gateway's addresses, the routes to the subnets, and the mark that it has rules.
 fn is_furniture(line: &str, networks: &[&Network]) -> bool {
     networks.iter().any(|network| {
         let bridge = network.bridge();
         let own = line.strip_prefix("link ").is_some_and(|rest| rest.starts_with(&format!("{bridge} (bridge) up ")));
-        let gateway = network.gateway().is_some_and(|gateway| line == format!("address {gateway} on {bridge}"));
-        let route = |subnet| format!("route {subnet} dev {bridge} table 254 proto kernel type unicast");
-        let range = network.subnet().is_some_and(|subnet| line == route(subnet));
+        let gateway = network.gateways().iter().any(|gateway| line == format!("address {gateway} on {bridge}"));
+        let route = |subnet: &IpNetwork| {
+            // Routes of IPv6 always have a metric.
+            let metric = if subnet.is_ipv6() { " metric 256" } else { "" };
+            format!("route {subnet} dev {bridge} table 254 proto kernel type unicast{metric}")
+        };
+        let range = network.subnets().iter().any(|subnet| line == route(subnet));
         let mark = network.masquerade() && line == format!("name flatnet-masquerade-{bridge} of {bridge}");
         own || gateway || range || mark
     })

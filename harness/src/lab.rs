@@ -9,7 +9,7 @@ mod tap;
 mod view;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -51,8 +51,8 @@ pub enum Proxy {
 pub struct HostSpec {
     /// What it is.
     pub role: Role,
-    /// One for each of its wires, in order.
-    pub addresses: Vec<IpNetwork>,
+    /// Its wires, in order, and its addresses on each.
+    pub wires: Vec<Vec<IpNetwork>>,
     /// Of its wires, in bytes; the kernel's own (1500) if not said.
     pub mtu: Option<u32>,
     /// What serves its port 80, if it is a gateway, or a node with nginx.
@@ -65,10 +65,15 @@ impl HostSpec {
         self.role == Role::Gateway || self.proxy == Proxy::Nginx
     }
 
-    /// Its address on a subnet that `other` has an address on too.
-    pub fn address_beside(&self, other: &Self) -> Option<IpAddr> {
-        let shared = |mine: &&IpNetwork| other.addresses.iter().any(|theirs| subnet(theirs) == subnet(mine));
-        self.addresses.iter().find(shared).map(IpNetwork::ip)
+    /// Its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = &IpNetwork> {
+        self.wires.iter().flatten()
+    }
+
+    /// Its addresses on subnets that `other` has an address on too.
+    pub fn addresses_beside(&self, other: &Self) -> impl Iterator<Item = IpAddr> {
+        let shared = |mine: &&IpNetwork| other.addresses().any(|theirs| subnet(theirs) == subnet(mine));
+        self.addresses().filter(shared).map(IpNetwork::ip)
     }
 }
 
@@ -96,24 +101,21 @@ impl Lab {
             let namespace = Namespace::create(name).with_context(|| format!("make the host {name}"))?;
             hosts.insert(name.clone(), Host { spec: spec.clone(), namespace });
         }
-        let mut subnets = Vec::new();
+        let switches = switches(specs);
         let mut cables = Vec::new();
         for host in hosts.values() {
-            for (eth, address) in host.spec.addresses.iter().enumerate() {
-                let subnet = subnet(address);
-                let switch = subnets.iter().position(|known| *known == subnet).unwrap_or_else(|| {
-                    subnets.push(subnet);
-                    subnets.len() - 1
-                });
+            for (eth, addresses) in host.spec.wires.iter().enumerate() {
+                let has_one = |switch: &BTreeSet<Subnet>| addresses.iter().any(|it| switch.contains(&subnet(it)));
+                let switch = switches.iter().position(has_one).context("find the switch of a wire")?;
                 cables.push(wire::Cable { switch, host: &host.namespace, eth, mtu: host.spec.mtu });
             }
         }
-        wire::lay(subnets.len(), &cables)?;
+        wire::lay(switches.len(), &cables)?;
         for (name, host) in &hosts {
             let routes = routes_of(&host.spec, specs, flat);
-            wire::configure(&host.namespace, &host.spec.addresses, &routes)
+            wire::configure(&host.namespace, &host.spec.wires, &routes)
                 .with_context(|| format!("configure the host {name}"))?;
-            set_sysctl(&host.namespace, "net.ipv4.ip_forward", "0")?;
+            change::stop_forwarding(&host.namespace)?;
         }
         Ok(Self { hosts, containers: BTreeMap::new() })
     }
@@ -165,7 +167,7 @@ impl Lab {
     /// Pulls the cable of a host's `eth`-th link, or plugs it in again.
     pub fn plug(&self, name: &str, eth: usize, up: bool) -> Result<()> {
         // Cables are numbered as they were laid: host by host, in the order of the addresses.
-        let before = self.hosts().take_while(|(other, _)| *other != name).map(|(_, host)| host.spec.addresses.len());
+        let before = self.hosts().take_while(|(other, _)| *other != name).map(|(_, host)| host.spec.wires.len());
         let number = before.sum::<usize>() + eth;
         self.host(name)?;
         wire::plug(number, up)
@@ -200,22 +202,37 @@ fn sysctl_file(name: &str) -> String {
     format!("/proc/sys/{}", name.replace('.', "/"))
 }
 
-fn subnet(address: &IpNetwork) -> (IpAddr, u8) {
+type Subnet = (IpAddr, u8);
+
+fn subnet(address: &IpNetwork) -> Subnet {
     (address.network(), address.prefix())
 }
 
-/// A gateway's ways to containers, a node's way to the rest of the world; a client gets none.
+/// The switches that the hosts' wires lead to, each as the subnets that are on it: wires that share one share the others too.
+fn switches(specs: &BTreeMap<String, HostSpec>) -> Vec<BTreeSet<Subnet>> {
+    let mut switches: Vec<BTreeSet<Subnet>> = Vec::new();
+    for wire in specs.values().flat_map(|spec| &spec.wires) {
+        let mut own: BTreeSet<Subnet> = wire.iter().map(subnet).collect();
+        for shared in switches.extract_if(.., |switch| !switch.is_disjoint(&own)).collect::<Vec<_>>() {
+            own.extend(shared);
+        }
+        switches.push(own);
+    }
+    switches
+}
+
+/// A gateway's ways to containers, a node's ways to the rest of the world, of both families; a client gets none.
 fn routes_of(spec: &HostSpec, all: &BTreeMap<String, HostSpec>, flat: &[IpNetwork]) -> Vec<(IpNetwork, IpAddr)> {
-    let beside =
-        |role: Role| all.values().filter(move |other| other.role == role).find_map(|it| it.address_beside(spec));
+    let beside = |role: Role, ipv6: bool| {
+        let others = all.values().filter(move |other| other.role == role);
+        others.flat_map(|other| other.addresses_beside(spec)).find(|address| address.is_ipv6() == ipv6)
+    };
     match spec.role {
         Role::Client => Vec::new(),
-        Role::Gateway => {
-            let node = beside(Role::Node);
-            flat.iter().filter_map(|range| Some((*range, node?))).collect()
-        }
+        Role::Gateway => flat.iter().filter_map(|range| Some((*range, beside(Role::Node, range.is_ipv6())?))).collect(),
         Role::Node => {
-            beside(Role::Gateway).and_then(|gateway| Some((everything(gateway)?, gateway))).into_iter().collect()
+            let gateways = [false, true].into_iter().filter_map(|ipv6| beside(Role::Gateway, ipv6));
+            gateways.filter_map(|gateway| Some((everything(gateway)?, gateway))).collect()
         }
     }
 }
@@ -231,25 +248,40 @@ fn everything(address: IpAddr) -> Option<IpNetwork> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HostSpec, Proxy, Role, routes_of};
-    use std::collections::BTreeMap;
+    use super::{HostSpec, Proxy, Role, routes_of, switches};
+    use std::collections::{BTreeMap, BTreeSet};
 
-    fn host(role: Role, addresses: &[&str]) -> HostSpec {
-        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        HostSpec { role, addresses, mtu: None, proxy: Proxy::Builtin }
+    fn host(role: Role, wires: &[&[&str]]) -> HostSpec {
+        let addresses = |wire: &&[&str]| wire.iter().map(|address| address.parse().unwrap()).collect();
+        HostSpec { role, wires: wires.iter().map(addresses).collect(), mtu: None, proxy: Proxy::Builtin }
+    }
+
+    fn all(hosts: [(&str, &HostSpec); 3]) -> BTreeMap<String, HostSpec> {
+        hosts.map(|(name, spec)| (name.to_owned(), spec.clone())).into()
     }
 
     #[test]
     fn only_the_gateway_knows_the_way_to_containers() {
-        let lan = host(Role::Client, &["192.168.50.9/24"]);
-        let windows = host(Role::Gateway, &["192.168.50.1/24", "172.30.0.1/24"]);
-        let wsl = host(Role::Node, &["172.30.0.2/24"]);
-        let flat = ["10.87.1.0/24".parse().unwrap()];
-        let all: BTreeMap<_, _> = [("lan", &lan), ("windows", &windows), ("wsl", &wsl)]
-            .map(|(name, spec)| (name.to_owned(), spec.clone()))
-            .into();
+        let lan = host(Role::Client, &[&["192.168.50.9/24", "fd50::9/64"]]);
+        let windows = host(Role::Gateway, &[&["192.168.50.1/24", "fd50::1/64"], &["172.30.0.1/24", "fd30::1/64"]]);
+        let wsl = host(Role::Node, &[&["172.30.0.2/24", "fd30::2/64"]]);
+        let flat = ["10.87.1.0/24".parse().unwrap(), "fd87:1::/64".parse().unwrap()];
+        let all = all([("lan", &lan), ("windows", &windows), ("wsl", &wsl)]);
         assert_eq!(routes_of(&lan, &all, &flat), []);
-        assert_eq!(routes_of(&windows, &all, &flat), [(flat[0], "172.30.0.2".parse().unwrap())]);
-        assert_eq!(routes_of(&wsl, &all, &flat), [("0.0.0.0/0".parse().unwrap(), "172.30.0.1".parse().unwrap())]);
+        let by_wsl = [(flat[0], "172.30.0.2".parse().unwrap()), (flat[1], "fd30::2".parse().unwrap())];
+        assert_eq!(routes_of(&windows, &all, &flat), by_wsl);
+        let by_windows = [("0.0.0.0/0", "172.30.0.1"), ("::/0", "fd30::1")];
+        let by_windows = by_windows.map(|(to, via)| (to.parse().unwrap(), via.parse().unwrap()));
+        assert_eq!(routes_of(&wsl, &all, &flat), by_windows);
+    }
+
+    #[test]
+    fn wires_that_share_a_subnet_share_a_switch() {
+        let old = host(Role::Node, &[&["172.30.0.2/24"], &["10.1.0.1/24"]]);
+        let new = host(Role::Node, &[&["fd30::3/64"]]);
+        let both = host(Role::Gateway, &[&["172.30.0.1/24", "fd30::1/64"]]);
+        let mut switches = switches(&all([("a", &old), ("b", &new), ("c", &both)]));
+        switches.sort_by_key(BTreeSet::len);
+        assert_eq!(switches.iter().map(BTreeSet::len).collect::<Vec<_>>(), [1, 2]);
     }
 }

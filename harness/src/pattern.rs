@@ -47,6 +47,31 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
+/// What is expected of a list of texts: of the first, or of all in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "expected a text, or a list of them")]
+pub enum Patterns {
+    /// The first, whatever follows it.
+    First(Pattern),
+    /// These and no others.
+    All(Vec<Pattern>),
+}
+
+impl Patterns {
+    /// What is expected and what was got instead, if that differs.
+    pub fn mismatch(&self, got: &[&str]) -> Option<(String, String)> {
+        let (expected, fits) = match self {
+            Self::First(first) => {
+                let got = got.first().copied().unwrap_or_default();
+                return (!first.matches(got)).then(|| (first.to_string(), got.to_owned()));
+            }
+            Self::All(all) => (all, all.len() == got.len() && all.iter().zip(got).all(|(it, got)| it.matches(got))),
+        };
+        let expected: Vec<_> = expected.iter().map(ToString::to_string).collect();
+        (!fits).then(|| (expected.join(", "), got.join(", ")))
+    }
+}
+
 /// Matches greedily, going back to the last `*` on a mismatch: linear but for that.
 fn glob(pattern: &[char], text: &[char]) -> bool {
     let (mut p, mut t) = (0, 0);
@@ -101,7 +126,7 @@ fn mismatch(path: &str, expected: &Value, got: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pattern, json_mismatch};
+    use super::{Pattern, Patterns, json_mismatch};
     use rstest::rstest;
     use serde_json::{Value, json};
 
@@ -119,6 +144,18 @@ mod tests {
     #[case("**x", "x", true)]
     fn patterns(#[case] pattern: &str, #[case] text: &str, #[case] expected: bool) {
         assert_eq!(Pattern::new(pattern).matches(text), expected);
+    }
+
+    #[rstest]
+    #[case(json!("10.*"), &["10.87.1.2", "fd87:1::2"], true)]
+    #[case(json!("fd*"), &["10.87.1.2", "fd87:1::2"], false)]
+    #[case(json!("10.*"), &[], false)]
+    #[case(json!(["10.*", "fd*"]), &["10.87.1.2", "fd87:1::2"], true)]
+    #[case(json!(["10.*"]), &["10.87.1.2", "fd87:1::2"], false)]
+    #[case(json!(["fd*", "10.*"]), &["10.87.1.2", "fd87:1::2"], false)]
+    fn lists(#[case] expected: Value, #[case] got: &[&str], #[case] fits: bool) {
+        let expected: Patterns = serde_json::from_value(expected).unwrap();
+        assert_eq!(expected.mismatch(got).is_none(), fits);
     }
 
     #[rstest]

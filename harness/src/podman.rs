@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::{self as system, Command};
 use std::time::Duration;
 
@@ -237,11 +237,11 @@ impl Podman {
     }
 
     /// Addresses leased on the node, once they are `expected` (or after ten seconds, as they are then).
-    pub fn leases(&self, expected: &[Ipv4Addr]) -> Result<BTreeSet<Ipv4Addr>> {
+    pub fn leases(&self, expected: &[IpAddr]) -> Result<BTreeSet<IpAddr>> {
         settle(|| self.leases_now(), |leases| leases.iter().eq(&expected.iter().copied().collect::<BTreeSet<_>>()))
     }
 
-    fn leases_now(&self) -> Result<BTreeSet<Ipv4Addr>> {
+    fn leases_now(&self) -> Result<BTreeSet<IpAddr>> {
         let view = View::of(&self.node)?;
         let names = view.links.iter().flat_map(|link| &link.names);
         let leased = names.filter_map(|name| name.strip_prefix("flatnet-ip-"));

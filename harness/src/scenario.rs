@@ -2,6 +2,7 @@
 //!
 //! Invariant: whatever is loaded can be run: names it uses exist, each step has one verb, and every option belongs to its verb.
 
+mod chain;
 mod mistake;
 mod network;
 mod raw;
@@ -17,6 +18,7 @@ use crate::conformance::{Judged, Need, Rule, Subject};
 pub use crate::lab::{HostSpec, Proxy, Role};
 use crate::verb::Verb;
 
+pub use chain::Chain;
 pub use mistake::Mistake;
 pub use network::Network;
 
@@ -44,6 +46,8 @@ pub struct Setting {
     pub network: Network,
     /// Further networks, by name.
     pub networks: BTreeMap<String, Network>,
+    /// The other plugins of those that have several, by the same names; the first network's by none.
+    pub chains: BTreeMap<Option<String>, Chain>,
     /// Whether flatnet is installed, with files of these networks.
     pub installed: bool,
     /// The rule of CNI that is tried, if it is one.
@@ -82,16 +86,17 @@ impl Setting {
     /// The hosts of the picture (a LAN client, a Windows gateway, a WSL node) and the shipped network.
     pub fn usual() -> Result<Self> {
         let network = Network::shipped()?;
-        Ok(Self::of(raw::usual_hosts(), network))
+        Ok(Self::of(raw::usual_hosts(network.has_ipv6()), network))
     }
 
     /// A host of its own for a plugin that nothing is known of: `host`, with one link, eth0.
     pub fn bare(network: Network) -> Self {
-        Self::of(raw::bare_host(), network)
+        Self::of(raw::bare_host(network.has_ipv6()), network)
     }
 
     fn of(hosts: BTreeMap<String, HostSpec>, network: Network) -> Self {
-        Self { hosts, network, networks: BTreeMap::new(), installed: false, rule: None, subject: None }
+        let (networks, chains) = (BTreeMap::new(), BTreeMap::new());
+        Self { hosts, network, networks, chains, installed: false, rule: None, subject: None }
     }
 
     /// Whether that is looked at after every step: of a plugin that is held against one rule, only what the rule is about.
@@ -110,6 +115,25 @@ impl Setting {
         name.map_or(Some(&self.network), |name| self.networks.get(name))
     }
 
+    /// The other plugins of that network, if it has any.
+    pub fn chain(&self, name: Option<&str>) -> Option<&Chain> {
+        self.chains.get(&name.map(str::to_owned))
+    }
+
+    /// Says so if the network has several plugins: what calls flatnet alone would leave the others out.
+    pub fn alone(&self, name: Option<&str>) -> Result<(), String> {
+        self.chain(name).map_or(Ok(()), |_| Err("that network has several plugins, and this calls one".to_owned()))
+    }
+
+    /// Each network with all its plugins, in order.
+    pub fn lists(&self) -> impl Iterator<Item = Vec<&Network>> {
+        let names = std::iter::once(None).chain(self.networks.keys().map(|name| Some(name.as_str())));
+        names.filter_map(|name| {
+            let own = self.network(name)?;
+            Some(self.chain(name).map_or_else(|| vec![own], |chain| chain.around(own).collect()))
+        })
+    }
+
     /// All networks.
     pub fn all_networks(&self) -> impl Iterator<Item = &Network> {
         std::iter::once(&self.network).chain(self.networks.values())
@@ -117,7 +141,7 @@ impl Setting {
 
     /// The ranges that containers get addresses from, each once.
     pub fn subnets(&self) -> Vec<IpNetwork> {
-        let all: BTreeSet<IpNetwork> = self.all_networks().filter_map(Network::subnet).collect();
+        let all: BTreeSet<IpNetwork> = self.all_networks().flat_map(Network::subnets).collect();
         all.into_iter().collect()
     }
 

@@ -45,7 +45,7 @@ pub fn leave_note(world: &World) -> Result<()> {
     let mut text =
         format!("{node}\n\nThis is {node}. The plugin under test is {}/flatnet\n", world.plugins.folder().display());
     for (name, host) in world.lab.hosts() {
-        let addresses: Vec<_> = host.spec.addresses.iter().map(ToString::to_string).collect();
+        let addresses: Vec<_> = host.spec.addresses().map(ToString::to_string).collect();
         let role = format!("{:?}", host.spec.role).to_lowercase();
         writeln!(text, "  {role:8} ip netns exec {name} ..   {}", addresses.join(" "))?;
     }

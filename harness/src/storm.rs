@@ -8,7 +8,7 @@ mod judge;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -34,8 +34,8 @@ pub use plan::{Action, Kind, Plan, Shape};
 const INTERFACE: &str = "eth0";
 /// Where host-local keeps a folder for each network.
 const HOST_LOCAL: &str = "/var/lib/cni/networks";
-/// The network's own address, the broadcast's and the gateway's.
-const NOT_GIVEN: u32 = 3;
+/// The network's own address and the gateway's; of IPv4 the broadcast's, too.
+const NOT_GIVEN: u128 = 2;
 
 /// A plugin and a network in a storm.
 #[derive(Debug)]
@@ -51,8 +51,9 @@ pub struct Storm {
     /// The most calls at the same moment.
     at_once: usize,
     containers: BTreeMap<usize, Namespace>,
-    results: BTreeMap<(usize, Ipv4Addr), Value>,
-    last: BTreeMap<usize, Ipv4Addr>,
+    /// By the container and what it was given.
+    results: BTreeMap<(usize, BTreeSet<IpAddr>), Value>,
+    last: BTreeMap<usize, BTreeSet<IpAddr>>,
     facts: Facts,
 }
 
@@ -189,13 +190,13 @@ impl Storm {
 
     /// The results of those that are attached, by container.
     pub fn attached(&self) -> impl Iterator<Item = (String, &Value)> {
-        let given = self.facts.attached.iter().filter_map(|(number, addresses)| Some((*number, *addresses.first()?)));
+        let given = self.facts.attached.iter().map(|(number, addresses)| (*number, addresses.clone()));
         given.filter_map(|key| Some((self.rules.id(key.0), self.results.get(&key)?)))
     }
 
     fn read(&self) -> Result<Facts> {
-        let place = (self.network.bridge(), self.network.subnet());
-        let facts = self.books.read(&self.node, &self.containers, place)?;
+        let place = (self.network.bridge(), self.network.subnets());
+        let facts = self.books.read(&self.node, &self.containers, (place.0, &place.1))?;
         Ok(Facts { foreign: self.facts.foreign, ..facts })
     }
 
@@ -269,14 +270,12 @@ impl Storm {
             (Err(how), _) => Said::Broken(how),
             (Ok(Answer::Refused(refusal)), _) => Said::Refused { code: refusal.code, msg: refusal.msg },
             (Ok(Answer::Done(Some(result))), Action::Add(container)) => {
-                let address = address_in(&result);
-                if let Some(address) = address {
-                    self.results.insert((*container, address), result);
-                    self.last.insert(*container, address);
-                }
-                Said::Done(address)
+                let addresses = addresses_in(&result);
+                self.results.insert((*container, addresses.clone()), result);
+                self.last.insert(*container, addresses.clone());
+                Said::Done(addresses)
             }
-            (Ok(Answer::Done(_)), _) => Said::Done(None),
+            (Ok(Answer::Done(_)), _) => Said::Done(BTreeSet::new()),
         }
     }
 
@@ -292,7 +291,7 @@ impl Storm {
             return Some(self.command(kind, "", None, &network));
         }
         let number = action.container()?;
-        let result = self.last.get(&number).and_then(|address| self.results.get(&(number, *address)));
+        let result = self.last.get(&number).and_then(|given| self.results.get(&(number, given.clone())));
         match (kind, result) {
             (Kind::Check, None) => return None,
             (Kind::Check | Kind::Del, Some(result)) => network.set("prevResult", result.clone()),
@@ -321,9 +320,7 @@ impl Storm {
         let mut found = Vec::new();
         let mut checks = Vec::new();
         for (number, addresses) in &self.facts.attached {
-            let Some(result) = addresses.first().and_then(|address| self.results.get(&(*number, *address))) else {
-                continue;
-            };
+            let Some(result) = self.results.get(&(*number, addresses.clone())) else { continue };
             let mut network = self.network.clone();
             network.set("prevResult", result.clone());
             let id = self.rules.id(*number);
@@ -376,17 +373,19 @@ impl Tally {
     }
 }
 
-/// How many addresses a network has to give; a range within the subnet is not looked at.
+/// How many containers a network has addresses for: the smallest subnet decides. A range within a subnet is not looked at.
 fn pool(network: &Network) -> usize {
-    let size = match network.subnet() {
-        Some(IpNetwork::V4(subnet)) => subnet.size(),
-        _ => 0,
+    let room = |subnet: &IpNetwork| match subnet {
+        IpNetwork::V4(subnet) => u128::from(subnet.size()).saturating_sub(NOT_GIVEN + 1),
+        IpNetwork::V6(subnet) => subnet.size().saturating_sub(NOT_GIVEN),
     };
-    usize::try_from(size.saturating_sub(NOT_GIVEN)).unwrap_or(usize::MAX)
+    let least = network.subnets().iter().map(room).min().unwrap_or_default();
+    usize::try_from(least).unwrap_or(usize::MAX)
 }
 
-/// The first address of a result.
-fn address_in(result: &Value) -> Option<Ipv4Addr> {
-    let text = result.get("ips")?.get(0)?.get("address")?.as_str()?;
-    text.split('/').next()?.parse().ok()
+/// The addresses of a result.
+fn addresses_in(result: &Value) -> BTreeSet<IpAddr> {
+    let ips = result.get("ips").and_then(Value::as_array).into_iter().flatten();
+    let texts = ips.filter_map(|ip| ip.get("address")?.as_str()?.split('/').next());
+    texts.filter_map(|text| text.parse().ok()).collect()
 }

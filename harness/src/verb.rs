@@ -3,11 +3,8 @@
 //! Invariant: a verb is checked against its scenario before anything runs, and looks at fresh state whenever it runs.
 
 mod cni;
-mod cni_before;
-mod cni_code;
 mod cni_expect;
 mod cni_fault;
-mod cni_told;
 mod disk;
 mod doctor;
 mod fault;
@@ -27,7 +24,7 @@ mod transfer;
 
 use std::fmt;
 
-pub(crate) use cni_expect::address as address_in;
+pub(crate) use cni_expect::first_address;
 pub(crate) use stand_in::some_address;
 
 use serde::de::DeserializeOwned;

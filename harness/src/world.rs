@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use ipnetwork::IpNetwork;
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::deadline;
 use crate::gateway;
@@ -49,6 +49,8 @@ pub struct Attached {
     pub namespace: String,
     /// The plugin's result.
     pub result: Value,
+    /// What the runtime was asked for.
+    pub wishes: Map<String, Value>,
     /// Whether it still is: no DEL has followed, and the container has not crashed.
     pub open: bool,
 }
@@ -203,7 +205,7 @@ impl World {
 
     /// Starts `flatnet gateway` on a node with all networks configured, and waits until it is ready.
     pub fn start_gateway(&mut self, node: &str) -> Result<()> {
-        self.configured.extend(gateway::configure(self.setting.all_networks())?);
+        self.configured.extend(gateway::configure(&self.setting)?);
         let flatnet = self.plugins.find("flatnet")?;
         self.servers.push(gateway::start(&self.lab.host(node)?.namespace, &flatnet)?);
         Ok(())

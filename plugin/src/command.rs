@@ -58,12 +58,12 @@ pub(crate) fn run(
         Command::Add => {
             let target = environment.target(command)?;
             let configured = Configured::parse(&input.config)?;
-            add::refuse_chained(&input.config)?;
+            let before = add::before(&input.config, input.version)?;
             match configured {
-                Configured::Whole(network) => block_on(add::add(&input, &target, &network)),
+                Configured::Whole(network) => block_on(add::add(&input, &target, &network, before)),
                 Configured::Delegated(draft, plugin) => {
                     let delegate = call.find(&plugin)?;
-                    block_on(delegated::add(&input, target, draft, &delegate))
+                    block_on(delegated::add(&input, target, (draft, &delegate), before))
                 }
             }
         }
@@ -77,7 +77,7 @@ pub(crate) fn run(
             let target = environment.target(command)?;
             let (network, delegate) = match Configured::parse(&input.config)? {
                 Configured::Whole(network) => (network, None),
-                Configured::Delegated(draft, plugin) => (draft.with(check::pool_of(&input.config)?), Some(plugin)),
+                Configured::Delegated(draft, plugin) => (draft.with(check::pools_of(&input.config)?), Some(plugin)),
             };
             let expected = check::Expected::parse(&input.config, &target, &network)?;
             call.pass_on(block_on(check::check(&target, &network, &expected)), delegate.as_deref())

@@ -5,15 +5,16 @@
 pub(crate) mod gateways;
 pub(crate) mod section;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnetwork::Ipv4Network;
-use serde_json::{Map, Value, json};
+use ipnetwork::{IpNetwork, Ipv4Network};
+use serde_json::{Map, Value};
 
 use self::section::Section;
 use crate::error::{Error, Result};
-use crate::ipam::pool::Pool;
+use crate::ipam::pool::{Own, Pools, Range};
 use crate::netlink::Route;
+use crate::reply::Dns;
 use crate::request::{interface_name_problem, is_identifier};
 
 /// The bridge's name where the configuration gives none.
@@ -36,9 +37,9 @@ const RESERVED: &[&str] = &[
     "type",
 ];
 
-/// A network as ADD and CHECK need it; with `P` other than a pool, as far as the configuration alone tells.
+/// A network as ADD and CHECK need it; with `P` other than pools, as far as the configuration alone tells.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Network<P = Pool> {
+pub(crate) struct Network<P = Pools> {
     /// `name`.
     pub(crate) name: String,
     /// `bridge`: the interface's name.
@@ -47,16 +48,16 @@ pub(crate) struct Network<P = Pool> {
     pub(crate) mtu: Option<u32>,
     /// `macspoofchk`: whether containers may speak for themselves only.
     pub(crate) macspoofchk: bool,
-    /// `ipam`: the subnet, its gateway and what may be given out.
-    pub(crate) pool: P,
+    /// `ipam`: the subnets, their gateways and what may be given out.
+    pub(crate) pools: P,
     /// `ipMasq`: whether what leaves the flat range is masqueraded.
     pub(crate) masquerade: bool,
     /// `gateways`: who beyond the flat range has a route to the containers, so that nothing sent there is masqueraded.
     pub(crate) gateways: Vec<Ipv4Network>,
-    /// Containers' routes beside the default one by the gateway, or in its place, each with its next hop: a delegated plugin's.
-    pub(crate) routes: Vec<(Ipv4Network, Ipv4Addr)>,
+    /// Containers' routes beside the default ones by the gateways, or in their place.
+    pub(crate) routes: Vec<Route>,
     /// `dns`, as it goes into the result (section "Success", key `dns`).
-    pub(crate) dns: Value,
+    pub(crate) dns: Dns,
 }
 
 /// All of a network but its addresses, which somebody else gives.
@@ -73,25 +74,52 @@ pub(crate) enum Configured {
 
 /// Who gives the addresses.
 enum Ipam {
-    Own(Pool),
+    Own(Pools),
     /// The rest of `ipam` is that plugin's business.
     Delegated(String),
 }
 
 impl Draft {
     /// The network, its addresses known.
-    pub(crate) fn with(self, pool: Pool) -> Network {
-        let Self { name, bridge, mtu, macspoofchk, pool: (), masquerade, gateways, routes, dns } = self;
-        Network { name, bridge, mtu, macspoofchk, pool, masquerade, gateways, routes, dns }
+    pub(crate) fn with(self, pools: impl Into<Pools>) -> Network {
+        let Self { name, bridge, mtu, macspoofchk, pools: (), masquerade, gateways, routes, dns } = self;
+        Network { name, bridge, mtu, macspoofchk, pools: pools.into(), masquerade, gateways, routes, dns }
     }
 }
 
 impl Network {
-    /// The routes that containers get, each with its next hop.
-    pub(crate) fn container_routes(&self) -> impl Iterator<Item = (Ipv4Network, Ipv4Addr)> {
-        let has_default = self.routes.iter().any(|(destination, _)| *destination == Route::DEFAULT);
-        let default = (!has_default).then(|| (Route::DEFAULT, self.pool.gateway()));
-        self.routes.iter().copied().chain(default)
+    /// The addresses that the bridge has, each once, IPv4 first.
+    pub(crate) fn gateway_networks(&self) -> Vec<IpNetwork> {
+        self.pools.gateway_networks()
+    }
+
+    /// The routes of a container that was given `own`, each with its next hop.
+    pub(crate) fn container_routes(&self, own: &[Own]) -> Vec<Route> {
+        let gateway = |ipv4: bool| own.iter().map(|own| own.gateway).find(|gateway| gateway.is_ipv4() == ipv4);
+        let mut routes = self.routes.clone();
+        for gateway in [gateway(true), gateway(false)].into_iter().flatten() {
+            let default = Route::default_by(gateway);
+            if !routes.iter().any(|route| route.destination == default.destination) {
+                routes.push(default);
+            }
+        }
+        for route in &mut routes {
+            route.gateway = route.gateway.or_else(|| gateway(route.destination.is_ipv4()));
+        }
+        routes
+    }
+
+    /// The subnets, to be shown.
+    pub(crate) fn subnets_in_words(&self) -> String {
+        self.pools.subnets().iter().map(IpNetwork::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The first subnet of IPv4, and its gateway.
+    pub(crate) fn ipv4(&self) -> Option<(Ipv4Network, Ipv4Addr)> {
+        self.pools.ranges().find_map(|range| match (range.subnet(), range.gateway()) {
+            (IpNetwork::V4(subnet), IpAddr::V4(gateway)) => Some((subnet, gateway)),
+            _ => None,
+        })
     }
 
     /// A network whose addresses must be flatnet's to give. Errors: 2 and 7.
@@ -130,9 +158,10 @@ impl Configured {
         let gateways = gateways.map_err(|problem| section.problem("gateways", problem))?;
         section.end()?;
         refuse_requests(config, &ipam)?;
-        let draft = Network { name, bridge, mtu, macspoofchk, pool: (), masquerade, gateways, routes: Vec::new(), dns };
+        let draft =
+            Network { name, bridge, mtu, macspoofchk, pools: (), masquerade, gateways, routes: Vec::new(), dns };
         Ok(match ipam {
-            Ipam::Own(pool) => Self::Whole(draft.with(pool)),
+            Ipam::Own(pools) => Self::Whole(draft.with(pools)),
             Ipam::Delegated(plugin) => Self::Delegated(draft, plugin),
         })
     }
@@ -213,7 +242,7 @@ fn ipam(mut section: Section) -> Result<Ipam> {
             Some(problem) => Err(section.problem("type", problem)),
             None => Ok(Ipam::Delegated(plugin)),
         },
-        _ => pool(section).map(Ipam::Own),
+        _ => range(section).map(|range| Ipam::Own(range.into())),
     }
 }
 
@@ -229,23 +258,23 @@ fn plugin_name_problem(plugin: &str) -> Option<String> {
     (!is_plain).then(|| format!("is {plugin:?}, but must be the plain name of a plugin in a folder of CNI_PATH"))
 }
 
-fn pool(mut section: Section) -> Result<Pool> {
+fn range(mut section: Section) -> Result<Range> {
     let subnet = subnet(&mut section)?;
     let gateway = address(&mut section, "gateway")?;
     let start = address(&mut section, "rangeStart")?;
     let end = address(&mut section, "rangeEnd")?;
-    let pool = Pool::new(subnet, gateway, start, end);
-    let pool = pool.map_err(|(key, problem)| section.problem(key, problem))?;
+    let range = Range::new(subnet, gateway, start, end);
+    let range = range.map_err(|(key, problem)| section.problem(key, problem))?;
     section.end()?;
-    Ok(pool)
+    Ok(range)
 }
 
 /// `subnet`, which must be there.
-pub(crate) fn subnet(section: &mut Section) -> Result<Ipv4Network> {
+pub(crate) fn subnet(section: &mut Section) -> Result<IpNetwork> {
     let text = section.required_string("subnet")?;
     let subnet = text
         .parse()
-        .map_err(|_| section.problem("subnet", format!("is {text:?}, not an IPv4 subnet such as 10.87.1.0/24")))?;
+        .map_err(|_| section.problem("subnet", format!("is {text:?}, not a subnet such as 10.87.1.0/24")))?;
     if !text.contains('/') {
         return Err(section.problem("subnet", format!("is {text:?}, which lacks its prefix length, such as /24")));
     }
@@ -253,32 +282,30 @@ pub(crate) fn subnet(section: &mut Section) -> Result<Ipv4Network> {
 }
 
 /// An address, or nothing.
-pub(crate) fn address(section: &mut Section, key: &'static str) -> Result<Option<Ipv4Addr>> {
+pub(crate) fn address(section: &mut Section, key: &'static str) -> Result<Option<IpAddr>> {
     let Some(text) = section.string(key)? else { return Ok(None) };
     match text.parse() {
         Ok(address) => Ok(Some(address)),
-        Err(_) => Err(section.problem(key, format!("is {text:?}, not an IPv4 address"))),
+        Err(_) => Err(section.problem(key, format!("is {text:?}, not an IP address"))),
     }
 }
 
-fn dns(section: Option<Section>) -> Result<Value> {
-    let mut dns = Map::new();
-    let Some(mut section) = section else { return Ok(Value::Object(dns)) };
-    for key in ["nameservers", "search", "options"] {
-        if let Some(texts) = section.strings(key)? {
-            dns.insert(key.to_owned(), json!(texts));
-        }
-    }
-    if let Some(domain) = section.string("domain")? {
-        dns.insert("domain".to_owned(), json!(domain));
-    }
+fn dns(section: Option<Section>) -> Result<Dns> {
+    let Some(mut section) = section else { return Ok(Dns::default()) };
+    let dns = Dns {
+        nameservers: section.strings("nameservers")?.unwrap_or_default(),
+        domain: section.string("domain")?.unwrap_or_default(),
+        search: section.strings("search")?.unwrap_or_default(),
+        options: section.strings("options")?.unwrap_or_default(),
+    };
     section.end()?;
-    Ok(Value::Object(dns))
+    Ok(dns)
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
 
@@ -299,7 +326,7 @@ mod tests {
         config.insert("name".into(), list["name"].clone());
         let network = Network::parse(&config).expect("a network");
         assert_eq!(network, parse(&json!({"bridge": "flatnet-br0"})).expect("a network"));
-        assert_eq!(network.pool.gateway(), Ipv4Addr::new(10, 87, 1, 1));
+        assert_eq!(network.gateway_networks(), ["10.87.1.1/24".parse().expect("a network")]);
     }
 
     #[rstest]
@@ -318,7 +345,6 @@ mod tests {
     #[case::no_subnet(json!({"ipam": {}}), 7, "ipam.subnet is missing")]
     #[case::requested_ips(json!({"runtimeConfig": {"ips": ["10.87.1.9"]}}), 2, "runtimeConfig.ips")]
     #[case::requested_mac(json!({"args": {"cni": {"mac": "02:00:00:00:00:01"}}}), 2, "args.cni.mac")]
-    #[case::subnet_v6(json!({"ipam": {"subnet": "fd00::/64"}}), 7, "ipam.subnet")]
     #[case::subnet_no_prefix(json!({"ipam": {"subnet": "10.87.1.0"}}), 7, "prefix length")]
     #[case::delegated(json!({"ipam": {"type": "host-local", "subnet": "10.87.1.0/24"}}), 2, "host-local")]
     #[case::delegated_path(json!({"ipam": {"type": "../host-local"}}), 7, "ipam.type is \"../host-local\"")]

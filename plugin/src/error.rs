@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -45,9 +45,9 @@ pub(crate) enum Error {
     /// 100: the kernel refused an operation.
     Kernel { doing: String, errno: Errno },
     /// 101: no address of the pool is free.
-    PoolFull { first: Ipv4Addr, last: Ipv4Addr, bridge: String },
+    PoolFull { pool: String, bridge: String },
     /// 102: the address that was asked for is held by another container.
-    AddressTaken { address: Ipv4Addr, holder: String },
+    AddressTaken { address: IpAddr, holder: String },
     /// 103: the container already has an interface of that name.
     InterfaceExists { interface: String, netns: String },
     /// 104: this attachment exists already, at another interface or in another namespace.
@@ -138,7 +138,7 @@ impl Error {
                 "flatnet expects one plugin's network configuration, as JSON, on standard input".into()
             }
             Self::Config { key, .. } if key == PREV_RESULT => {
-                "the runtime should send what ADD answered, unchanged".into()
+                "the runtime should send what ADD answered, or in ADD what the plugin before answered, unchanged".into()
             }
             Self::Config { .. } => "correct the network's .conflist, by default /etc/cni/net.d/flatnet.conflist".into(),
             Self::OwnNamespace { .. } => "give the container a network namespace of its own".into(),
@@ -210,7 +210,7 @@ impl fmt::Display for Error {
             Self::Deadline { deadline } => write!(f, "finish within {} s", deadline.as_secs()),
             Self::NotReady { what, .. } => write!(f, "be ready: {what}"),
             Self::Kernel { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
-            Self::PoolFull { first, last, .. } => write!(f, "find a free address: all of {first} - {last} are in use"),
+            Self::PoolFull { pool, .. } => write!(f, "find a free address: all of {pool} are in use"),
             Self::AddressTaken { address, holder } => write!(f, "lease {address}: it is held by {holder}"),
             Self::InterfaceExists { interface, netns } => {
                 write!(f, "create {interface}: {netns} already has an interface of that name")

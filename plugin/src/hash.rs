@@ -24,10 +24,16 @@ pub(crate) fn hex16(parts: &[&str]) -> String {
     format!("{:016x}", hash(parts))
 }
 
-/// 8 hex digits: the halves of the whole, folded.
+/// 8 hex digits.
 pub(crate) fn hex8(parts: &[&str]) -> String {
-    let hash = hash(parts);
-    format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
+    let [a, b, c, d] = bytes4(parts);
+    format!("{a:02x}{b:02x}{c:02x}{d:02x}")
+}
+
+/// Four bytes: the halves of the whole, folded.
+pub(crate) fn bytes4(parts: &[&str]) -> [u8; 4] {
+    let hash = hash(parts).to_be_bytes();
+    std::array::from_fn(|place| hash[place] ^ hash[place + 4])
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! Hardware addresses, and the one that belongs to an IPv4 address.
+//! Hardware addresses, and the one that belongs to an IP address.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::FromStr;
+
+use crate::hash::bytes4;
 
 /// An Ethernet (EUI-48) address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,9 +14,17 @@ impl Mac {
     /// The address that flatnet gives the holder of `address`: a re-used address then never meets a stale ARP entry. (It can
     /// where one of its holders asked for a MAC of its own: other containers then send to the old one until their entry ages.)
     /// The first byte has the "locally administered" bit (IEEE 802, section 8.4) and not the group bit.
-    pub(crate) fn of(address: Ipv4Addr) -> Self {
-        let [a, b, c, d] = address.octets();
-        Self([0x0a, 0x57, a, b, c, d])
+    pub(crate) fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => {
+                let [a, b, c, d] = address.octets();
+                Self([0x0a, 0x57, a, b, c, d])
+            }
+            IpAddr::V6(address) => {
+                let [a, b, c, d] = bytes4(&[&address.to_string()]);
+                Self([0x0a, 0x58, a, b, c, d])
+            }
+        }
     }
 }
 
@@ -55,7 +65,10 @@ mod tests {
 
     #[test]
     fn follows_the_address() {
-        assert_eq!(Mac::of(Ipv4Addr::new(10, 87, 1, 2)).to_string(), "0a:57:0a:57:01:02");
+        let of = |text: &str| Mac::of(text.parse().expect("an address"));
+        assert_eq!(of("10.87.1.2").to_string(), "0a:57:0a:57:01:02");
+        assert_eq!(of("fd00::2").0[..2], [0x0a, 0x58]);
+        assert_ne!(of("fd00::2"), of("fd00::3"));
     }
 
     #[rstest]

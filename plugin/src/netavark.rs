@@ -99,7 +99,7 @@ fn answer(call: &Call) -> Result<Option<Value>> {
         Call::Create => create::create(Input::object(&read_stdin(DEADLINE)?)?).map(Some),
         Call::Setup { netns } => {
             let request = request::Setup::parse(&Input::object(&read_stdin(DEADLINE)?)?, netns)?;
-            let attached = command::attach(&request.target, &request.network, Some(&request.ports));
+            let attached = command::attach(&request.target, &request.network, Some(&request.ports), Ok);
             let success = command::block_on(attached)?;
             Ok(Some(status::block(&success, &request.target.interface)))
         }

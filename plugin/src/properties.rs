@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Map, Value};
@@ -15,7 +15,7 @@ use crate::command;
 use crate::config::{Configured, Network};
 use crate::error::Error;
 use crate::ipam::lease::{self, Attachment};
-use crate::ipam::pool::Pool;
+use crate::ipam::pool::{Pools, Range};
 use crate::netavark;
 use crate::reply;
 use crate::request::{Args, Environment, Input, Target, interface_name_problem, is_identifier};
@@ -71,7 +71,7 @@ pub fn args(data: &[u8]) {
         Ok(args) => {
             let part =
                 |key: &str, value: Option<String>| value.map(|value| format!("{key}={value};")).unwrap_or_default();
-            let ip = part("IP", args.ip.map(|ip| ip.to_string()));
+            let ip = part("IP", args.ips.first().map(ToString::to_string));
             let text =
                 ip + &part("MAC", args.mac.map(|mac| mac.to_string())) + &part("K8S_POD_NAME", args.name.clone());
             assert_eq!(Args::parse(&text).as_ref(), Ok(&args), "{text}");
@@ -128,7 +128,7 @@ pub(crate) fn is_sound(network: &Network) {
     assert!(is_identifier(&network.name), "name {:?}", network.name);
     is_interface(&network.bridge);
     assert!(network.mtu.is_none_or(|mtu| (68..=65_535).contains(&mtu)), "mtu {:?}", network.mtu);
-    can_give(&network.pool);
+    can_give(&network.pools);
 }
 
 /// An attachment that is asked for can be named and written down, and reads back as what it is.
@@ -153,30 +153,37 @@ fn is_interface(name: &str) {
     assert!(!name.contains('/') && name != "." && name != "..", "interface {name:?}");
 }
 
-/// Every address that it gives is a container's to have, and there is one.
-pub(crate) fn can_give(pool: &Pool) {
-    let (first, last) = pool.range();
-    let subnet = pool.subnet();
-    let edges = [first, last, pool.gateway(), subnet.network(), subnet.broadcast()];
-    let free: Vec<_> = pool.free(&BTreeSet::new()).take(3).collect();
-    assert!(!free.is_empty(), "{pool:?} has nothing to give");
-    for address in edges.into_iter().chain(free.iter().copied()) {
-        if pool.refusal(address).is_none() {
-            can_have(pool, address);
+/// Every address that they give is a container's to have, and each has one.
+pub(crate) fn can_give(pools: &Pools) {
+    for pool in pools.iter() {
+        let free: Vec<_> = pool.free(&BTreeSet::new()).take(3).map(|own| own.address.ip()).collect();
+        assert!(!free.is_empty(), "{pools:?} have nothing to give");
+        assert!(free.iter().all(|address| pools.refusal(*address).is_none()), "{pools:?} give what they refuse");
+        assert_eq!(free.iter().collect::<BTreeSet<_>>().len(), free.len(), "{pools:?} give twice");
+        for address in free {
+            can_have(pools, address);
         }
     }
-    assert!(free.iter().all(|address| pool.refusal(*address).is_none()), "{pool:?} gives what it refuses");
-    assert_eq!(free.iter().collect::<BTreeSet<_>>().len(), free.len(), "{pool:?} gives twice");
+    let edges = pools.ranges().flat_map(|range| {
+        let ((first, last), subnet) = (range.bounds(), range.subnet());
+        [first, last, range.gateway(), subnet.network(), subnet.broadcast()]
+    });
+    for address in edges.filter(|address| pools.refusal(*address).is_none()) {
+        can_have(pools, address);
+    }
 }
 
 /// `address` is one that an ADD may have.
-pub(crate) fn can_have(pool: &Pool, address: Ipv4Addr) {
-    let subnet = pool.subnet();
-    let (first, last) = pool.range();
-    let is_reserved = address.octets().starts_with(&[10, 87, 0]);
-    let is_edge = address == subnet.network() || address == subnet.broadcast() || address == pool.gateway();
-    assert!(subnet.contains(address) && (first..=last).contains(&address), "{pool:?} gives {address}");
-    assert!(!is_edge && !is_reserved, "{pool:?} gives {address}");
+pub(crate) fn can_have(pools: &Pools, address: IpAddr) {
+    let is_reserved = matches!(address, IpAddr::V4(address) if address.octets().starts_with(&[10, 87, 0]));
+    assert!(!is_reserved, "{pools:?} give {address}");
+    let may_give = |range: &Range| {
+        let ((first, last), subnet) = (range.bounds(), range.subnet());
+        let is_broadcast = address.is_ipv4() && address == subnet.broadcast();
+        let is_edge = address == subnet.network() || is_broadcast || address == range.gateway();
+        subnet.contains(address) && (first..=last).contains(&address) && !is_edge
+    };
+    assert!(pools.ranges().any(may_give), "{pools:?} give {address}");
 }
 
 fn object(data: &[u8]) -> Option<Map<String, Value>> {

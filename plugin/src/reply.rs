@@ -1,106 +1,26 @@
 //! What goes back to the runtime: results and errors of the specification, and the one place that writes standard output.
 
-use std::io::{self, Write};
-use std::net::IpAddr;
+#[cfg(test)]
+mod published;
+mod success;
 
-use ipnetwork::IpNetwork;
-use serde::Serialize;
+use std::io::{self, Write};
+
 use serde_json::{Value, json};
 
-use crate::error::Error;
+pub(crate) use self::success::{Dns, Interface, Ip, Route, Success};
+use crate::error::{Error, Result};
 use crate::spec::{self, SpecVersion};
 
 /// Where an error's text is cut: more nobody reads, and a runtime may print all of it.
 const TEXT_MAX_BYTES: usize = 4000;
 
-/// A result as CNI 1.1.0 has it, the richest shape; [`Success::json`] renders it for every version, and what an older one
-/// lacks is left out. Keys of 1.1.0 that flatnet never sets are not modelled.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Success {
-    pub(crate) interfaces: Vec<Interface>,
-    pub(crate) ips: Vec<Ip>,
-    pub(crate) routes: Vec<Route>,
-    pub(crate) dns: Value,
-}
-
-/// An interface that ADD made or used.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Interface {
-    pub(crate) name: String,
-    pub(crate) mac: String,
-    /// In bytes; since 1.1.0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) mtu: Option<u32>,
-    /// `CNI_NETNS` for the container's; the host's have none.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) sandbox: String,
-}
-
-/// An address of an interface.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Ip {
-    /// Index into `interfaces`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) interface: Option<usize>,
-    pub(crate) address: IpNetwork,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) gateway: Option<IpAddr>,
-}
-
-/// A route inside the container.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Route {
-    pub(crate) dst: IpNetwork,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) gw: Option<IpAddr>,
-}
-
-impl Success {
-    /// The shape that `version` publishes (section "Success" of each specification).
-    pub(crate) fn json(&self, version: SpecVersion) -> Value {
-        let mut json = match version {
-            SpecVersion::V0_1_0 | SpecVersion::V0_2_0 => self.by_family(),
-            _ => json!({ "interfaces": self.interfaces, "ips": self.ips, "routes": self.routes }),
-        };
-        json["cniVersion"] = json!(version.as_str());
-        json["dns"] = self.dns.clone();
-        if version < SpecVersion::V1_1_0 {
-            for interface in items(&mut json, "interfaces") {
-                interface.as_object_mut().map(|interface| interface.remove("mtu"));
-            }
-        }
-        if version < SpecVersion::V1_0_0 {
-            for (json, ip) in items(&mut json, "ips").zip(&self.ips) {
-                json["version"] = json!(if ip.address.is_ipv4() { "4" } else { "6" });
-            }
-        }
-        json
-    }
-
-    /// Before 0.3.0: the first address of each family, with the routes of that family, and no interfaces.
-    fn by_family(&self) -> Value {
-        let mut json = json!({});
-        for (key, is_family) in [("ip4", IpNetwork::is_ipv4 as fn(&IpNetwork) -> bool), ("ip6", IpNetwork::is_ipv6)] {
-            if let Some(ip) = self.ips.iter().find(|ip| is_family(&ip.address)) {
-                let routes: Vec<_> = self.routes.iter().filter(|route| is_family(&route.dst)).collect();
-                json[key] = json!({ "ip": ip.address, "gateway": ip.gateway, "routes": routes });
-            }
-        }
-        json
-    }
-}
-
-/// The items of the list `key`, none if there is no such list.
-fn items<'a>(json: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
-    json.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten()
-}
-
 /// What a command that succeeded has to say.
 pub(crate) enum Reply {
     /// DEL, CHECK, GC and STATUS: nothing at all.
     Nothing,
-    /// ADD, with the version of the configuration.
-    Added(Success, SpecVersion),
+    /// ADD: its result, in the shape of the configuration's version.
+    Added(Value),
     /// VERSION, with the question's own `cniVersion`.
     Versions(String),
 }
@@ -109,7 +29,7 @@ impl Reply {
     fn json(&self) -> Option<Value> {
         match self {
             Self::Nothing => None,
-            Self::Added(success, version) => Some(success.json(*version)),
+            Self::Added(result) => Some(result.clone()),
             Self::Versions(version) => Some(json!({
                 "cniVersion": version,
                 "supportedVersions": spec::SUPPORTED.map(SpecVersion::as_str),
@@ -164,29 +84,37 @@ mod tests {
 
     use super::*;
 
+    /// With all that a result can have.
     fn success() -> Success {
         let host = Interface {
             name: "fn-01234567".into(),
             mac: "02:00:00:00:00:01".into(),
-            mtu: None,
-            sandbox: String::new(),
+            socket_path: Some("/run/socket".into()),
+            pci_id: Some("0000:00:1f.6".into()),
+            ..Interface::default()
         };
         let eth0 = Interface {
             name: "eth0".into(),
             mac: "0a:57:0a:57:01:02".into(),
             mtu: Some(1500),
             sandbox: "/run/netns/web".into(),
+            ..Interface::default()
         };
         let ip = |address: &str, gateway: &str| Ip {
             interface: Some(1),
             address: address.parse().expect("an address"),
-            gateway: Some(gateway.parse().expect("a gateway")),
+            gateway: gateway.parse().ok(),
         };
+        let route = |dst: &str| Route::to(dst.parse().expect("a destination"));
         Success {
             interfaces: vec![host, eth0],
-            ips: vec![ip("10.87.1.2/24", "10.87.1.1"), ip("fd00::2/64", "fd00::1")],
-            routes: vec![Route { dst: "0.0.0.0/0".parse().expect("a destination"), gw: None }],
-            dns: json!({}),
+            ips: vec![ip("10.87.1.2/24", "10.87.1.1"), ip("10.87.2.2/24", ""), ip("fd00::2/64", "fd00::1")],
+            routes: vec![
+                route("0.0.0.0/0"),
+                Route { gw: "10.87.1.1".parse().ok(), mtu: Some(1400), advmss: Some(1360), ..route("10.9.0.0/16") },
+                Route { priority: Some(100), table: Some(1000), scope: Some(0), ..route("::/0") },
+            ],
+            dns: Dns { nameservers: vec!["10.0.0.53".into()], domain: "lan".into(), ..Dns::default() },
         }
     }
 
@@ -199,7 +127,7 @@ mod tests {
     #[case(SpecVersion::V1_0_0)]
     #[case(SpecVersion::V1_1_0)]
     fn a_result_has_the_shape_of_its_version(#[case] version: SpecVersion) {
-        let json = Reply::Added(success(), version).json().expect("a result");
+        let json = success().json(version).expect("a place for all of it");
         insta::assert_snapshot!(version.as_str(), serde_json::to_string_pretty(&json).expect("text"));
     }
 

@@ -7,7 +7,7 @@ mod input;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 pub(crate) use self::input::{Input, read_stdin, version_to_answer};
@@ -68,8 +68,8 @@ impl fmt::Display for Command {
 /// `CNI_ARGS`, the keys that flatnet knows.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Args {
-    /// `IP`: the address that was asked for.
-    pub(crate) ip: Option<Ipv4Addr>,
+    /// `IP`: the addresses that were asked for, each once.
+    pub(crate) ips: Vec<IpAddr>,
     /// `MAC`: the hardware address that was asked for.
     pub(crate) mac: Option<Mac>,
     /// `K8S_POD_NAME`: Podman puts the container's name here.
@@ -186,7 +186,7 @@ impl Args {
                 // An empty request is none.
                 "IP" | "MAC" | "K8S_POD_NAME" if value.is_empty() => {}
                 "IgnoreUnknown" => ignore_unknown = matches!(value, "1" | "true"),
-                "IP" => args.ip = Some(parse_ip(value)?),
+                "IP" => args.ips = vec![parse_ip(value)?],
                 "MAC" => {
                     args.mac = Some(value.parse().map_err(|problem| format!("has MAC={value}, which {problem}"))?);
                 }
@@ -201,10 +201,10 @@ impl Args {
     }
 }
 
-/// Reads an IPv4 address, with or without a prefix length.
-fn parse_ip(text: &str) -> Result<Ipv4Addr, String> {
+/// Reads an address, with or without a prefix length.
+fn parse_ip(text: &str) -> Result<IpAddr, String> {
     let address = text.split_once('/').map_or(text, |(address, _)| address);
-    address.parse().map_err(|_| format!("has IP={text}, which is not an IPv4 address"))
+    address.parse().map_err(|_| format!("has IP={text}, which is not an IP address"))
 }
 
 /// The pattern of container ids and network names (section "Parameters"): `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`.
@@ -286,8 +286,8 @@ mod tests {
         "IgnoreUnknown=1;K8S_POD_NAME=web",
         Ok(Args { name: Some("web".into()), ..Args::default() })
     )]
-    #[case::address("IP=10.87.1.9", Ok(Args { ip: Some(Ipv4Addr::new(10, 87, 1, 9)), ..Args::default() }))]
-    #[case::address_with_prefix("IP=10.87.1.9/24", Ok(Args { ip: Some(Ipv4Addr::new(10, 87, 1, 9)), ..Args::default() }))]
+    #[case::address("IP=10.87.1.9", Ok(Args { ips: vec!["10.87.1.9".parse().expect("an address")], ..Args::default() }))]
+    #[case::address_with_prefix("IP=10.87.1.9/24", Ok(Args { ips: vec!["10.87.1.9".parse().expect("an address")], ..Args::default() }))]
     #[case::empty_request("IP=;MAC=;K8S_POD_NAME=", Ok(Args::default()))]
     #[case::unknown_ignored("FOO=1;IgnoreUnknown=true", Ok(Args::default()))]
     #[case::unknown("FOO=1", Err("FOO"))]

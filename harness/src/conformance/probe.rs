@@ -21,7 +21,7 @@ use crate::plugin::{Answer, Call, PATIENCE, Plugins, environment};
 use crate::scenario::{Network, Setting};
 use crate::stand_in::{self, Asked, StandIn};
 use crate::suite;
-use crate::verb::{address_in, some_address};
+use crate::verb::{first_address, some_address};
 use crate::world::{World, own_binary};
 
 /// How long the whole look may take.
@@ -95,7 +95,7 @@ impl Probe {
             }
             Ok(Answer::Done(None)) | Err(_) => return Ok(everything),
         };
-        let address = address_in(&result).and_then(|address| address.parse().ok());
+        let address = first_address(&result).and_then(|address| address.parse().ok());
         let first = self.kept_since(&before)?;
         drop(self.come_and_go(&network)?);
         // What grows with every container is nothing that belongs there.
@@ -130,7 +130,7 @@ impl Probe {
         let stand_in = StandIn {
             name: STAND_IN.to_owned(),
             version: self.network.version().to_owned(),
-            addresses: some_address(address.or_else(|| self.network.subnet())).into_iter().collect(),
+            addresses: some_address(address.or_else(|| self.network.subnets().first().copied())).into_iter().collect(),
             routes: Vec::new(),
             refuses: BTreeMap::new(),
         };

@@ -2,6 +2,7 @@
 //!
 //! Invariant: only the named thing changes; the routes over a link outlive its change of address, as a DHCP client renews them.
 
+use std::fs;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, anyhow};
@@ -17,6 +18,9 @@ use crate::inventory::nftables;
 
 use super::{Namespace, View, set_sysctl, wire};
 
+/// Where a kernel with IPv6 has its settings, a folder for each link.
+const IPV6_CONF: &str = "/proc/sys/net/ipv6/conf";
+
 /// Gives a host another address in the place of `from`; tells on which link.
 pub(super) fn renumber(host: &Namespace, from: IpNetwork, to: IpNetwork) -> Result<String> {
     let view = View::of(host)?;
@@ -31,8 +35,7 @@ pub(super) fn renumber(host: &Namespace, from: IpNetwork, to: IpNetwork) -> Resu
         let old = old.with_context(|| format!("find the address {from}"))?;
         // With the last address of a link the kernel takes all routes over it.
         handle.address().del(old).execute().await.with_context(|| format!("remove the address {from}"))?;
-        let add = handle.address().add(link.index, to.ip(), to.prefix());
-        add.execute().await.with_context(|| format!("set the address {to}"))?;
+        wire::add_address(&handle, link.index, to).await?;
         for route in routes.into_iter().filter(|route| leads_over(route, link.index)) {
             handle.route().add(route).replace().execute().await.context("renew a route")?;
         }
@@ -79,7 +82,24 @@ pub(super) fn restart(host: &Namespace) -> Result<()> {
         Ok(())
     })?;
     host.enter(nftables::flush)?;
-    set_sysctl(host, "net.ipv4.ip_forward", "0")
+    stop_forwarding(host)
+}
+
+/// Has a host forward nothing, and hear router advertisements, as every kernel begins.
+pub(super) fn stop_forwarding(host: &Namespace) -> Result<()> {
+    set_sysctl(host, "net.ipv4.ip_forward", "0")?;
+    host.enter(|| {
+        let Ok(links) = fs::read_dir(IPV6_CONF) else {
+            // A kernel without IPv6.
+            return Ok(());
+        };
+        fs::write(format!("{IPV6_CONF}/all/forwarding"), "0").context("stop forwarding IPv6")?;
+        for link in links {
+            let file = link.context("list links")?.path().join("accept_ra");
+            fs::write(file, "1").context("have a link hear router advertisements")?;
+        }
+        Ok(())
+    })
 }
 
 fn is_of(message: &AddressMessage, address: IpAddr) -> bool {

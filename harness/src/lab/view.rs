@@ -1,7 +1,7 @@
 //! What the kernel says about a namespace: links, addresses, routes, permanent neighbours.
 //!
 //! Invariant: always read afresh, over one conversation; what the kernel adds to every IPv6 interface by itself
-//! (link-local addresses and their routes) is left out, as it comes and goes with the carrier.
+//! (link-local addresses and their routes) stands apart or is left out, as it comes and goes with the carrier.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
@@ -55,8 +55,12 @@ pub struct Link {
     pub names: BTreeSet<String>,
     /// The free text on it.
     pub alias: Option<String>,
-    /// Its addresses, like `10.87.1.2/24`.
+    /// Its addresses, like `10.87.1.2/24`, but for link-local ones of IPv6.
     pub addresses: BTreeSet<String>,
+    /// Its link-local addresses of IPv6, like `fe80::1/64`.
+    pub link_locals: BTreeSet<String>,
+    /// Those of both that cannot be used: the kernel asks whether somebody else has them, or has found that somebody has.
+    pub unsettled: BTreeSet<String>,
 }
 
 /// A route.
@@ -94,9 +98,13 @@ async fn read(handle: Handle) -> Result<View> {
         handle.address().get().execute().try_collect().await.context("list addresses")?;
     for message in addresses {
         let Some(address) = address(&message) else { continue };
-        if let Some(link) = links.iter_mut().find(|link| link.index == message.header.index) {
-            link.addresses.insert(format!("{address}/{}", message.header.prefix_len));
+        let Some(link) = links.iter_mut().find(|link| link.index == message.header.index) else { continue };
+        let text = format!("{address}/{}", message.header.prefix_len);
+        if is_unsettled(&message) {
+            link.unsettled.insert(text.clone());
         }
+        let place = if is_link_local_v6(&address) { &mut link.link_locals } else { &mut link.addresses };
+        place.insert(text);
     }
     let (mut routes, mut rules) = (Vec::new(), BTreeSet::new());
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -165,7 +173,12 @@ fn address(message: &AddressMessage) -> Option<IpAddr> {
             _ => None,
         })
     };
-    of(true).or_else(|| of(false)).filter(|address| !is_link_local_v6(address))
+    of(true).or_else(|| of(false))
+}
+
+fn is_unsettled(message: &AddressMessage) -> bool {
+    let unsettled = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
+    message.header.flags.intersects(unsettled)
 }
 
 fn is_link_local_v6(address: &IpAddr) -> bool {

@@ -76,6 +76,11 @@ impl Plugins {
     }
 }
 
+/// Whether a distribution's reference plugins have one of that name.
+pub fn is_installed(kind: &str) -> bool {
+    REFERENCE_FOLDERS.iter().any(|folder| Path::new(folder).join(kind).is_file())
+}
+
 /// This repository, as it was when the harness was built.
 pub fn repository() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -2,12 +2,13 @@
 //!
 //! Invariant: kept as the JSON it is, wrong values included: judging it is the plugin's work.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::shipped;
 
@@ -88,17 +89,50 @@ impl Network {
         self.0.get("ipMasq").and_then(Value::as_bool).unwrap_or(true)
     }
 
-    /// The range of addresses, if it says one.
-    pub fn subnet(&self) -> Option<IpNetwork> {
-        self.0.get("ipam")?.get("subnet")?.as_str()?.parse().ok()
+    /// The subnets that containers get addresses of, as far as it says them, each once: `ipam.subnet`, then those of `ipam.ranges`.
+    pub fn subnets(&self) -> Vec<IpNetwork> {
+        let of = |range: &Value| range.get("subnet")?.as_str()?.parse().ok();
+        once_each(self.ranges().into_iter().filter_map(of))
     }
 
-    /// The bridge's address in that range: the one it says, or the first.
-    pub fn gateway(&self) -> Option<IpNetwork> {
-        let subnet = self.subnet()?;
-        let said = self.0.get("ipam")?.get("gateway").and_then(Value::as_str);
-        let address = said.map_or_else(|| subnet.iter().nth(1), |said| said.parse().ok())?;
-        IpNetwork::new(address, subnet.prefix()).ok()
+    /// The bridge's addresses, each once, in the same order: those that it says, or the first of their subnets.
+    pub fn gateways(&self) -> Vec<IpNetwork> {
+        let of = |range: &Value| {
+            let subnet: IpNetwork = range.get("subnet")?.as_str()?.parse().ok()?;
+            let said = range.get("gateway").and_then(Value::as_str);
+            let address = said.map_or_else(|| subnet.iter().nth(1), |said| said.parse().ok())?;
+            IpNetwork::new(address, subnet.prefix()).ok()
+        };
+        once_each(self.ranges().into_iter().filter_map(of))
+    }
+
+    /// Its subnets with their gateways, in the words of Podman 5.
+    pub fn subnets_of_podman(&self) -> Value {
+        let of = |gateway: IpNetwork| {
+            let subnet = IpNetwork::new(gateway.network(), gateway.prefix()).ok();
+            json!({ "gateway": gateway.ip(), "lease_range": null, "subnet": subnet })
+        };
+        self.gateways().into_iter().map(of).collect()
+    }
+
+    /// Whether containers get IPv6 addresses.
+    pub fn has_ipv6(&self) -> bool {
+        self.subnets().iter().any(IpNetwork::is_ipv6)
+    }
+
+    /// Whatever may have a `subnet`.
+    fn ranges(&self) -> Vec<&Value> {
+        let Some(ipam) = self.0.get("ipam") else { return Vec::new() };
+        let outer = ipam.get("ranges").and_then(Value::as_array).into_iter().flatten();
+        std::iter::once(ipam).chain(outer.filter_map(Value::as_array).flatten()).collect()
+    }
+
+    /// Puts in what a runtime is asked for and the plugin declares in its `capabilities`.
+    pub fn ask(&mut self, wishes: &Map<String, Value>) {
+        let declared = self.0.get("capabilities").cloned().unwrap_or_default();
+        for (capability, wish) in wishes.iter().filter(|(capability, _)| declared[capability.as_str()] == true) {
+            self.set(&format!("runtimeConfig.{capability}"), wish.clone());
+        }
     }
 
     /// Sets the value at a path like `ipam.subnet`, making objects on the way.
@@ -145,6 +179,11 @@ impl Network {
     }
 }
 
+fn once_each(all: impl Iterator<Item = IpNetwork>) -> Vec<IpNetwork> {
+    let mut seen = BTreeSet::new();
+    all.filter(|it| seen.insert(*it)).collect()
+}
+
 /// The objects that a path leads through, if any, and the key in the last. A key of the specification's own, such as
 /// `cni.dev/valid-attachments`, has a dot and is one key.
 fn steps(path: &str) -> (Option<&str>, &str) {
@@ -180,10 +219,31 @@ mod tests {
     }
 
     #[test]
+    fn a_plugin_gets_what_it_declares() {
+        let mut it = network(json!({"capabilities": {"mac": true, "ips": false}}));
+        let wishes = json!({"mac": "0a:00:00:00:00:01", "ips": ["10.87.1.9"], "portMappings": []});
+        it.ask(wishes.as_object().unwrap());
+        let asked = json!({"mac": "0a:00:00:00:00:01"});
+        assert_eq!(it, network(json!({"capabilities": {"mac": true, "ips": false}, "runtimeConfig": asked})));
+    }
+
+    #[test]
     fn the_shipped_network_is_whole() {
         let it = Network::shipped().unwrap();
         assert_eq!((it.kind(), it.version()), ("flatnet", "1.0.0"));
-        assert!(it.subnet().is_some());
+        assert_eq!(it.subnets().len(), 1);
+    }
+
+    #[test]
+    fn subnets_and_gateways_of_both_families() {
+        let it = network(json!({"ipam": {
+            "subnet": "10.87.1.0/24",
+            "ranges": [[{"subnet": "fd87:1::/64", "gateway": "fd87:1::ff"}], [{"subnet": "10.87.1.0/24"}, {"subnet": 1}]],
+        }}));
+        let texts = |all: Vec<ipnetwork::IpNetwork>| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(it.subnets()), ["10.87.1.0/24", "fd87:1::/64"]);
+        assert_eq!(texts(it.gateways()), ["10.87.1.1/24", "fd87:1::ff/64"]);
+        assert!(it.has_ipv6());
     }
 
     #[test]

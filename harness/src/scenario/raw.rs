@@ -14,7 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, ValueDeserializer};
 
 use super::mistake::{Mistake, position, suggestion};
-use super::{HostSpec, Network, Proxy, Role, Scenario, Setting, Step};
+use super::{Chain, HostSpec, Network, Proxy, Role, Scenario, Setting, Step};
 use crate::conformance::{self, Need, Rule, Subject};
 use crate::verb::{self, Words};
 
@@ -78,8 +78,9 @@ pub(super) fn parse(file: &Path, text: &str, subject: Option<&Subject>) -> Resul
     let root = DeTable::parse(text).map_err(|err| Mistake::from_toml(&err, "a scenario"))?;
     let raw = RawScenario::deserialize(Deserializer::from(root.clone()))
         .map_err(|err| Mistake::from_toml(&err, "a scenario"))?;
+    let mut chains = BTreeMap::new();
     let network = match (raw.network, subject) {
-        (Some(table), _) => configuration(table)?,
+        (Some(table), _) => configuration(table, None, &mut chains)?,
         (None, Some(subject)) => subject.network.clone(),
         (None, None) => Network::shipped().map_err(|err| Mistake::new(0..0, format!("{err:#}")))?,
     };
@@ -87,11 +88,15 @@ pub(super) fn parse(file: &Path, text: &str, subject: Option<&Subject>) -> Resul
         Some(rule) => conformance::in_time_for(rule, network, subject),
         None => network,
     };
-    let networks =
-        raw.networks.into_iter().map(|(name, table)| Ok((name, configuration(table)?))).collect::<Result<_, _>>()?;
-    let hosts = if raw.rule.is_some() && raw.hosts.is_none() { bare_host() } else { hosts(raw.hosts)? };
+    let networks = raw.networks.into_iter().map(|(name, table)| {
+        let network = configuration(table, Some(&name), &mut chains)?;
+        Ok((name, network))
+    });
+    let networks = networks.collect::<Result<BTreeMap<_, _>, _>>()?;
+    let ipv6 = std::iter::once(&network).chain(networks.values()).any(Network::has_ipv6);
+    let hosts = if raw.rule.is_some() && raw.hosts.is_none() { bare_host(ipv6) } else { hosts(raw.hosts, ipv6)? };
     let (rule, subject) = (raw.rule, subject.cloned());
-    let setting = Setting { hosts, network, networks, installed: raw.installed, rule, subject };
+    let setting = Setting { hosts, network, networks, chains, installed: raw.installed, rule, subject };
     let steps = root.get_ref().get("run").and_then(|run| run.get_ref().get("steps"));
     let steps = match steps.map(|steps| (steps.span(), steps.get_ref())) {
         Some((_, DeValue::Array(steps))) if !steps.is_empty() => steps,
@@ -105,17 +110,27 @@ pub(super) fn parse(file: &Path, text: &str, subject: Option<&Subject>) -> Resul
     Ok(Scenario { file: file.to_owned(), summary: raw.summary, slow: raw.slow, setting: Arc::new(setting), steps })
 }
 
-fn configuration(table: toml::Table) -> Result<Network, Mistake> {
-    match serde_json::to_value(table) {
-        Ok(serde_json::Value::Object(config)) => Ok(Network::new(config)),
-        _ => Err(Mistake::new(0..0, "a network is a table that JSON can hold")),
+/// One plugin, or a list of several, the others of which go to `chains`.
+fn configuration(
+    table: toml::Table,
+    name: Option<&str>,
+    chains: &mut BTreeMap<Option<String>, Chain>,
+) -> Result<Network, Mistake> {
+    let serde_json::Value::Object(config) = serde_json::to_value(table).unwrap_or_default() else {
+        return Err(Mistake::new(0..0, "a network is a table that JSON can hold"));
+    };
+    if !config.contains_key("plugins") {
+        return Ok(Network::new(config));
     }
+    let (own, chain) = Chain::read(config).map_err(|text| Mistake::new(0..0, text))?;
+    chains.insert(name.map(str::to_owned), chain);
+    Ok(own)
 }
 
 /// The hosts as they are written; without any, those of the picture: a LAN client, a Windows gateway, a WSL node.
-fn hosts(raw: Option<BTreeMap<String, RawHost>>) -> Result<BTreeMap<String, HostSpec>, Mistake> {
+fn hosts(raw: Option<BTreeMap<String, RawHost>>, ipv6: bool) -> Result<BTreeMap<String, HostSpec>, Mistake> {
     let Some(raw) = raw else {
-        return Ok(usual_hosts());
+        return Ok(usual_hosts(ipv6));
     };
     raw.into_iter()
         .map(|(name, host)| {
@@ -129,25 +144,36 @@ fn hosts(raw: Option<BTreeMap<String, RawHost>>) -> Result<BTreeMap<String, Host
                 OneOrMore::More(addresses) => addresses,
             };
             let proxy = host.proxy.map(Spanned::into_inner).unwrap_or_default();
-            Ok((name, HostSpec { role: host.role, addresses, mtu: host.mtu, proxy }))
+            Ok((name, HostSpec { role: host.role, wires: wires(&addresses), mtu: host.mtu, proxy }))
         })
         .collect()
 }
 
-pub(super) fn usual_hosts() -> BTreeMap<String, HostSpec> {
-    let address = |last: [u8; 4]| IpNetwork::V4(ipnetwork::Ipv4Network::new_checked(last.into(), 24).expect("24 < 32"));
-    let host = |role, addresses: Vec<IpNetwork>| HostSpec { role, addresses, mtu: None, proxy: Proxy::Builtin };
+/// Each address has a wire of its own, but for an IPv6 address that follows an IPv4 one: that is on the same.
+fn wires(addresses: &[IpNetwork]) -> Vec<Vec<IpNetwork>> {
+    addresses.chunk_by(|one, next| one.is_ipv4() && next.is_ipv6()).map(<[_]>::to_vec).collect()
+}
+
+/// The hosts of the picture, of both families where a network has IPv6.
+pub(super) fn usual_hosts(ipv6: bool) -> BTreeMap<String, HostSpec> {
+    let wire = |v4: &str, v6: &str| -> Vec<IpNetwork> {
+        let texts = [Some(v4), Some(v6).filter(|_| ipv6)];
+        texts.into_iter().flatten().map(|text| text.parse().expect("an address")).collect()
+    };
+    let host = |role, wires| HostSpec { role, wires, mtu: None, proxy: Proxy::Builtin };
+    let (lan, windows) = (wire("192.168.50.9/24", "fd50::9/64"), wire("192.168.50.1/24", "fd50::1/64"));
+    let (inner, wsl) = (wire("172.30.0.1/24", "fd30::1/64"), wire("172.30.0.2/24", "fd30::2/64"));
     [
-        ("lan", host(Role::Client, vec![address([192, 168, 50, 9])])),
-        ("windows", host(Role::Gateway, vec![address([192, 168, 50, 1]), address([172, 30, 0, 1])])),
-        ("wsl", host(Role::Node, vec![address([172, 30, 0, 2])])),
+        ("lan", host(Role::Client, vec![lan])),
+        ("windows", host(Role::Gateway, vec![windows, inner])),
+        ("wsl", host(Role::Node, vec![wsl])),
     ]
     .map(|(name, host)| (name.to_owned(), host))
     .into()
 }
 
-pub(super) fn bare_host() -> BTreeMap<String, HostSpec> {
-    let mut hosts = usual_hosts();
+pub(super) fn bare_host(ipv6: bool) -> BTreeMap<String, HostSpec> {
+    let mut hosts = usual_hosts(ipv6);
     hosts.remove("wsl").map(|host| ("host".to_owned(), host)).into_iter().collect()
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -29,10 +29,10 @@ pub enum Books {
 /// One reading of a node and the containers of a storm.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Every lease in the network's range, and the id of the container that holds it; an address may stand twice.
-    pub leases: BTreeSet<(Ipv4Addr, String)>,
+    /// Every lease in the network's ranges, and the id of the container that holds it; an address may stand twice.
+    pub leases: BTreeSet<(IpAddr, String)>,
     /// The addresses that containers have: those that have none are not attached.
-    pub attached: BTreeMap<usize, BTreeSet<Ipv4Addr>>,
+    pub attached: BTreeMap<usize, BTreeSet<IpAddr>>,
     /// The ports of the bridge.
     pub ports: BTreeSet<String>,
     /// How many ports are nobody's, and were there before the storm.
@@ -45,14 +45,14 @@ impl Books {
         &self,
         node: &Namespace,
         containers: &BTreeMap<usize, Namespace>,
-        (bridge, range): (&str, Option<IpNetwork>),
+        (bridge, ranges): (&str, &[IpNetwork]),
     ) -> Result<Facts> {
         let view = View::of(node)?;
         let mut leases = match self {
             Self::Names => names(&view),
             Self::Files(folder) => files(folder)?,
         };
-        leases.retain(|(address, _)| range.is_none_or(|range| range.contains(IpAddr::V4(*address))));
+        leases.retain(|(address, _)| ranges.is_empty() || ranges.iter().any(|range| range.contains(*address)));
         let ports = view.links.iter().filter(|link| link.master.as_deref() == Some(bridge));
         let ports = ports.map(|link| link.name.clone()).collect();
         let mut attached = BTreeMap::new();
@@ -67,14 +67,19 @@ impl Books {
 }
 
 impl Facts {
+    /// How many have a lease.
+    pub fn holders(&self) -> usize {
+        self.leases.iter().map(|(_, holder)| holder).collect::<BTreeSet<_>>().len()
+    }
+
     /// The addresses that the books give to a container.
-    pub fn leased_to(&self, id: &str) -> BTreeSet<Ipv4Addr> {
+    pub fn leased_to(&self, id: &str) -> BTreeSet<IpAddr> {
         self.leases.iter().filter(|(_, holder)| holder == id).map(|(address, _)| *address).collect()
     }
 }
 
 /// The holder is whom the attachment's name says; a lease on a link without one is nobody's.
-fn names(view: &View) -> BTreeSet<(Ipv4Addr, String)> {
+fn names(view: &View) -> BTreeSet<(IpAddr, String)> {
     let mut leases = BTreeSet::new();
     for link in &view.links {
         let attachment = link.names.iter().find_map(|name| name.strip_prefix(ATTACHMENT)?.split_once('@'));
@@ -86,7 +91,7 @@ fn names(view: &View) -> BTreeSet<(Ipv4Addr, String)> {
 }
 
 /// A file is called as its address; its first line is the container's id.
-fn files(folder: &Path) -> Result<BTreeSet<(Ipv4Addr, String)>> {
+fn files(folder: &Path) -> Result<BTreeSet<(IpAddr, String)>> {
     let mut leases = BTreeSet::new();
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -102,16 +107,16 @@ fn files(folder: &Path) -> Result<BTreeSet<(Ipv4Addr, String)>> {
     Ok(leases)
 }
 
-/// The IPv4 addresses in a namespace but for loopback's.
-fn addresses(namespace: &Namespace) -> Result<BTreeSet<Ipv4Addr>> {
+/// The addresses in a namespace but for loopback's and those that links have by themselves.
+fn addresses(namespace: &Namespace) -> Result<BTreeSet<IpAddr>> {
     namespace.netlink(async |handle| {
         let found: Vec<AddressMessage> =
             handle.address().get().execute().try_collect().await.context("list addresses")?;
         let all = found.iter().flat_map(|message| &message.attributes);
-        let v4 = all.filter_map(|attribute| match attribute {
-            AddressAttribute::Address(IpAddr::V4(address)) if !address.is_loopback() => Some(*address),
+        let given = all.filter_map(|attribute| match attribute {
+            AddressAttribute::Address(address) if !address.is_loopback() => Some(*address),
             _ => None,
         });
-        Ok(v4.collect())
+        Ok(given.filter(|it| !matches!(it, IpAddr::V6(v6) if v6.is_unicast_link_local())).collect())
     })
 }

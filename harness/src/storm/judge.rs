@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::Serialize;
 
@@ -49,8 +49,8 @@ pub struct Finding {
 /// What a call answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// It did what it was asked; ADD gives an address.
-    Done(Option<Ipv4Addr>),
+    /// It did what it was asked; ADD gives addresses.
+    Done(BTreeSet<IpAddr>),
     /// It said that it could not.
     Refused {
         /// The CNI code.
@@ -78,7 +78,7 @@ pub struct Rules {
     pub excused: BTreeSet<u32>,
     /// Whether a refusal must have flatnet's own code for its reason; else any code is right where there is a reason.
     pub own_codes: bool,
-    /// How many addresses there are to give.
+    /// How many containers there are addresses for.
     pub pool: usize,
     /// What containers are called before their numbers.
     pub prefix: String,
@@ -170,7 +170,7 @@ impl Trial<'_> {
                     codes.insert(KERNEL);
                 }
                 let adds = self.calls.iter().filter(|it| it.action.kind() == Kind::Add).count();
-                if self.before.leases.len() + adds > self.rules.pool {
+                if self.before.holders() + adds > self.rules.pool {
                     codes.insert(POOL_FULL);
                 }
             }
@@ -186,10 +186,10 @@ impl Trial<'_> {
     }
 
     /// What its ADDs say that it was given.
-    fn added(&self, container: usize) -> Vec<Option<Ipv4Addr>> {
+    fn added(&self, container: usize) -> Vec<&BTreeSet<IpAddr>> {
         let adds = self.calls.iter().filter(|done| done.action == Action::Add(container));
-        let done = adds.filter_map(|done| match done.said {
-            Said::Done(address) => Some(address),
+        let done = adds.filter_map(|done| match &done.said {
+            Said::Done(addresses) => Some(addresses),
             _ => None,
         });
         done.collect()
@@ -202,14 +202,15 @@ impl Trial<'_> {
     /// A container that is not where the answers say, if so.
     fn lost(&self, container: usize, after: &Facts) -> Option<Finding> {
         let was = self.before.attached.get(&container);
-        let added: BTreeSet<Ipv4Addr> = self.added(container).into_iter().flatten().collect();
+        let adds = self.added(container);
+        let added: BTreeSet<IpAddr> = adds.iter().copied().flatten().copied().collect();
         let ended = self.is_ended(container);
         let is = after.attached.get(&container);
         let id = self.rules.id(container);
         let kept = was.filter(|_| !ended);
         let right = match (is, kept) {
             (_, Some(kept)) => is == Some(kept),
-            (Some(is), None) => is.is_subset(&added) && is.len() == 1,
+            (Some(is), None) => adds.contains(&is),
             (None, None) => added.is_empty() || ended,
         };
         let books = after.leased_to(&id);
@@ -302,13 +303,13 @@ pub(super) fn cut_off(calls: &[Done]) -> BTreeSet<Finding> {
 
 /// Addresses that two containers have, or that the books give twice.
 fn duplicates(facts: &Facts) -> BTreeSet<Finding> {
-    let mut holders: BTreeMap<Ipv4Addr, BTreeSet<String>> = BTreeMap::new();
+    let mut holders: BTreeMap<IpAddr, BTreeSet<String>> = BTreeMap::new();
     for (container, addresses) in &facts.attached {
         for address in addresses {
             holders.entry(*address).or_default().insert(format!("container {container}"));
         }
     }
-    let mut leased: BTreeMap<Ipv4Addr, BTreeSet<String>> = BTreeMap::new();
+    let mut leased: BTreeMap<IpAddr, BTreeSet<String>> = BTreeMap::new();
     for (address, id) in &facts.leases {
         leased.entry(*address).or_default().insert(format!("the books' {id}"));
     }
@@ -321,7 +322,7 @@ fn duplicates(facts: &Facts) -> BTreeSet<Finding> {
         .collect()
 }
 
-fn list(addresses: Option<&BTreeSet<Ipv4Addr>>) -> String {
+fn list(addresses: Option<&BTreeSet<IpAddr>>) -> String {
     match addresses {
         Some(all) if !all.is_empty() => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         _ => "nothing".to_owned(),

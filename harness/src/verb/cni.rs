@@ -2,30 +2,30 @@
 //!
 //! Invariant: configuration and environment reach the plugin as libcni would send them, unless the step says otherwise.
 
+mod before;
+mod chain;
+mod request;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Barrier;
-use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::cni_before::Prev;
-use super::cni_expect::Expect;
+pub(super) use request::{Prepared, with_evidence};
+
+use super::cni_expect::{self, Expect};
 use super::cni_fault;
-use super::cni_told::{summary, with_evidence};
 use super::fault::{FailOptions, KillOptions, LoseOptions};
 use super::{Failure, Misfit, Verb, misfit};
 use crate::fault::Sweep;
 use crate::lab::FOLDER;
-use crate::plugin::{Answer, Call, PATIENCE, environment};
-use crate::process::Finished;
+use crate::plugin::{Answer, is_installed};
 use crate::scenario::{Network, Setting};
 use crate::seeds::{self, Seed};
 use crate::tally::Harm;
-use crate::world::{Attached, Attachment, World};
+use crate::world::{Attached, World};
 
 /// The options of all these verbs.
 #[derive(Debug, Default, Deserialize)]
@@ -45,6 +45,7 @@ pub(super) struct Options {
     set: BTreeMap<String, toml::Value>,
     unset: Vec<String>,
     alone: bool,
+    runtime: Option<toml::Table>,
     prev: Option<Prev>,
     together: Option<usize>,
     timeout_ms: Option<u64>,
@@ -60,6 +61,15 @@ pub(super) struct Options {
 enum Variable {
     Text(String),
     Kept(bool),
+}
+
+/// What goes in as `prevResult`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected changes to the result of ADD, \"as seen\", or false to leave it out")]
+enum Prev {
+    Kept(bool),
+    Word(before::Word),
+    Changed(toml::Table),
 }
 
 /// One call, or several at once.
@@ -99,14 +109,6 @@ pub(super) fn any(command: String, mut options: Options) -> Cni {
     Cni { command, container, options }
 }
 
-/// One call, ready to be made, and whom it is about.
-pub(super) struct Prepared {
-    pub(super) call: Call,
-    pub(super) container: String,
-    pub(super) attachment: Attachment,
-    pub(super) network: Network,
-}
-
 impl Verb for Cni {
     fn describe(&self) -> String {
         let Options { together, ifname, network, .. } = &self.options;
@@ -132,6 +134,7 @@ impl Verb for Cni {
         )?;
         misfit("container", asks_for("`container` does not belong to", self.options.container.is_some()))?;
         self.faults_fit()?;
+        self.chain_fits(setting)?;
         misfit("prev", asks_for("`prev` does not belong to", prev.is_some() && self.command == "ADD"))?;
         misfit("together", asks_for("`together` does not belong to", together.is_some() && self.container.is_empty()))?;
         misfit("together", if *together == Some(0) { Err("nothing happens 0 times".to_owned()) } else { Ok(()) })?;
@@ -140,6 +143,14 @@ impl Verb for Cni {
 
     fn introduces(&self) -> Vec<String> {
         self.containers().filter(|name| !name.is_empty()).collect()
+    }
+
+    fn lacks(&self, setting: &Setting) -> Option<String> {
+        // Where a step says where plugins are, it has put them there itself.
+        let own = self.options.env.contains_key("CNI_PATH");
+        let chain = setting.chain(self.options.network.as_deref()).filter(|_| !own)?;
+        let missing = chain.others().map(Network::kind).find(|kind| !is_installed(kind))?;
+        Some(format!("the plugin {missing} is not installed"))
     }
 
     fn seeds(&self, setting: &Setting) -> Vec<Seed> {
@@ -159,23 +170,21 @@ impl Verb for Cni {
             return cni_fault::run(self, &sweep, world);
         }
         let node = self.node(world)?;
-        let prepared: Vec<Prepared> =
-            self.containers().map(|name| self.prepare(world, &self.command, name)).collect::<Result<_, _>>()?;
-        // A failed ADD must leave nothing: that is looked at wherever a step expects one.
-        // A runtime sends DEL even then: of another plugin only what is left after that counts.
-        let judged = self.expects_failed_add() && world.setting().subject.is_none();
-        let before = if judged { Some(world.inventory(&node)?) } else { None };
+        let prepared: Vec<Vec<Prepared>> =
+            self.containers().map(|name| chain::prepare(self, world, name)).collect::<Result<_, _>>()?;
+        // A failed ADD must leave nothing: that is looked at wherever a step expects one. What plugins before it have done stays until DEL.
         let known = self.options.expect.known_links(world, &node)?;
+        let before = if self.expects_failed_add(world) { Some(world.inventory(&node)?) } else { None };
         if self.command == "ADD" {
-            world.called_with.extend(prepared.iter().map(|prepared| prepared.network.clone()));
+            world.called_with.extend(prepared.iter().flatten().map(|prepared| prepared.network.clone()));
         }
         if self.command == "ADD" && prepared.len() > 1 {
             world.tally.stormed += prepared.len() as u64;
         }
-        let finished = self.make_calls(world, &node, &prepared)?;
-        world.last_call = prepared.last().map(|prepared| prepared.call.clone());
+        let finished = chain::run(world, &node, self.options.distro.as_deref(), prepared)?;
+        world.last_call = finished.last().map(|(prepared, _)| prepared.call.clone());
         let mut answers = Vec::new();
-        for (prepared, finished) in prepared.iter().zip(&finished) {
+        for (prepared, finished) in &finished {
             let evidence = |failure: Failure| with_evidence(failure, prepared, finished);
             let answer = prepared.call.read(finished).map_err(|broken| evidence(broken.into()))?;
             world.tally.answered(&self.command, &answer);
@@ -188,10 +197,10 @@ impl Verb for Cni {
         self.options.expect.judge_all(&answers)?;
         let changes = before.map(|before| world.changes_since(&node, &before)).transpose()?.unwrap_or_default();
         if !changes.is_empty() {
-            let failure = Failure::wrong(format!("the failed ADD left something behind: {}", changes.join(", "))).harm(Harm::Leak);
+            let failure = Failure::wrong("the failed ADD left something behind").harm(Harm::Leak);
             return Err(failure.with("changes", changes.join("\n")));
         }
-        Ok(summary(&answers, &finished))
+        Ok(summary(&answers, finished.iter().map(|(_, finished)| finished.wall)))
     }
 }
 
@@ -204,8 +213,11 @@ impl Cni {
         })
     }
 
-    fn expects_failed_add(&self) -> bool {
-        self.command == "ADD" && self.options.expect.fails()
+    fn expects_failed_add(&self, world: &World) -> bool {
+        let alone = world.setting().alone(self.options.network.as_deref()).is_ok();
+        // Of a plugin that is held against one rule, only what the rule is about counts; and a runtime sends DEL even then.
+        let judged = alone && world.setting().subject.is_none();
+        judged && self.command == "ADD" && self.options.expect.fails()
     }
 
     /// The faults that are to befall it.
@@ -230,6 +242,20 @@ impl Cni {
         misfit(option, wrong(others, &format!("`{option}` goes with neither of together, prev, expect")))
     }
 
+    /// What concerns one call alone does not go with a network of several plugins.
+    fn chain_fits(&self, setting: &Setting) -> Result<(), Misfit> {
+        let Options { kill, fail, lose, stdin, stdin_file, network, .. } = &self.options;
+        let options = [
+            ("kill", kill.is_some()),
+            ("fail", fail.is_some()),
+            ("lose", lose.is_some()),
+            ("stdin", stdin.is_some()),
+            ("stdin_file", stdin_file.is_some()),
+        ];
+        let said = options.iter().find(|(_, said)| *said);
+        said.map_or(Ok(()), |(option, _)| misfit(option, setting.alone(network.as_deref())))
+    }
+
     /// Whether each call that is struck finds the node as after a boot.
     pub(super) fn is_fresh(&self) -> bool {
         let Options { kill, fail, .. } = &self.options;
@@ -244,106 +270,28 @@ impl Cni {
         &self.container
     }
 
+    pub(super) fn network_name(&self) -> Option<&str> {
+        self.options.network.as_deref()
+    }
+
+    /// Where the step says that plugins are, if it does.
+    pub(super) fn plugin_path(&self) -> Option<&str> {
+        match self.options.env.get("CNI_PATH") {
+            Some(Variable::Text(path)) => Some(path),
+            _ => None,
+        }
+    }
+
     pub(super) fn node(&self, world: &World) -> Result<String, Failure> {
         world.setting().node(self.options.on.as_deref()).map(str::to_owned).map_err(Failure::wrong)
-    }
-
-    /// One call of `command` with the options of this step.
-    pub(super) fn prepare(&self, world: &mut World, command: &str, container: String) -> Result<Prepared, Failure> {
-        let options = &self.options;
-        let ifname = options.ifname.clone().unwrap_or_else(|| "eth0".to_owned());
-        let id = options.id.clone().unwrap_or_else(|| container.clone());
-        // DEL comes for containers that are gone, too.
-        if options.netns.is_none() && matches!(command, "ADD" | "CHECK") {
-            world.lab.container(&container)?;
-        }
-        let own = || (!container.is_empty()).then(|| Path::new(FOLDER).join(&container));
-        let netns = options.netns.as_ref().map(PathBuf::from).or_else(own);
-        let path = world.plugins.path();
-        let env = self.environment(command, &id, netns.as_deref(), &ifname, &path);
-        let network = world.network(options.network.as_deref())?.name().to_owned();
-        let attachment = Attachment { container: id, ifname, network };
-        let network = self.network(world, command, &attachment)?;
-        let stdin = match (&options.stdin, &options.stdin_file) {
-            (Some(text), _) => text.clone(),
-            (None, Some(file)) => std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?,
-            (None, None) => network.to_json(),
-        };
-        let binary = world.plugins.find(network.kind())?;
-        let patience = options.timeout_ms.map_or(PATIENCE, Duration::from_millis);
-        let call = Call { binary, command: command.to_owned(), env, stdin, patience };
-        Ok(Prepared { call, container, attachment, network })
-    }
-
-    /// What a runtime would say, with the changes of this step.
-    fn environment(
-        &self,
-        command: &str,
-        id: &str,
-        netns: Option<&Path>,
-        ifname: &str,
-        path: &str,
-    ) -> BTreeMap<String, String> {
-        let mut env = environment(command, id, netns, ifname, self.options.args.as_deref(), path);
-        for (name, variable) in &self.options.env {
-            match variable {
-                Variable::Text(value) => drop(env.insert(name.clone(), value.clone())),
-                Variable::Kept(true) => {}
-                Variable::Kept(false) => drop(env.remove(name)),
-            }
-        }
-        env
-    }
-
-    /// The configuration with the changes of this step, and with the result of ADD where a runtime would send it.
-    fn network(&self, world: &World, command: &str, attachment: &Attachment) -> Result<Network, Failure> {
-        let network = world.network(self.options.network.as_deref())?.clone();
-        let wanted = |attached: &&Attached| command == "CHECK" || (command == "DEL" && attached.open);
-        let before = world.attached.get(attachment).filter(wanted);
-        let before = before.map(|attached| Prev::seen(self.options.prev.as_ref(), world, attached)).transpose()?;
-        self.changed(network, before)
-    }
-
-    fn changed(&self, mut network: Network, before: Option<Value>) -> Result<Network, Failure> {
-        let options = &self.options;
-        // Even a wrong `type` must not keep the step from reaching the plugin under test.
-        let json = |value: &toml::Value| serde_json::to_value(value).context("say that in JSON");
-        for (path, value) in &options.set {
-            network.set(path, json(value)?);
-        }
-        if options.alone {
-            network.set_alone();
-        }
-        Prev::put(options.prev.as_ref(), before, &mut network)?;
-        options.unset.iter().for_each(|path| network.unset(path));
-        Ok(network)
-    }
-
-    /// Makes all calls at the same moment.
-    fn make_calls(&self, world: &mut World, node: &str, prepared: &[Prepared]) -> Result<Vec<Finished>, Failure> {
-        let distro = world.distro(self.options.distro.as_deref())?;
-        let (distro, node) = (distro.as_deref(), &world.lab.host(node)?.namespace);
-        let start = Barrier::new(prepared.len());
-        let finished: anyhow::Result<Vec<Finished>> = thread::scope(|scope| {
-            let calls: Vec<_> = prepared
-                .iter()
-                .map(|prepared| {
-                    scope.spawn(|| {
-                        start.wait();
-                        prepared.call.run_in(node, distro)
-                    })
-                })
-                .collect();
-            calls.into_iter().map(|call| call.join().unwrap_or_else(|_| anyhow::bail!("make a call"))).collect()
-        });
-        Ok(finished?)
     }
 
     /// What a runtime keeps in mind of an answer.
     pub(super) fn remember(world: &mut World, prepared: &Prepared, answer: &Answer) {
         match (prepared.call.command.as_str(), answer) {
             ("ADD", Answer::Done(Some(result))) => {
-                let attached = Attached { namespace: prepared.container.clone(), result: result.clone(), open: true };
+                let Prepared { container, wishes, .. } = prepared.clone();
+                let attached = Attached { namespace: container, result: result.clone(), wishes, open: true };
                 world.attached.insert(prepared.attachment.clone(), attached);
             }
             ("DEL", Answer::Done(_)) => {
@@ -354,4 +302,28 @@ impl Cni {
             _ => {}
         }
     }
+}
+
+/// The outcome in a few words, and the time that the slowest took.
+fn summary(answers: &[Answer], took: impl Iterator<Item = Duration>) -> String {
+    let slowest = took.max().unwrap_or_default();
+    let words = match answers {
+        [one] => one_summary(one),
+        many => format!("{} answers", many.len()),
+    };
+    let gap = if words.is_empty() { "" } else { "  " };
+    format!("{words}{gap}plugin {:.1} ms", slowest.as_secs_f64() * 1000.0)
+}
+
+fn one_summary(answer: &Answer) -> String {
+    match answer {
+        Answer::Refused(refusal) => format!("refused with {}: {}", refusal.code, refusal.msg),
+        Answer::Done(Some(result)) => cni_expect::addresses(result),
+        Answer::Done(None) => String::new(),
+    }
+}
+
+/// The value at `key`, or null.
+pub(super) fn field<'a>(value: &'a Value, key: &str) -> &'a Value {
+    value.get(key).unwrap_or(&Value::Null)
 }

@@ -2,18 +2,20 @@
 //!
 //! Invariant: an address, MTU or MAC counts only if the kernel says the same as the plugin.
 
+mod code;
+mod rule;
+
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::cni::Prepared;
-use super::cni_code::Codes;
+use super::cni::{Prepared, field};
 use super::{Failure, Weight};
 use crate::conformance::Judged;
-use crate::lab::{Link, View};
-use crate::pattern::{Pattern, json_mismatch};
-use crate::plugin::{Answer, Refusal, shape};
+use crate::lab::{Link, Route, View};
+use crate::pattern::{Pattern, Patterns, json_mismatch};
+use crate::plugin::{Answer, Refusal};
 use crate::tally::Harm;
 use crate::world::World;
 
@@ -21,29 +23,21 @@ use crate::world::World;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Expect {
-    address: Option<Pattern>,
-    gateway: Option<Pattern>,
+    address: Option<Patterns>,
+    gateway: Option<Patterns>,
     mac: Option<Pattern>,
     mtu: Option<Pattern>,
     addresses: Option<usize>,
     result: Option<toml::Table>,
     includes: Option<toml::Table>,
-    code: Option<Codes>,
-    version: Option<Pattern>,
     shape: bool,
     complete: bool,
-    may: May,
+    may: rule::May,
+    code: Option<code::Codes>,
+    version: Option<Pattern>,
     msg: Option<Phrases>,
     details: Option<Phrases>,
     stderr: Option<Phrases>,
-}
-
-/// What a plugin may do instead, and why the rule then is not about it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct May {
-    refuse: Option<String>,
-    succeed: Option<String>,
 }
 
 /// One phrase, or several, in any order.
@@ -92,8 +86,8 @@ impl Expect {
     /// Whether anything is said to be expected.
     pub(super) fn is_any(&self) -> bool {
         let Self { address, gateway, mac, mtu, addresses, result, .. } = self;
-        let texts = [address, gateway, mac, mtu];
-        texts.iter().any(|text| text.is_some()) || addresses.is_some() || result.is_some() || self.fails()
+        let of_ips = address.is_some() || gateway.is_some() || addresses.is_some();
+        of_ips || mac.is_some() || mtu.is_some() || result.is_some() || self.fails()
     }
 
     /// Whether it is an error that is expected.
@@ -105,15 +99,8 @@ impl Expect {
     pub(super) fn judge(&self, world: &World, node: &str, call: &Prepared, answer: &Answer) -> Result<(), Failure> {
         match answer {
             Answer::Refused(refusal) if self.fails() => self.judge_refusal(refusal),
-            Answer::Refused(refusal) => {
-                let failure = Failure::mismatch("success", error_text(refusal));
-                Err(excused(world, self.may.refuse.as_ref()).unwrap_or(failure))
-            }
-            Answer::Done(_) if self.fails() => {
-                let expected = self.code.as_ref().map_or_else(|| "error".to_owned(), ToString::to_string);
-                let failure = Failure::mismatch(expected, "success");
-                Err(excused(world, self.may.succeed.as_ref()).unwrap_or(failure))
-            }
+            Answer::Refused(refusal) => Err(self.may.refuse(world, refusal)),
+            Answer::Done(_) if self.fails() => Err(self.may.succeed(world, self.code.as_ref())),
             Answer::Done(Some(result)) => self.judge_result(world, node, call, result),
             Answer::Done(None) => Ok(()),
         }
@@ -133,7 +120,7 @@ impl Expect {
     pub(super) fn judge_all(&self, answers: &[Answer]) -> Result<(), Failure> {
         let Some(expected) = self.addresses else { return Ok(()) };
         let all = answers.iter().filter_map(|answer| match answer {
-            Answer::Done(Some(result)) => address(result),
+            Answer::Done(Some(result)) => Some(addresses(result)),
             _ => None,
         });
         let distinct: BTreeSet<String> = all.collect();
@@ -145,47 +132,11 @@ impl Expect {
         Err(Failure::mismatch(format!("{expected} different addresses"), got).harm(Harm::Duplicate))
     }
 
-    /// What of the host has to be known before the call.
-    pub(super) fn known_links(&self, world: &World, node: &str) -> Result<BTreeSet<String>, Failure> {
-        let view = if self.complete { View::of(&world.lab.host(node)?.namespace)? } else { View::default() };
-        Ok(view.links.into_iter().map(|link| link.name).collect())
-    }
-
-    /// Judges whether a result lists all links that the call has made on the host, and the container's.
-    pub(super) fn judge_complete(
-        &self,
-        world: &World,
-        node: &str,
-        known: &BTreeSet<String>,
-        call: &Prepared,
-        answer: &Answer,
-    ) -> Result<(), Failure> {
-        let Answer::Done(Some(result)) = answer else { return Ok(()) };
-        if !self.complete {
-            return Ok(());
-        }
-        let interfaces = field(result, "interfaces").as_array().map(Vec::as_slice).unwrap_or_default();
-        let lists = |name: &str, sandbox: &str| {
-            let text = |interface, key| field(interface, key).as_str().unwrap_or_default();
-            interfaces.iter().any(|it| text(it, "name") == name && text(it, "sandbox") == sandbox)
-        };
-        let netns = call.call.env.get("CNI_NETNS").map(String::as_str).unwrap_or_default();
-        let (own, result) = (&call.attachment.ifname, field(result, "interfaces"));
-        if !lists(own, netns) {
-            return Err(Failure::mismatch(format!("{own} in interfaces, its sandbox {netns}"), result));
-        }
-        let view = View::of(&world.lab.host(node)?.namespace)?;
-        match view.links.iter().find(|link| !known.contains(&link.name) && !lists(&link.name, "")) {
-            Some(link) => Err(Failure::mismatch(format!("{} of the host in interfaces", link.name), result)),
-            None => Ok(()),
-        }
-    }
-
     fn judge_refusal(&self, refusal: &Refusal) -> Result<(), Failure> {
         let Refusal { code, msg, details, version } = refusal;
         if let Some(expected) = self.code.as_ref().filter(|expected| !expected.allow(*code)) {
             let weight = if expected.is_named() { Weight::Words } else { Weight::Full };
-            return Err(Failure::mismatch(expected, error_text(refusal)).weight(weight));
+            return Err(Failure::mismatch(expected, rule::error_text(refusal)).weight(weight));
         }
         if let Some(expected) = self.version.as_ref().filter(|expected| !expected.matches(version)) {
             let got = if version.is_empty() { "one without" } else { version.as_str() };
@@ -206,36 +157,32 @@ impl Expect {
                 return Err(Failure::wrong(format!("the result differs: {mismatch}")));
             }
         }
-        if let Some(expected) = &self.includes {
-            let expected = serde_json::to_value(expected).map_err(Failure::wrong)?;
-            if let Some((list, value)) = missing_part(&expected, result) {
-                return Err(Failure::mismatch(format!("{value} in {list}"), field(result, list)));
-            }
-        }
+        self.judge_parts(result)?;
         if call.call.command != "ADD" {
             return Ok(());
         }
         // Without one it is of the first.
         let version = Some(call.network.version()).filter(|version| !version.is_empty()).unwrap_or("0.1.0");
-        if let Some(misfit) = self.shape.then(|| shape::misfit(version, result)).flatten() {
-            return Err(Failure::wrong(format!("the result has not the shape of {version}: {misfit}")));
-        }
-        let asked = [&self.address, &self.gateway, &self.mac, &self.mtu].iter().any(|it| it.is_some());
+        self.judge_shape(version, result)?;
+        let asked = self.address.is_some() || self.gateway.is_some() || self.mac.is_some() || self.mtu.is_some();
         if !asked && !world.setting().judges(Judged::Results) {
             return Ok(());
         }
         let claims = Claims::read(world, node, call, result)?;
         claims.hold(version)?;
         let link = claims.own_link()?;
-        let gateway = first_ip(result).and_then(|ip| ip.get("gateway")).and_then(Value::as_str).unwrap_or_default();
+        let own = own_ips(result, &call.attachment.ifname);
+        let gateways = own.iter().map(|ip| field(ip, "gateway").as_str().unwrap_or_default());
+        let mtu_text = link.mtu.to_string();
+        let (mac, mtu) = (self.mac.clone().map(Patterns::First), self.mtu.clone().map(Patterns::First));
         let got = [
-            ("address", &self.address, address(result).unwrap_or_default()),
-            ("gateway", &self.gateway, gateway.to_owned()),
-            ("mac", &self.mac, link.mac.clone()),
-            ("mtu", &self.mtu, link.mtu.to_string()),
+            ("address", &self.address, own.iter().copied().filter_map(address_of).collect()),
+            ("gateway", &self.gateway, gateways.collect()),
+            ("mac", &mac, vec![link.mac.as_str()]),
+            ("mtu", &mtu, vec![&mtu_text]),
         ];
         for (what, expected, got) in got {
-            if let Some(expected) = expected.as_ref().filter(|expected| !expected.matches(&got)) {
+            if let Some((expected, got)) = expected.as_ref().and_then(|expected| expected.mismatch(&got)) {
                 return Err(Failure::mismatch(format!("{what} {expected}"), format!("{what} {got}")));
             }
         }
@@ -243,43 +190,37 @@ impl Expect {
     }
 }
 
-/// The first value of a list in `expected` that the list of that name in `result` has not.
-fn missing_part<'a>(expected: &'a Value, result: &Value) -> Option<(&'a str, &'a Value)> {
-    let empty = Vec::new();
-    expected.as_object()?.iter().find_map(|(list, values)| {
-        let found = field(result, list).as_array().unwrap_or(&empty);
-        let missing = |value: &&Value| !found.iter().any(|found| json_mismatch(value, found).is_none());
-        Some((list.as_str(), values.as_array()?.iter().find(missing)?))
-    })
+/// The addresses of a result, with their prefixes.
+pub(super) fn addresses(result: &Value) -> String {
+    ips(result).filter_map(address_of).collect::<Vec<_>>().join(" ")
 }
 
-fn error_text(refusal: &Refusal) -> String {
-    let Refusal { code, msg, details, .. } = refusal;
-    let details = if details.is_empty() { String::new() } else { format!(" ({details})") };
-    format!("error {code}: {msg}{details}")
+/// The first of them.
+pub(crate) fn first_address(result: &Value) -> Option<&str> {
+    ips(result).find_map(address_of)
 }
 
-/// Of another plugin than flatnet, which is to keep every rule, the rule then is not.
-fn excused(world: &World, reason: Option<&String>) -> Option<Failure> {
-    let reason = reason.filter(|_| world.setting().subject.is_some())?;
-    Some(Failure::wrong(reason).weight(Weight::Nothing))
+/// `ips`, or `ip4` and `ip6` as it was before 0.3.0.
+fn ips(result: &Value) -> impl Iterator<Item = &Value> {
+    let old = ["ip4", "ip6"].into_iter().filter_map(|family| result.get(family));
+    result.get("ips").and_then(Value::as_array).into_iter().flatten().chain(old)
 }
 
-/// The first address of a result, with its prefix.
-pub(crate) fn address(result: &Value) -> Option<String> {
-    let ip = first_ip(result)?;
-    let text = ip.get("address").or_else(|| ip.get("ip"))?;
-    text.as_str().map(str::to_owned)
+/// Those of the interface `name`, as plugins before may have brought others; all where nothing is said of interfaces.
+fn own_ips<'a>(result: &'a Value, name: &str) -> Vec<&'a Value> {
+    let interface_of =
+        |ip: &Value| result.get("interfaces")?.get(usize::try_from(ip.get("interface")?.as_u64()?).ok()?);
+    let is_own = |ip: &&Value| interface_of(ip).is_some_and(|interface| field(interface, "name") == name);
+    let own: Vec<_> = ips(result).filter(is_own).collect();
+    if own.is_empty() { ips(result).collect() } else { own }
 }
 
-/// The value at `key`, or null.
-pub(super) fn field<'a>(value: &'a Value, key: &str) -> &'a Value {
-    value.get(key).unwrap_or(&Value::Null)
+fn address_of(ip: &Value) -> Option<&str> {
+    ip.get("address").or_else(|| ip.get("ip"))?.as_str()
 }
 
-/// `ips[0]`, or `ip4` as it was before 0.3.0.
-fn first_ip(result: &Value) -> Option<&Value> {
-    result.get("ips").and_then(|ips| ips.get(0)).or_else(|| result.get("ip4"))
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// What a result says, beside what the kernel says.
@@ -308,19 +249,16 @@ impl<'a> Claims<'a> {
         self.container.link(self.ifname).ok_or_else(missing)
     }
 
-    /// The version is the one asked for; every interface exists where it is said to be, with that MAC; every address is on its interface.
+    /// The version is the one asked for; every interface exists where it is said to be, with that MAC; every address is on its interface,
+    /// and can be used; every route is there.
     fn hold(&self, version: &str) -> Result<(), Failure> {
         if field(self.result, "cniVersion") != version {
             let got = field(self.result, "cniVersion");
             return Err(Failure::mismatch(format!("cniVersion {version}"), format!("cniVersion {got}")));
         }
-        let empty = Vec::new();
-        let list = |key| field(self.result, key).as_array().unwrap_or(&empty);
-        let interfaces = list("interfaces");
-        for interface in interfaces {
-            self.interface_is_real(interface)?;
-        }
-        for ip in list("ips") {
+        let interfaces = list(self.result, "interfaces");
+        interfaces.iter().try_for_each(|interface| self.interface_is_real(interface))?;
+        for ip in list(self.result, "ips") {
             let address = field(ip, "address").as_str().unwrap_or_default();
             let index = field(ip, "interface").as_u64().and_then(|index| usize::try_from(index).ok());
             let interface = index.and_then(|index| interfaces.get(index));
@@ -331,12 +269,33 @@ impl<'a> Claims<'a> {
             };
             let name = field(interface, "name").as_str().unwrap_or_default();
             let own = field(interface, "sandbox") == self.sandbox.as_str();
-            let link = self.container.link(name).filter(|_| own);
-            if !link.is_some_and(|link| link.addresses.contains(address)) {
-                return Err(Failure::wrong(format!("the result gives {address} to {name}, and the kernel does not")));
-            }
+            address_is_real(address, self.container.link(name).filter(|_| own), name)?;
         }
-        Ok(())
+        let old = ["ip4", "ip6"].into_iter().filter_map(|family| self.result.get(family));
+        for ip in old.clone() {
+            let address = address_of(ip).unwrap_or_default();
+            address_is_real(address, self.container.link(self.ifname), self.ifname)?;
+        }
+        let routes = list(self.result, "routes").iter().chain(old.flat_map(|ip| list(ip, "routes")));
+        routes.into_iter().try_for_each(|route| self.route_is_real(route))
+    }
+
+    fn route_is_real(&self, route: &Value) -> Result<(), Failure> {
+        let text = |key| field(route, key).as_str();
+        let destination = match text("dst").unwrap_or_default() {
+            "0.0.0.0/0" | "::/0" => "default",
+            other => other,
+        };
+        let ipv6 = text("dst").is_some_and(|to| to.contains(':'));
+        let is_it = |known: &&Route| {
+            let gateway = known.gateway.map(|gateway| gateway.to_string());
+            let family = known.gateway.is_none_or(|gateway| gateway.is_ipv6() == ipv6);
+            known.destination == destination && family && text("gw").is_none_or(|gw| gateway.as_deref() == Some(gw))
+        };
+        match self.container.routes.iter().find(is_it) {
+            Some(_) => Ok(()),
+            None => Err(Failure::wrong(format!("the result has the route {route}, and the kernel has not"))),
+        }
     }
 
     fn interface_is_real(&self, interface: &Value) -> Result<(), Failure> {
@@ -356,5 +315,16 @@ impl<'a> Claims<'a> {
             return Err(Failure::mismatch(format!("{} as {what}", link.mac), text("mac")));
         }
         Ok(())
+    }
+}
+
+/// On its interface, and in use at once.
+fn address_is_real(address: &str, link: Option<&Link>, name: &str) -> Result<(), Failure> {
+    match link {
+        Some(link) if link.unsettled.contains(address) => {
+            Err(Failure::wrong(format!("the kernel still asks whether {address} is another's")))
+        }
+        Some(link) if link.addresses.contains(address) => Ok(()),
+        _ => Err(Failure::wrong(format!("the result gives {address} to {name}, and the kernel does not"))),
     }
 }

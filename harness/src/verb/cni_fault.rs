@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use super::Failure;
-use super::cni::{Cni, Prepared};
-use super::cni_told::with_evidence;
+use super::cni::{Cni, Prepared, with_evidence};
 use super::cni_expect::Expect;
 use crate::fault::{self, Fault, Outcome, Plan, Sweep, SystemCall};
 use crate::inventory::Inventory;

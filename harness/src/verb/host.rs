@@ -146,11 +146,11 @@ impl Verb for Plug {
     fn check(&self, setting: &Setting) -> Result<(), Misfit> {
         let host = setting.hosts.get(&self.host).ok_or_else(|| format!("there is no host named {}", self.host));
         misfit(self.verb(), host.as_ref().map_err(Clone::clone))?;
-        misfit("link", host.and_then(|host| self.eth(host.addresses.len())))
+        misfit("link", host.and_then(|host| self.eth(host.wires.len())))
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
-        let wires = world.lab.host(&self.host)?.spec.addresses.len();
+        let wires = world.lab.host(&self.host)?.spec.wires.len();
         let eth = self.eth(wires).map_err(Failure::wrong)?;
         world.lab.plug(&self.host, eth, self.up)?;
         world.tally.mishaps += u64::from(!self.up);

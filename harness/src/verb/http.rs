@@ -3,18 +3,19 @@
 //! Invariant: one attempt a step, unless the step says `eventually`: a request that needs luck is a finding.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use hyper::Uri;
+use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
 use super::{Failure, Misfit, Verb, misfit};
 use crate::deadline;
 use crate::http::client::{self, Answer, NoAnswer, Question};
 use crate::http::{forwarder, name, nginx, server};
-use crate::lab::{Namespace, Proxy, Role};
+use crate::lab::{HostSpec, Namespace, Proxy, Role};
 use crate::pattern::Pattern;
 use crate::scenario::Setting;
 use crate::world::World;
@@ -298,7 +299,7 @@ pub(super) fn lacks_nginx(setting: &Setting, via: Option<&str>) -> Option<String
 
 /// What a URL asks for: of an address, or, through a gateway, of a name.
 struct Address {
-    site: Result<Ipv4Addr, String>,
+    site: Result<IpAddr, String>,
     port: u16,
     path: String,
 }
@@ -309,7 +310,12 @@ impl Address {
         let uri: Uri = url.parse().map_err(|_| wrong("it cannot be read"))?;
         let host = uri.host().ok_or_else(|| wrong("it has no host"))?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Self { site: host.parse().map_err(|_| host.to_owned()), port: uri.port_u16().unwrap_or(80), path })
+        let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let site = match ipv6 {
+            Some(address) => Ok(address.parse::<Ipv6Addr>().map_err(|_| wrong("its address cannot be read"))?.into()),
+            None => host.parse::<Ipv4Addr>().map(IpAddr::from).map_err(|_| host.to_owned()),
+        };
+        Ok(Self { site, port: uri.port_u16().unwrap_or(80), path })
     }
 
     fn fits(&self, via: Option<&str>) -> Result<(), String> {
@@ -323,13 +329,14 @@ impl Address {
     /// Whom to connect to, if not a gateway, and the `Host` to ask for.
     fn direct(&self) -> Result<(SocketAddr, String), Failure> {
         let ip = self.site.clone().map_err(|name| Failure::wrong(format!("only a gateway knows who {name} is")))?;
-        let host = if self.port == 80 { ip.to_string() } else { format!("{ip}:{}", self.port) };
-        Ok((SocketAddr::from((ip, self.port)), host))
+        let address = SocketAddr::from((ip, self.port));
+        let host = address.to_string();
+        Ok((address, if self.port == 80 { host.trim_end_matches(":80").to_owned() } else { host }))
     }
 
     /// The `Host` that means it to a gateway.
     fn name(&self) -> String {
-        let of = |ip: &Ipv4Addr| name::of(SocketAddrV4::new(*ip, self.port));
+        let of = |ip: &IpAddr| name::of(SocketAddr::new(*ip, self.port));
         self.site.as_ref().map_or_else(Clone::clone, of)
     }
 }
@@ -355,8 +362,9 @@ impl<'a> Way<'a> {
             None => asked.direct()?,
             Some(gateway) => {
                 world.proxy(gateway)?;
-                let near = gateway_address(world, gateway, &from)?;
-                (SocketAddr::from((near, forwarder::PORT)), asked.name())
+                let name = asked.name();
+                let near = gateway_address(world, gateway, &from, asked.site.is_ok_and(|ip| ip.is_ipv6()))?;
+                (SocketAddr::from((near, forwarder::PORT)), name)
             }
         };
         let host = host.map_or(usual_host, str::to_owned);
@@ -366,20 +374,20 @@ impl<'a> Way<'a> {
     }
 }
 
-/// The address under which `from` reaches the gateway.
-fn gateway_address(world: &World, gateway: &str, from: &str) -> Result<IpAddr, Failure> {
-    if gateway == from {
-        return Ok(Ipv4Addr::LOCALHOST.into());
-    }
-    let gateway = &world.lab.host(gateway)?.spec;
-    let beside = world.lab.host(from).ok().and_then(|host| gateway.address_beside(&host.spec));
-    // A container sees the gateway as its node does.
-    let near_node = || {
-        world
-            .lab
-            .hosts()
-            .find_map(|(_, host)| (host.spec.role == Role::Node).then(|| gateway.address_beside(&host.spec)).flatten())
+/// The address under which `from` reaches the gateway: one of IPv6 where that is asked for and there is one, else the first.
+fn gateway_address(world: &World, gateway: &str, from: &str, ipv6: bool) -> Result<IpAddr, Failure> {
+    let spec = &world.lab.host(gateway)?.spec;
+    let beside = |other: &HostSpec| spec.addresses_beside(other).collect::<Vec<_>>();
+    let known = if gateway == from {
+        let v6 = spec.addresses().any(IpNetwork::is_ipv6).then_some(Ipv6Addr::LOCALHOST.into());
+        [Some(Ipv4Addr::LOCALHOST.into()), v6].into_iter().flatten().collect()
+    } else {
+        let known = world.lab.host(from).map(|host| beside(&host.spec)).unwrap_or_default();
+        // A container sees the gateway as its node does.
+        let nodes = world.lab.hosts().filter(|(_, host)| host.spec.role == Role::Node);
+        if known.is_empty() { nodes.flat_map(|(_, host)| beside(&host.spec)).collect() } else { known }
     };
-    let found = beside.or_else(near_node).ok_or_else(|| anyhow!("find an address of the gateway near {from}"));
+    let found = known.iter().find(|ip| ip.is_ipv6() == ipv6).or_else(|| known.first()).copied();
+    let found = found.ok_or_else(|| anyhow!("find an address of the gateway near {from}"));
     Ok(found.context("ask through a gateway")?)
 }

@@ -135,6 +135,7 @@ struct ExpectedLink {
     alias: Option<Pattern>,
     names: Option<Vec<Pattern>>,
     addresses: Option<Vec<Pattern>>,
+    link_locals: Option<Vec<Pattern>>,
 }
 
 impl ExpectedLink {
@@ -153,6 +154,7 @@ impl ExpectedLink {
             && text(&self.alias, link.alias.as_deref().unwrap_or_default())
             && exactly(&self.names, &link.names)
             && exactly(&self.addresses, &link.addresses)
+            && exactly(&self.link_locals, &link.link_locals)
     }
 }
 
@@ -183,8 +185,8 @@ impl Links {
 
 fn describe_links(view: &View) -> String {
     let lines = view.links.iter().map(|link| {
-        let Link { name, kind, up, mtu, mac, master, names, addresses, alias, .. } = link;
-        format!("{name} {kind} up={up} mtu={mtu} mac={mac} master={master:?} addresses={addresses:?} names={names:?} alias={alias:?}")
+        let Link { name, kind, up, mtu, mac, master, names, addresses, link_locals, alias, .. } = link;
+        format!("{name} {kind} up={up} mtu={mtu} mac={mac} master={master:?} addresses={addresses:?} link_locals={link_locals:?} names={names:?} alias={alias:?}")
     });
     lines.collect::<Vec<_>>().join("\n")
 }

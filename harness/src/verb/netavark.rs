@@ -13,7 +13,7 @@ use super::cni_expect::Phrases;
 use super::netavark_answer::{self, Answer, Status};
 use super::{Failure, Misfit, Verb, misfit};
 use crate::lab::{FOLDER, View};
-use crate::pattern::{Pattern, json_mismatch};
+use crate::pattern::{Pattern, Patterns, json_mismatch};
 use crate::plugin::PATIENCE;
 use crate::process::{self, Finished};
 use crate::scenario::{Network, Setting};
@@ -30,7 +30,7 @@ pub(super) struct Options {
     name: Option<String>,
     ifname: Option<String>,
     netns: Option<PathBuf>,
-    ip: Option<String>,
+    ip: Option<Asked>,
     mac: Option<String>,
     ports: Vec<String>,
     set: toml::Table,
@@ -39,11 +39,28 @@ pub(super) struct Options {
     expect: Expect,
 }
 
+/// An address that is asked for, or one of each family.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected an address, or a list of them")]
+enum Asked {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Asked {
+    fn all(&self) -> &[String] {
+        match self {
+            Self::One(address) => std::slice::from_ref(address),
+            Self::Several(addresses) => addresses,
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Expect {
-    address: Option<Pattern>,
-    gateway: Option<Pattern>,
+    address: Option<Patterns>,
+    gateway: Option<Patterns>,
     mac: Option<Pattern>,
     result: Option<toml::Table>,
     error: Option<Phrases>,
@@ -87,6 +104,7 @@ impl Verb for Netavark {
             "network",
             setting.network(network.as_deref()).ok_or("[networks] has no network of that name".to_owned()),
         )?;
+        misfit("network", setting.alone(network.as_deref()))?;
         misfit(
             "container",
             if container.is_some() == of_container {
@@ -174,7 +192,7 @@ impl Netavark {
             "network_options": {
                 "aliases": [container],
                 "interface_name": self.ifname(),
-                "static_ips": ip.as_ref().map(|ip| vec![ip]),
+                "static_ips": ip.as_ref().map(Asked::all),
                 "static_mac": mac,
                 "options": null,
             },
@@ -201,7 +219,7 @@ impl Netavark {
         match answer {
             Answer::Created(config) => drop(world.created.insert(network.name().to_owned(), config.clone())),
             Answer::SetUp(_) => {
-                let attached = Attached { namespace: container, result: Value::Null, open: true };
+                let attached = Attached { namespace: container, result: Value::Null, wishes: Map::new(), open: true };
                 world.attached.insert(attachment, attached);
             }
             Answer::TornDown => {
@@ -241,25 +259,29 @@ impl Netavark {
         }
     }
 
-    /// The one interface that was asked for, with the MAC and the address that the kernel has there.
+    /// The one interface that was asked for, with the MAC and the addresses that the kernel has there.
     fn judge_status(&self, world: &World, status: &Status) -> Result<String, Failure> {
         let ifname = self.ifname();
-        let (mac, address, gateway) = status.single(ifname).map_err(Failure::wrong)?;
+        let (mac, subnets) = status.single(ifname).map_err(Failure::wrong)?;
         let view = View::of(world.lab.namespace(self.container())?)?;
         let link = view.link(ifname).ok_or_else(|| Failure::wrong(format!("the container has no {ifname}")))?;
-        if !link.addresses.contains(address) || link.mac != mac {
-            let kernel = format!("{:?}, MAC {}", link.addresses, link.mac);
-            return Err(Failure::mismatch(format!("{kernel}, as the kernel has it"), format!("{address}, MAC {mac}")));
+        let addresses: Vec<&str> = subnets.iter().map(|subnet| subnet.ipnet.as_str()).collect();
+        let gateways: Vec<&str> = subnets.iter().map(|subnet| subnet.gateway.as_str()).collect();
+        let there = |address: &&str| link.addresses.contains(*address) && !link.unsettled.contains(*address);
+        if !addresses.iter().all(there) || link.mac != mac {
+            let kernel = format!("{:?} (unsettled {:?}), MAC {}", link.addresses, link.unsettled, link.mac);
+            let got = format!("{}, MAC {mac}", addresses.join(" "));
+            return Err(Failure::mismatch(format!("{kernel}, as the kernel has it"), got));
         }
         let expect = &self.options.expect;
-        for (what, expected, got) in
-            [("address", &expect.address, address), ("gateway", &expect.gateway, gateway), ("mac", &expect.mac, mac)]
-        {
-            if let Some(expected) = expected.as_ref().filter(|expected| !expected.matches(got)) {
+        let of_mac = expect.mac.clone().map(Patterns::First);
+        let said = [("address", &expect.address, addresses.as_slice()), ("gateway", &expect.gateway, &gateways)];
+        for (what, expected, got) in said.into_iter().chain([("mac", &of_mac, [mac].as_slice())]) {
+            if let Some((expected, got)) = expected.as_ref().and_then(|expected| expected.mismatch(got)) {
                 return Err(Failure::mismatch(format!("{what} {expected}"), format!("{what} {got}")));
             }
         }
-        Ok(address.to_owned())
+        Ok(addresses.join(" "))
     }
 }
 
@@ -274,11 +296,10 @@ fn asked_of_create(name: &str) -> Network {
 /// The scenario's network as Podman would keep it after `create`.
 fn as_created(network: &Network) -> Value {
     let mtu = network.mtu().map(|mtu| json!({ "mtu": mtu.to_string() }));
-    let gateway = network.gateway().map(|gateway| gateway.ip());
     json!({
-        "dns_enabled": false, "driver": "flatnet", "id": id_of(network.name()), "internal": false, "ipv6_enabled": false,
+        "dns_enabled": false, "driver": "flatnet", "id": id_of(network.name()), "internal": false, "ipv6_enabled": network.has_ipv6(),
         "name": network.name(), "network_interface": network.bridge(), "options": mtu, "ipam_options": { "driver": "none" },
-        "subnets": [{ "gateway": gateway, "lease_range": null, "subnet": network.subnet() }],
+        "subnets": network.subnets_of_podman(),
         "routes": null, "network_dns_servers": null,
     })
 }
@@ -296,6 +317,7 @@ fn mapping(text: &str) -> Result<Value, String> {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let (host, container) = ports.rsplit_once(':').ok_or_else(wrong)?;
     let (address, host) = host.rsplit_once(':').unwrap_or(("", host));
+    let address = address.trim_start_matches('[').trim_end_matches(']');
     let number = |text: &str| text.parse::<u16>().map_err(|_| wrong());
     let (first, last) = host.split_once('-').unwrap_or((host, host));
     let container = container.split_once('-').map_or(container, |(first, _)| first);

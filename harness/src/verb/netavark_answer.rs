@@ -42,9 +42,9 @@ struct Interface {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Subnet {
-    ipnet: String,
-    gateway: String,
+pub(super) struct Subnet {
+    pub(super) ipnet: String,
+    pub(super) gateway: String,
 }
 
 #[derive(Deserialize)]
@@ -54,17 +54,17 @@ struct ErrorObject {
 }
 
 impl Status {
-    /// MAC, address and gateway of the interface `name`, if it is the only one, with one address, and no DNS is promised.
-    pub(super) fn single(&self, name: &str) -> Result<(&str, &str, &str), String> {
+    /// MAC, and addresses with their gateways, of the interface `name`, if it is the only one, has any, and no DNS is promised.
+    pub(super) fn single(&self, name: &str) -> Result<(&str, &[Subnet]), String> {
         if !self.dns_search_domains.is_empty() || !self.dns_server_ips.is_empty() {
             return Err("the answer promises a DNS server, and there is none".to_owned());
         }
         let only = self.interfaces.iter().next().filter(|_| self.interfaces.len() == 1);
         match only {
-            Some((found, Interface { mac_address, subnets })) if found == name => match subnets.as_slice() {
-                [Subnet { ipnet, gateway }] => Ok((mac_address, ipnet, gateway)),
-                _ => Err(format!("the answer has {} addresses", subnets.len())),
-            },
+            Some((found, Interface { subnets, .. })) if found == name && subnets.is_empty() => {
+                Err("the answer has no address".to_owned())
+            }
+            Some((found, Interface { mac_address, subnets })) if found == name => Ok((mac_address, subnets)),
             _ => Err(format!("the answer is about {:?}, not {name}", self.interfaces.keys())),
         }
     }

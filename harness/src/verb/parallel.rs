@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde_json::Map;
 
 use super::meanwhile::Meanwhile;
 use super::{Failure, Misfit, Verb, misfit};
@@ -76,6 +77,7 @@ impl Verb for Parallel {
         misfit("on", setting.node(on.as_deref()))?;
         let network = setting.network(network.as_deref()).ok_or("[networks] has no network of that name".to_owned());
         misfit("network", network.as_ref().map_err(Clone::clone))?;
+        misfit("network", setting.alone(self.options.network.as_deref()))?;
         let some =
             |number: usize, what| if number == 0 { Err(format!("without {what} nothing happens")) } else { Ok(()) };
         misfit("containers", some(*containers, "containers"))?;
@@ -118,7 +120,8 @@ impl Verb for Parallel {
         world.tally += &tally.counts();
         done.map_err(|failure| failure.with("to have the same calls again", format!("seed = {}", plan.seed)))?;
         for (container, result) in storm.attached() {
-            let attached = Attached { namespace: container.clone(), result: result.clone(), open: true };
+            let (namespace, result) = (container.clone(), result.clone());
+            let attached = Attached { namespace, result, wishes: Map::new(), open: true };
             let attachment = Attachment { container, ifname: "eth0".to_owned(), network: name.clone() };
             world.attached.insert(attachment, attached);
         }
@@ -176,8 +179,10 @@ fn version(text: &str) -> (u32, u32) {
 fn line(done: &Done) -> String {
     let Done { action, said } = done;
     match said {
-        Said::Done(None) => format!("{action}: done"),
-        Said::Done(Some(address)) => format!("{action}: {address}"),
+        Said::Done(addresses) if addresses.is_empty() => format!("{action}: done"),
+        Said::Done(addresses) => {
+            format!("{action}: {}", addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        }
         Said::Refused { code, msg } => format!("{action}: {code} {msg}"),
         Said::Broken(how) => format!("{action}: {how}"),
     }

@@ -61,7 +61,7 @@ impl Verb for Make {
         let MakeOptions { speaks, addresses, routing, refuses } = &self.options;
         let network = world.network(None)?;
         let given = world.setting().subject.as_ref().and_then(|subject| subject.traits.address);
-        let own = given.or_else(|| network.subnet());
+        let own = given.or_else(|| network.subnets().first().copied());
         let json = |route: &toml::Table| serde_json::to_value(route).context("say that in JSON");
         let stand_in = StandIn {
             name: self.name.clone(),

@@ -3,7 +3,7 @@
 //! Invariant: a case removes its containers by the command that a user would take.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -290,7 +290,8 @@ fn expect_network(podman: &Podman) -> Result<()> {
 }
 
 fn expect_leases(podman: &Podman, expected: &[Ipv4Addr]) -> Result<()> {
-    let leases = podman.leases(expected)?;
+    let expected: Vec<IpAddr> = expected.iter().copied().map(IpAddr::from).collect();
+    let leases = podman.leases(&expected)?;
     ensure!(leases == expected.iter().copied().collect(), "lease {expected:?} and nothing else: leased are {leases:?}");
     Ok(())
 }

@@ -72,9 +72,9 @@ impl World {
     pub(crate) fn build() -> Result<Self> {
         let plugins = Plugins::locate(None)?;
         let host = |role, proxy, addresses: &[Ipv4Addr]| -> Result<HostSpec> {
-            let addresses = addresses.iter().map(|address| format!("{address}/24").parse());
-            let addresses = addresses.collect::<Result<_, _>>().context("read an address")?;
-            Ok(HostSpec { role, addresses, mtu: None, proxy })
+            let wires = addresses.iter().map(|address| Ok(vec![format!("{address}/24").parse()?]));
+            let wires = wires.collect::<Result<_>>().context("read an address")?;
+            Ok(HostSpec { role, wires, mtu: None, proxy })
         };
         let mut hosts = vec![
             (LAN.to_owned(), host(Role::Client, Proxy::default(), &[Ipv4Addr::new(192, 168, 50, 9)])?),
@@ -85,7 +85,8 @@ impl World {
             hosts.push((gateway.name.to_owned(), spec));
         }
         let hosts = hosts.into_iter().collect();
-        let setting = Setting { hosts, network: Network::shipped()?, networks: [].into(), installed: false };
+        let setting =
+            Setting { hosts, network: Network::shipped()?, networks: [].into(), chains: [].into(), installed: false };
         let world = world::World::build(Arc::new(setting), plugins.clone())?;
         let podman = Podman::set_up(&world.lab.host(NODE)?.namespace, &plugins)?;
         Ok(Self { podman, world })

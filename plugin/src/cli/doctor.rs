@@ -18,7 +18,7 @@ mod spoofing;
 mod wsl;
 
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::thread;
 
@@ -36,7 +36,7 @@ use super::probe::Host;
 use crate::command;
 use crate::config::Network;
 use crate::error::{Doing, Result};
-use crate::netlink::{Link, Netlink, Route};
+use crate::netlink::{Link, Netlink};
 
 /// Say what keeps containers from being reached, and how to mend it
 ///
@@ -133,25 +133,36 @@ struct Known {
     own: Vec<Ipv4Addr>,
 }
 
+fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
 impl Snapshot {
     /// The gateway is behind the default route, unless it is said where it is.
     fn take(gateway: Option<Ipv4Addr>) -> Self {
         Self(command::block_on(command::within_deadline(async {
             let host = Netlink::open().doing(|| "open a netlink socket".into())?;
             let links = host.links().await.doing(|| "list the host's links".into())?;
-            let routes = host.routes().await.doing(|| "list the routes".into())?;
-            let default = routes.iter().find(|route| route.destination == Route::DEFAULT);
+            let routes = host.ipv4_routes().await.doing(|| "list the routes".into())?;
+            let default = routes.iter().find(|route| route.is_default());
             let way = match gateway {
                 // One that nothing leads to is the gateway's own line.
-                Some(gateway) => host.way_to(gateway).await.ok(),
+                Some(gateway) => host.way_to(gateway.into()).await.ok(),
                 None => None,
             };
             let index = way.as_ref().or(default).and_then(|route| route.link);
             let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
             Ok(Known {
-                next_hop: default.and_then(|route| route.gateway),
+                next_hop: default.and_then(|route| ipv4(route.gateway?)),
                 uplink: links.iter().find(|link| Some(link.index) == index).map(|link| link.name.clone()),
-                own: addresses.iter().filter(|(of, _)| Some(*of) == index).map(|(_, address)| address.ip()).collect(),
+                own: addresses
+                    .iter()
+                    .filter(|(of, _)| Some(*of) == index)
+                    .filter_map(|(_, address)| ipv4(address.ip()))
+                    .collect(),
                 links,
             })
         })))
@@ -234,9 +245,14 @@ fn of_network(
     let has_bridge = standing.as_ref().is_ok_and(|standing| standing.exists);
     findings.push(masquerade::check(host, network, has_bridge));
     findings.push(spoofing::check(host, network));
-    findings.push(wsl::route(networking, network.pool.subnet(), &known.own));
+    if let Some((subnet, _)) = network.ipv4() {
+        findings.push(wsl::route(networking, subnet, &known.own));
+    }
     let name_service = match &standing {
-        Ok(bridge::Standing { sound: true, exists: true, .. }) => server::name_service(network.pool.gateway()),
+        Ok(bridge::Standing { sound: true, exists: true, .. }) => match network.gateway_networks().first() {
+            Some(gateway) => server::name_service(gateway.ip()),
+            None => finding::NAME_SERVICE.skipped("the bridge has no address"),
+        },
         Ok(bridge::Standing { exists: false, .. }) => finding::NAME_SERVICE.skipped("there is no bridge yet"),
         _ => finding::NAME_SERVICE.skipped("hangs on the bridge"),
     };

@@ -12,7 +12,7 @@ mod watch;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
@@ -154,8 +154,9 @@ impl Gateway {
             match &mended {
                 Err(error) => _ = self.found.insert(words(error)),
                 Ok(bridge) => {
-                    let address = SocketAddrV4::new(network.pool.gateway(), NAME_SERVICE_PORT);
-                    self.networks.push((network.name.clone(), address.into()));
+                    let addresses = network.gateway_networks().into_iter();
+                    let addresses = addresses.map(|gateway| SocketAddr::new(gateway.ip(), NAME_SERVICE_PORT));
+                    self.networks.extend(addresses.map(|address| (network.name.clone(), address)));
                     // Containers are reached without.
                     if let Some(first) = rival(&kept, &network) {
                         self.found.insert(format!(

@@ -3,7 +3,7 @@
 //! Nothing is remembered: each line is what the kernel says now, so the list cannot be out of date.
 
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::Context;
 use clap::Args;
@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
 /// One leased address. What the link's record does not have, or the kernel does not tell, is absent.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Line {
-    address: Ipv4Addr,
+    address: IpAddr,
     network: Option<String>,
     /// The container's name, where the runtime told it.
     name: Option<String>,
@@ -150,7 +150,7 @@ mod tests {
     fn a_table_has_a_line_for_each_lease() {
         let record = "network=flatnet container=0123456789abcdef interface=eth0 name=web";
         let found = [link(Some(record), true, true), link(None, true, false), link(None, false, false)];
-        let macs = [Some(Mac::of(Ipv4Addr::new(10, 87, 1, 2))), None, None];
+        let macs = [Some(Mac::of("10.87.1.2".parse().expect("an address"))), None, None];
         let lines: Vec<_> = found.iter().zip(macs).flat_map(|(link, mac)| lines_of(link, mac)).collect();
         insta::assert_snapshot!(table(&lines), @r"
         ADDRESS    NAME  CONTAINER     NETWORK  INTERFACE  MAC                LINK         STATE

@@ -1,7 +1,7 @@
 //! ADD: ties a container to the network.
 
 use std::cell::Cell;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
@@ -14,13 +14,15 @@ use crate::error::{Doing, Error, PREV_RESULT, Result, both};
 use crate::firewall::spoofing::{self, Speaker};
 use crate::firewall::{self, Door, Port, forward, masquerade};
 use crate::ipam::lease::{self, Attachment};
+use crate::ipam::pool::Own;
 use crate::link::veth::{Made, Pair};
 use crate::link::{bridge, veth};
 use crate::mac::Mac;
-use crate::netlink::{Link, Netlink};
+use crate::netlink::{Link, Netlink, Route};
 use crate::netns::Netns;
 use crate::reply::{self, Reply, Success};
 use crate::request::{Input, Target};
+use crate::spec::SpecVersion;
 use crate::sysctl;
 
 /// The kernel opens a bridge port from a work queue, some microseconds after its carrier: the first look finds it open, as a rule.
@@ -41,30 +43,33 @@ struct Site<'a> {
     guarded: Cell<bool>,
 }
 
-/// flatnet makes the interface, so it must come first in its list. Errors: 2.
-pub(super) fn refuse_chained(config: &Map<String, Value>) -> Result<()> {
-    match config.get(PREV_RESULT) {
-        None | Some(Value::Null) => Ok(()),
-        Some(_) => Err(Error::Unsupported {
-            key: PREV_RESULT.into(),
-            value: "a result of an earlier plugin".into(),
-            remedy: "put flatnet first in the list of plugins".into(),
-        }),
+/// What the plugins before flatnet in its list have done, to which its own is added. Errors: 7.
+pub(super) fn before(config: &Map<String, Value>, version: SpecVersion) -> Result<Success> {
+    let before = Success::before(config, version)?.unwrap_or_default();
+    match before.refuse_dangling() {
+        Ok(()) => Ok(before),
+        Err(problem) => Err(Error::Config { key: PREV_RESULT.into(), problem }),
     }
 }
 
 /// Answers a CNI runtime's ADD.
-pub(super) async fn add(input: &Input, target: &Target, network: &Network) -> Result<Reply> {
-    if let Some((address, problem)) = target.args.ip.and_then(|ip| Some((ip, network.pool.refusal(ip)?))) {
+pub(super) async fn add(input: &Input, target: &Target, network: &Network, before: Success) -> Result<Reply> {
+    let refusal = target.args.ips.iter().find_map(|ip| Some((ip, network.pools.refusal(*ip)?)));
+    if let Some((address, problem)) = refusal {
         return Err(Error::Environment { problems: vec![("CNI_ARGS", format!("has IP={address}, which {problem}"))] });
     }
-    let success = attach(target, network, None).await?;
-    Ok(Reply::Added(success, input.version))
+    attach(target, network, None, |own| own.after(before).json(input.version)).await.map(Reply::Added)
 }
 
 /// Makes the bridge if need be and then the attachment, whole or not at all. `ports` are published, where the runtime leaves
-/// that to flatnet; with none (CNI has `portmap` for it) the packet filter is not even looked at.
-pub(crate) async fn attach(target: &Target, network: &Network, ports: Option<&[Port]>) -> Result<Success> {
+/// that to flatnet; with none (CNI has `portmap` for it) the packet filter is not even looked at. `tell` makes the answer: one that
+/// cannot be given undoes all of it.
+pub(crate) async fn attach<T>(
+    target: &Target,
+    network: &Network,
+    ports: Option<&[Port]>,
+    tell: impl FnOnce(Success) -> Result<T>,
+) -> Result<T> {
     let netns = Netns::open(&target.netns)?;
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let container =
@@ -74,7 +79,7 @@ pub(crate) async fn attach(target: &Target, network: &Network, ports: Option<&[P
     let work = async {
         let success = site.attach(&made).await?;
         site.publish(&success, ports).await?;
-        Ok(success)
+        tell(success)
     };
     or_undo(work, || site.undo(&made)).await
 }
@@ -95,17 +100,17 @@ impl Site<'_> {
         }
         let pair = veth::create((host, container), netns, &attachment, &bridge, made).await?;
         lease::claim_attachment(host, &pair.host, &attachment).await?;
-        let (address, mac) = if network.macspoofchk {
-            let own = self.claim_address(&pair.host, &bridge).await?;
-            self.raise_guarded(&pair.host, &attachment, own).await?;
-            own
+        let (own, mac) = if network.macspoofchk {
+            let (own, mac) = self.claim_addresses(&pair.host, &bridge).await?;
+            self.raise_guarded(&pair.host, &attachment, (&own, mac)).await?;
+            (own, mac)
         } else {
             self.raise_host_end(&pair.host, &attachment).await?;
-            self.claim_address(&pair.host, &bridge).await?
+            self.claim_addresses(&pair.host, &bridge).await?
         };
-        let routes = self.set_up_container(&pair.container, address, mac).await?;
+        let routes = self.set_up_container(&pair.container, &own, mac).await?;
         self.port_opens(&pair.host).await?;
-        Ok(self.success(&bridge, &pair, (address, mac), routes))
+        Ok(self.success(&bridge, &pair, (&own, mac), routes))
     }
 
     /// Also without ports: what is published at this address may be a dead container's, and must not lead to this one.
@@ -143,11 +148,15 @@ impl Site<'_> {
         both(withdrawn, both(deleted, released))
     }
 
-    async fn claim_address(&self, link: &Link, bridge: &Link) -> Result<(Ipv4Addr, Mac)> {
+    /// An address of each pool, and the MAC that goes with them: IPv4's, where there is one.
+    async fn claim_addresses(&self, link: &Link, bridge: &Link) -> Result<(Vec<Own>, Mac)> {
         let Self { network, target, host, .. } = self;
-        let asked = target.args.ip;
-        let address = lease::claim_address(host, link, &network.pool, asked, (&bridge.name, bridge.index)).await?;
-        Ok((address, target.args.mac.unwrap_or_else(|| Mac::of(address))))
+        let asked = &target.args.ips;
+        let own = lease::claim_addresses(host, link, &network.pools, asked, (&bridge.name, bridge.index)).await?;
+        let first = own.iter().map(|own| own.address.ip()).min_by_key(IpAddr::is_ipv6);
+        // A veth of its own choosing where there is no address: the kernel's.
+        let mac = target.args.mac.or(first.map(Mac::of)).ok_or(Errno::EADDRNOTAVAIL);
+        Ok((own, mac.doing(|| format!("choose a MAC for {}", target.interface))?))
     }
 
     async fn raise_host_end(&self, link: &Link, attachment: &Attachment<'_>) -> Result<()> {
@@ -157,30 +166,37 @@ impl Site<'_> {
     }
 
     /// Whoever is in the container already must not find a moment in which its port is up and nobody looks at what it says.
-    async fn raise_guarded(&self, link: &Link, attachment: &Attachment<'_>, own: (Ipv4Addr, Mac)) -> Result<()> {
-        let (name, (address, mac)) = (&link.name, own);
+    async fn raise_guarded(&self, link: &Link, attachment: &Attachment<'_>, own: (&[Own], Mac)) -> Result<()> {
+        let (name, (own, mac)) = (&link.name, own);
         self.guarded.set(true);
-        spoofing::guard(&self.host, Speaker { port: link.index, mac, address }).await?;
+        let speakers = own.iter().filter_map(|own| match own.address.ip() {
+            IpAddr::V4(address) => Some(Speaker { port: link.index, mac, address }),
+            IpAddr::V6(_) => None,
+        });
+        for speaker in speakers {
+            spoofing::guard(&self.host, speaker).await?;
+        }
         self.host.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
         let record = attachment.record(Some(mac));
         self.host.set_up_filtered(link.index, Some(&record)).await.doing(|| format!("set {name} up"))
     }
 
     /// Gives the routes that it added.
-    async fn set_up_container(&self, link: &Link, address: Ipv4Addr, mac: Mac) -> Result<Vec<reply::Route>> {
+    async fn set_up_container(&self, link: &Link, own: &[Own], mac: Mac) -> Result<Vec<reply::Route>> {
         let (container, name) = (&self.container, &link.name);
-        let own = self.network.pool.with_prefix(address);
         container.set_up(LOOPBACK_INDEX).await.doing(|| "set lo up in the container".into())?;
         container.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
         container.set_up_with_mac(link.index, mac).await.doing(|| format!("set {name} up with MAC {mac}"))?;
-        container.add_address(link.index, own).await.doing(|| format!("give {name} the address {own}"))?;
+        for Own { address, .. } in own {
+            container.add_address(link.index, *address).await.doing(|| format!("give {name} the address {address}"))?;
+        }
         let mut added = Vec::new();
-        for (destination, by) in self.network.container_routes() {
-            match container.add_route(link.index, destination, by).await {
-                Ok(()) => added.push(reply::Route { dst: destination.into(), gw: Some(by.into()) }),
+        for route in self.network.container_routes(own) {
+            match container.add_route(link.index, &route).await {
+                Ok(()) => added.push(reply::Route { gw: route.gateway, ..reply::Route::to(route.destination) }),
                 // A container on two networks keeps the first's default route (of this metric, 0), and whatever else both have.
                 Err(Errno::EEXIST) => {}
-                Err(errno) => return Err(errno).doing(|| format!("route {destination} by {by} on {name}")),
+                Err(errno) => return Err(errno).doing(|| format!("route {} on {name}", in_words(&route))),
             }
         }
         Ok(added)
@@ -207,20 +223,13 @@ impl Site<'_> {
         bridge::put_back(&self.host, link, &bridge).await.doing(|| format!("put {} back on {}", link.name, bridge.name))
     }
 
-    fn success(
-        &self,
-        bridge: &Link,
-        pair: &Pair,
-        (address, mac): (Ipv4Addr, Mac),
-        routes: Vec<reply::Route>,
-    ) -> Success {
+    fn success(&self, bridge: &Link, pair: &Pair, (own, mac): (&[Own], Mac), routes: Vec<reply::Route>) -> Success {
         let host_level = |link: &Link| reply::Interface {
             name: link.name.clone(),
             mac: link.mac.map_or_else(String::new, |mac| mac.to_string()),
             mtu: Some(link.mtu),
-            sandbox: String::new(),
+            ..reply::Interface::default()
         };
-        let pool = &self.network.pool;
         Success {
             interfaces: vec![
                 host_level(bridge),
@@ -230,15 +239,23 @@ impl Site<'_> {
                     mac: mac.to_string(),
                     mtu: Some(pair.container.mtu),
                     sandbox: self.netns.path().display().to_string(),
+                    ..reply::Interface::default()
                 },
             ],
-            ips: vec![reply::Ip {
-                interface: Some(2),
-                address: pool.with_prefix(address).into(),
-                gateway: Some(pool.gateway().into()),
-            }],
+            ips: own
+                .iter()
+                .map(|own| reply::Ip { interface: Some(2), address: own.address, gateway: Some(own.gateway) })
+                .collect(),
             routes,
             dns: self.network.dns.clone(),
         }
+    }
+}
+
+/// Destination and next hop, to follow "route".
+fn in_words(route: &Route) -> String {
+    match route.gateway {
+        Some(gateway) => format!("{} by {gateway}", route.destination),
+        None => route.destination.to_string(),
     }
 }

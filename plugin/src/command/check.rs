@@ -3,9 +3,9 @@
 //! The expectations come from `prevResult`. What plugins after flatnet may have changed or added (a MAC, more routes, more
 //! addresses) is not flatnet's to judge.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -15,7 +15,7 @@ use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result};
 use crate::firewall::{forward, masquerade, spoofing};
 use crate::ipam::lease::{self, Attachment};
-use crate::ipam::pool::Pool;
+use crate::ipam::pool::{Pool, Pools, Range};
 use crate::link::bridge;
 use crate::netlink::Netlink;
 use crate::netns::Netns;
@@ -50,15 +50,15 @@ struct PrevRoute {
     gw: Option<IpAddr>,
 }
 
-/// The part of `prevResult` that is flatnet's to judge: what is of IPv4, on this attachment's interface.
+/// The part of `prevResult` that is flatnet's to judge: what is on this attachment's interface.
 #[derive(Debug)]
 pub(super) struct Expected {
     /// All addresses of the interface.
-    addresses: Vec<Ipv4Network>,
+    addresses: Vec<IpNetwork>,
     /// Those that flatnet leased; at least one.
-    leases: Vec<Ipv4Addr>,
+    leases: Vec<IpAddr>,
     /// Destination, and the next hop if there is one.
-    routes: Vec<(Ipv4Network, Option<IpAddr>)>,
+    routes: Vec<(IpNetwork, Option<IpAddr>)>,
 }
 
 impl PrevResult {
@@ -73,16 +73,15 @@ impl PrevResult {
     }
 }
 
-/// The subnet and gateway that ADD was given by another plugin: those of the first address. Errors: 7.
-pub(super) fn pool_of(config: &Map<String, Value>) -> Result<Pool> {
+/// The subnets and gateways that ADD was given by another plugin. Errors: 7.
+pub(super) fn pools_of(config: &Map<String, Value>) -> Result<Pools> {
     let ips = PrevResult::read(config)?.ips.unwrap_or_default();
-    let pool = ips.iter().find_map(|ip| match (ip.address, ip.gateway) {
-        (IpNetwork::V4(own), Some(IpAddr::V4(gateway))) => {
-            Pool::new(Ipv4Network::new(own.network(), own.prefix()).ok()?, Some(gateway), None, None).ok()
-        }
-        _ => None,
-    });
-    pool.ok_or_else(|| problem("has no IPv4 address with its gateway".into()))
+    let range_of = |ip: &PrevIp| {
+        let subnet = IpNetwork::new(ip.address.network(), ip.address.prefix()).ok()?;
+        Range::new(subnet, Some(ip.gateway?), None, None).ok()
+    };
+    let pools: Vec<Pool> = ips.iter().filter_map(range_of).map(Pool::from).collect();
+    if pools.is_empty() { Err(problem("has no address with its gateway".into())) } else { Ok(Pools::new(pools)) }
 }
 
 fn problem(problem: String) -> Error {
@@ -103,25 +102,21 @@ impl Expected {
         let ips: Vec<_> = result.ips.unwrap_or_default();
         // The index is optional; an address without one can only be meant for this interface.
         let own = ips.iter().filter(|ip| ip.interface.is_none_or(|index| index == own));
-        let own: Vec<_> = own.filter_map(|ip| Some((v4(ip.address)?, ip.gateway))).collect();
-        let gateway = IpAddr::V4(network.pool.gateway());
-        let is_lease = |(address, by): &&(Ipv4Network, Option<IpAddr>)| {
-            network.pool.contains(address.ip()) && by.is_none_or(|by| by == gateway)
+        let own: Vec<_> = own.map(|ip| (ip.address, ip.gateway)).collect();
+        let is_lease = |(address, by): &&(IpNetwork, Option<IpAddr>)| {
+            let mut ranges = network.pools.ranges().filter(|range| range.contains(address.ip()));
+            ranges.any(|range| by.is_none_or(|by| by == range.gateway()))
         };
         let leases: Vec<_> = own.iter().filter(is_lease).map(|(address, _)| address.ip()).collect();
         if leases.is_empty() {
             return Err(problem(format!("has no address of {} for {}", network.name, target.interface)));
         }
+        // What another plugin has routed by a network of its own, is that one's to judge.
+        let is_own_hop = |by: IpAddr| own.iter().any(|(address, _)| address.contains(by));
         let routes = result.routes.unwrap_or_default();
-        let routes = routes.iter().filter_map(|route| Some((v4(route.dst)?, route.gw))).collect();
+        let routes = routes.iter().filter(|route| route.gw.is_none_or(is_own_hop));
+        let routes = routes.map(|route| (route.dst, route.gw)).collect();
         Ok(Self { addresses: own.into_iter().map(|(address, _)| address).collect(), leases, routes })
-    }
-}
-
-fn v4(network: IpNetwork) -> Option<Ipv4Network> {
-    match network {
-        IpNetwork::V4(network) => Some(network),
-        IpNetwork::V6(_) => None,
     }
 }
 
@@ -202,8 +197,8 @@ async fn check_container(target: &Target, expected: &Expected) -> Result<Option<
         return Ok(Some(format!("interface {name} lacks the address {missing}")));
     }
     let routes = container.routes().await.doing(|| "list the container's routes".into())?;
-    let is_there = |(destination, by): &&(Ipv4Network, Option<IpAddr>)| {
-        let fits = |gateway: Option<Ipv4Addr>| by.is_none() || gateway.map(IpAddr::V4) == *by;
+    let is_there = |(destination, by): &&(IpNetwork, Option<IpAddr>)| {
+        let fits = |gateway: Option<IpAddr>| by.is_none() || gateway == *by;
         routes.iter().any(|route| route.destination == *destination && fits(route.gateway))
     };
     let missing = expected.routes.iter().find(|route| !is_there(route));

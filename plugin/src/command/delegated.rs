@@ -3,6 +3,8 @@
 //! That plugin is asked before anything is made, and told last when something is taken back: what it gives out is never still in
 //! use. Once it has been asked for an address, a failure of any kind has it take back what it may have given.
 
+use std::net::IpAddr;
+
 use super::{attach, block_on, undone, within_deadline};
 use crate::config::Draft;
 use crate::error::{Doing, Error, Result, both};
@@ -38,15 +40,19 @@ impl<'a> Call<'a> {
 }
 
 /// Answers a CNI runtime's ADD.
-pub(super) async fn add(input: &Input, target: Target, draft: Draft, delegate: &Delegate<'_>) -> Result<Reply> {
+pub(super) async fn add(
+    input: &Input,
+    target: Target,
+    (draft, delegate): (Draft, &Delegate<'_>),
+    before: Success,
+) -> Result<Reply> {
     within_deadline(refuse_existing(&draft.name, &target)).await?;
     let asked = delegate.start(Command::Add)?;
     let outcome = match within_deadline(asked.given(input.version)).await {
-        Ok(given) => build(target, draft, given).await,
+        Ok(given) => build(target, draft, given, |own| own.after(before).json(input.version)).await,
         Err(cause) => Err(cause),
     };
-    let success = undone(outcome, || delegate.undo()).await?;
-    Ok(Reply::Added(success, input.version))
+    undone(outcome, || delegate.undo()).await.map(Reply::Added)
 }
 
 /// The other plugin knows an attachment by container and interface, as flatnet does: were it asked once more for one that exists,
@@ -61,14 +67,21 @@ async fn refuse_existing(network: &str, target: &Target) -> Result<()> {
 }
 
 /// Leases what was given as if it had been asked for: an address that is given twice is refused.
-async fn build(mut target: Target, draft: Draft, given: Given) -> Result<Success> {
-    let address = given.address;
-    if let Some(asked) = target.args.ip.replace(address).filter(|asked| *asked != address) {
+async fn build<T>(
+    mut target: Target,
+    draft: Draft,
+    given: Given,
+    tell: impl FnOnce(Success) -> Result<T>,
+) -> Result<T> {
+    let asked = std::mem::replace(&mut target.args.ips, given.addresses.clone());
+    if let Some(asked) = asked.into_iter().find(|asked| !given.addresses.contains(asked)) {
+        let given: Vec<_> = given.addresses.iter().map(IpAddr::to_string).collect();
+        let given = given.join(", ");
         return Err(Error::Unsupported {
             key: "IP in CNI_ARGS".into(),
             value: asked.to_string(),
-            remedy: format!("ask for none: the plugin of ipam.type gives {address}, whatever is asked for"),
+            remedy: format!("ask for none: the plugin of ipam.type gives {given}, whatever is asked for"),
         });
     }
-    attach(&target, &given.complete(draft), None).await
+    attach(&target, &given.complete(draft), None, tell).await
 }

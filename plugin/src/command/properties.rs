@@ -21,14 +21,14 @@ pub(crate) fn request(command: Command, environment: &Environment, config: Map<S
     assert!(spec::SUPPORTED.contains(&input.version));
     let config = &input.config;
     match command {
-        Command::Add => match add_of(environment, config) {
+        Command::Add => match add_of(environment, &input) {
             Err(error) => refused(&error, &[2, 4, 7]),
             Ok((target, configured)) => {
                 can_be_built(&configured);
                 let name = match &configured {
                     Configured::Whole(network) => {
-                        if let Some(asked) = target.args.ip.filter(|asked| network.pool.refusal(*asked).is_none()) {
-                            can_have(&network.pool, asked);
+                        for asked in target.args.ips.iter().filter(|asked| network.pools.refusal(**asked).is_none()) {
+                            can_have(&network.pools, *asked);
                         }
                         &network.name
                     }
@@ -63,10 +63,10 @@ pub(crate) fn request(command: Command, environment: &Environment, config: Map<S
     }
 }
 
-fn add_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Target, Configured)> {
+fn add_of(environment: &Environment, input: &Input) -> Result<(Target, Configured)> {
     let target = environment.target(Command::Add)?;
-    let configured = Configured::parse(config)?;
-    add::refuse_chained(config)?;
+    let configured = Configured::parse(&input.config)?;
+    add::before(&input.config, input.version)?;
     Ok((target, configured))
 }
 
@@ -78,7 +78,7 @@ fn check_of(environment: &Environment, config: &Map<String, Value>) -> Result<Ne
     let target = environment.target(Command::Check)?;
     let network = match Configured::parse(config)? {
         Configured::Whole(network) => network,
-        Configured::Delegated(draft, _) => draft.with(check::pool_of(config)?),
+        Configured::Delegated(draft, _) => draft.with(check::pools_of(config)?),
     };
     check::Expected::parse(config, &target, &network)?;
     Ok(network)

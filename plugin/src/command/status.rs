@@ -24,8 +24,8 @@ pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
         let Some(bridge) = found else { return refuse_orphans(&host, &draft.name, &draft.bridge).await };
         let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
         match bridge::told(&host, &bridge).await? {
-            Some(pool) => {
-                let network = draft.with(pool);
+            Some(pools) => {
+                let network = draft.with(pools);
                 masquerade::try_out(&network).await.map_err(|cause| not_ready(false, &cause))?;
                 if ports.is_empty() { Ok(()) } else { refuse_suffering(&host, &network, &bridge).await }
             }
@@ -51,15 +51,14 @@ pub(super) async fn status(network: &Network) -> Result<Reply> {
             // The first ADD makes it, unless something is in the way.
             return bridge::refuse_overlap(&host, network).await.map_err(|cause| not_ready(false, &cause));
         };
-        bridge::has_gateway(&host, network, &bridge).await.map_err(|cause| not_ready(false, &cause))?;
+        bridge::has_gateways(&host, network, &bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
         if !ports.is_empty() {
             refuse_suffering(&host, network, &bridge).await?;
         }
         let taken: BTreeSet<_> = ports.iter().flat_map(lease::leases).collect();
-        if network.pool.free(&taken).next().is_none() {
-            let (first, last) = network.pool.range();
-            return Err(not_ready(false, &Error::PoolFull { first, last, bridge: bridge.name }));
+        if let Some(full) = network.pools.iter().find(|pool| pool.free(&taken).next().is_none()) {
+            return Err(not_ready(false, &Error::PoolFull { pool: full.to_string(), bridge: bridge.name }));
         }
         Ok(())
     })

@@ -15,6 +15,7 @@ use super::lock;
 use super::rules::Ruleset;
 use crate::config::Network;
 use crate::error::{Doing, Error, Result, both};
+use crate::layout::FLAT_RANGE;
 use crate::netlink::Netlink;
 
 /// Whether bridges show what they pass to iptables and nftables, too; without `br_netfilter` there is no such file.
@@ -93,8 +94,9 @@ pub(crate) fn is_bridged() -> bool {
 
 impl<'a> Wanted<'a> {
     fn of(network: &'a Network) -> Self {
-        let Network { name, bridge, pool, .. } = network;
-        Self { network: name, bridge, subnet: pool.subnet(), bridged: is_bridged() }
+        let Network { name, bridge, .. } = network;
+        let subnet = network.ipv4().map_or(FLAT_RANGE, |(subnet, _)| subnet);
+        Self { network: name, bridge, subnet, bridged: is_bridged() }
     }
 }
 

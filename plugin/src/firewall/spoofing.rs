@@ -11,7 +11,7 @@
 
 mod table;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use nix::errno::Errno;
 
@@ -121,7 +121,10 @@ pub(crate) fn may_be_guarded(link: &Link) -> bool {
 /// What the link may say, if it is under control.
 pub(crate) fn speakers(link: &Link) -> impl Iterator<Item = Speaker> + '_ {
     let mac = lease::guarded_mac(link);
-    lease::leases(link).filter_map(move |address| Some(Speaker { port: link.index, mac: mac?, address }))
+    lease::leases(link).filter_map(move |address| match address {
+        IpAddr::V4(address) => Some(Speaker { port: link.index, mac: mac?, address }),
+        IpAddr::V6(_) => None,
+    })
 }
 
 /// Makes the table anew, for all links that are under control, and `more`. The inner result is nftables'.

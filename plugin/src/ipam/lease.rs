@@ -4,13 +4,13 @@
 //! link is called `flatnet-ip-<address>`, and never longer; there is no other record, so there is nothing to recover.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use nix::errno::Errno;
 
 use crate::error::{Doing, Error, Result};
 use crate::hash::{hex8, hex16};
-use crate::ipam::pool::Pool;
+use crate::ipam::pool::{Own, Pool, Pools};
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
 use crate::request::Target;
@@ -136,17 +136,17 @@ pub(crate) fn guarded_mac(link: &Link) -> Option<Mac> {
     record_part(link.alias.as_deref()?, "mac")?.parse().ok()
 }
 
-fn address_name(address: Ipv4Addr) -> String {
+fn address_name(address: IpAddr) -> String {
     format!("{ADDRESS_PREFIX}{address}")
 }
 
 /// The address that an alternative name leases.
-fn address_in(name: &str) -> Option<Ipv4Addr> {
+fn address_in(name: &str) -> Option<IpAddr> {
     name.strip_prefix(ADDRESS_PREFIX)?.parse().ok()
 }
 
 /// The addresses that the link's names lease.
-pub(crate) fn leases(link: &Link) -> impl Iterator<Item = Ipv4Addr> + '_ {
+pub(crate) fn leases(link: &Link) -> impl Iterator<Item = IpAddr> + '_ {
     link.names.iter().filter_map(|name| address_in(name))
 }
 
@@ -176,34 +176,58 @@ fn exists(attachment: &Attachment<'_>, link: String) -> Error {
     Error::AttachmentExists { container: container.clone(), interface: interface.clone(), link }
 }
 
-/// Leases an address to `link`: the one asked for, or the lowest free one of the pool. Errors: 101, 102.
-pub(crate) async fn claim_address(
+/// Leases an address of each pool to `link`: the one asked for, or the lowest free one. Errors: 101, 102.
+pub(crate) async fn claim_addresses(
     host: &Netlink,
     link: &Link,
-    pool: &Pool,
-    asked: Option<Ipv4Addr>,
+    pools: &Pools,
+    asked: &[IpAddr],
     bridge: (&str, u32),
-) -> Result<Ipv4Addr> {
-    if let Some(address) = asked {
-        if claim(host, link, address).await? {
-            return Ok(address);
+) -> Result<Vec<Own>> {
+    let mut claimed = Vec::new();
+    let mut taken = None;
+    for pool in pools.iter() {
+        if let Some(own) = asked.iter().find_map(|asked| pool.own(*asked)) {
+            claim_asked(host, link, own.address.ip()).await?;
+            claimed.push(own);
+            continue;
         }
-        return Err(Error::AddressTaken { address, holder: holder(host, address).await? });
-    }
-    // What the list misses, the claim itself finds out: only the claim decides.
-    let ports = host.ports(bridge.1).await.doing(|| format!("list the ports of {}", bridge.0))?;
-    let taken: BTreeSet<_> = ports.iter().flat_map(leases).collect();
-    for address in pool.free(&taken) {
-        if claim(host, link, address).await? {
-            return Ok(address);
+        let taken = match &taken {
+            Some(taken) => taken,
+            None => taken.insert(taken_on(host, bridge).await?),
+        };
+        match claim_free(host, link, pool, taken).await? {
+            Some(own) => claimed.push(own),
+            None => return Err(Error::PoolFull { pool: pool.to_string(), bridge: bridge.0.to_owned() }),
         }
     }
-    let (first, last) = pool.range();
-    Err(Error::PoolFull { first, last, bridge: bridge.0.to_owned() })
+    Ok(claimed)
+}
+
+/// What a bridge's ports hold. What the list misses, a claim itself finds out: only the claim decides.
+async fn taken_on(host: &Netlink, (name, index): (&str, u32)) -> Result<BTreeSet<IpAddr>> {
+    let ports = host.ports(index).await.doing(|| format!("list the ports of {name}"))?;
+    Ok(ports.iter().flat_map(leases).collect())
+}
+
+async fn claim_asked(host: &Netlink, link: &Link, address: IpAddr) -> Result<()> {
+    if claim(host, link, address).await? {
+        return Ok(());
+    }
+    Err(Error::AddressTaken { address, holder: holder(host, address).await? })
+}
+
+async fn claim_free(host: &Netlink, link: &Link, pool: &Pool, taken: &BTreeSet<IpAddr>) -> Result<Option<Own>> {
+    for own in pool.free(taken) {
+        if claim(host, link, own.address.ip()).await? {
+            return Ok(Some(own));
+        }
+    }
+    Ok(None)
 }
 
 /// False where another link holds it.
-async fn claim(host: &Netlink, link: &Link, address: Ipv4Addr) -> Result<bool> {
+async fn claim(host: &Netlink, link: &Link, address: IpAddr) -> Result<bool> {
     let name = address_name(address);
     match host.add_alternative_name(link.index, &name).await {
         Ok(()) => Ok(true),
@@ -213,7 +237,7 @@ async fn claim(host: &Netlink, link: &Link, address: Ipv4Addr) -> Result<bool> {
 }
 
 /// Who holds `address`, in words.
-async fn holder(host: &Netlink, address: Ipv4Addr) -> Result<String> {
+async fn holder(host: &Netlink, address: IpAddr) -> Result<String> {
     let name = address_name(address);
     let link = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))?;
     Ok(match link {
@@ -351,11 +375,12 @@ mod tests {
     }
 
     #[rstest]
-    #[case::lease("flatnet-ip-10.87.1.2", Some(Ipv4Addr::new(10, 87, 1, 2)))]
+    #[case::lease("flatnet-ip-10.87.1.2", Some("10.87.1.2"))]
+    #[case::v6("flatnet-ip-fd00::2", Some("fd00::2"))]
     #[case::attachment("flatnet-att-web@eth0", None)]
     #[case::foreign("enp1s0", None)]
     #[case::nonsense("flatnet-ip-10.87.1", None)]
-    fn addresses_in_names(#[case] name: &str, #[case] expected: Option<Ipv4Addr>) {
-        assert_eq!(address_in(name), expected);
+    fn addresses_in_names(#[case] name: &str, #[case] expected: Option<&str>) {
+        assert_eq!(address_in(name), expected.map(|text| text.parse().expect("an address")));
     }
 }

@@ -2,16 +2,16 @@
 //!
 //! `ensure` brings a bridge to the wanted state from whatever it finds, so that any number of first ADDs may race.
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
 use crate::firewall::masquerade;
 use crate::ipam::lease;
-use crate::ipam::pool::Pool;
+use crate::ipam::pool::{Pool, Pools, Range};
 use crate::mac::Mac;
-use crate::netlink::{Link, Netlink, Route};
+use crate::netlink::{Link, Netlink};
 
 /// Ethernet's own, where the host has no uplink to take another from.
 const ETHERNET_MTU_BYTES: u32 = 1500;
@@ -23,11 +23,11 @@ const MTU_MAX_BYTES: u32 = 65_535;
 pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     let name = &network.bridge;
     let (mut bridge, in_use) = match find(host, name).await? {
-        Some(bridge) if has_gateway(host, network, &bridge).await? => (bridge, true),
+        Some(bridge) if has_gateways(host, network, &bridge).await? => (bridge, true),
         found => (take_into_use(host, network, found).await?, false),
     };
-    let mac = Mac::of(network.pool.gateway());
-    if bridge.mac != Some(mac) {
+    let mac = network.gateway_networks().first().map(|gateway| Mac::of(gateway.ip()));
+    if let Some(mac) = mac.filter(|mac| bridge.mac != Some(*mac)) {
         // New, or made by hand: its MAC would change with its ports, and the containers' ARP caches go stale.
         host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
         bridge.mac = Some(mac);
@@ -56,11 +56,11 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
 /// the first container has come. Errors: 105 where containers are there, and no bridge that tells.
 pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Network>> {
     let found = find(host, &draft.bridge).await?;
-    let pool = match &found {
+    let pools = match &found {
         Some(bridge) => told(host, bridge).await?,
         None => None,
     };
-    if pool.is_none() && !lease::of_network(host, &draft.name).await?.is_empty() {
+    if pools.is_none() && !lease::of_network(host, &draft.name).await?.is_empty() {
         return Err(Error::BridgeConflict {
             bridge: draft.bridge,
             found: format!("it is gone, or has no address, and network {} has containers", draft.name),
@@ -68,23 +68,25 @@ pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Netwo
                 .into(),
         });
     }
-    Ok(pool.map(|pool| draft.with(pool)))
+    Ok(pools.map(|pools| draft.with(pools)))
 }
 
-/// The pool that a bridge's address tells of.
-pub(crate) async fn told(host: &Netlink, bridge: &Link) -> Result<Option<Pool>> {
+/// The pools that a bridge's addresses tell of.
+pub(crate) async fn told(host: &Netlink, bridge: &Link) -> Result<Option<Pools>> {
     let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
-    Ok(addresses.first().and_then(|gateway| {
-        let subnet = Ipv4Network::new(gateway.network(), gateway.prefix()).ok()?;
-        Pool::new(subnet, Some(gateway.ip()), None, None).ok()
-    }))
+    let range_of = |gateway: &IpNetwork| {
+        let subnet = IpNetwork::new(gateway.network(), gateway.prefix()).ok()?;
+        Range::new(subnet, Some(gateway.ip()), None, None).ok()
+    };
+    let pools: Vec<Pool> = addresses.iter().filter_map(range_of).map(Pool::from).collect();
+    Ok((!pools.is_empty()).then(|| Pools::new(pools)))
 }
 
 /// Puts containers back that are no longer on any bridge: one that is deleted leaves its ports behind. Whoever has an address of
 /// the network's belongs here, also to a network of another name that shares the bridge.
 pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     for link in host.links().await.doing(|| "list the host's links".into())? {
-        let is_ours = lease::is_whole(&link) && lease::leases(&link).any(|address| network.pool.contains(address));
+        let is_ours = lease::is_whole(&link) && lease::leases(&link).any(|address| network.pools.contains(address));
         if link.bridge.is_some() || !is_ours {
             continue;
         }
@@ -130,7 +132,7 @@ pub(crate) async fn find(host: &Netlink, name: &str) -> Result<Option<Link>> {
 /// Makes the bridge if there is none, and gives it the gateway's address. Refuses before it makes anything.
 async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -> Result<Link> {
     refuse_overlap(host, network).await?;
-    let (name, gateway) = (&network.bridge, network.pool.gateway_network());
+    let name = &network.bridge;
     let bridge = match found {
         Some(bridge) => bridge,
         None => create(host, name).await?,
@@ -141,11 +143,14 @@ async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -
     }
     // Before the address: with that the bridge is in use, and nobody looks for more.
     gather(host, network, &bridge).await?;
-    match host.add_address(bridge.index, gateway).await {
-        // Another first ADD was faster.
-        Ok(()) | Err(Errno::EEXIST) => Ok(bridge),
-        Err(errno) => Err(errno).doing(|| format!("give {name} the address {gateway}")),
+    for gateway in network.gateway_networks() {
+        match host.add_address(bridge.index, gateway).await {
+            // Another first ADD was faster, or it has this one already.
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno).doing(|| format!("give {name} the address {gateway}")),
+        }
     }
+    Ok(bridge)
 }
 
 /// Makes the bridge; another process may be faster, which is as good.
@@ -159,14 +164,16 @@ async fn create(host: &Netlink, name: &str) -> Result<Link> {
     Ok(bridge)
 }
 
-/// Whether the bridge has the gateway's address. Errors: 105 where it has another: it is then not taken over.
-pub(crate) async fn has_gateway(host: &Netlink, network: &Network, bridge: &Link) -> Result<bool> {
-    let (name, gateway) = (&network.bridge, network.pool.gateway_network());
+/// Whether the bridge has the gateways' addresses. Errors: 105 where it has others only: it is then not taken over.
+pub(crate) async fn has_gateways(host: &Netlink, network: &Network, bridge: &Link) -> Result<bool> {
+    let (name, gateways) = (&network.bridge, network.gateway_networks());
     let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
-    match addresses.first() {
-        _ if addresses.contains(&gateway) => Ok(true),
-        None => Ok(false),
-        Some(other) => Err(Error::BridgeConflict {
+    let (Some(other), Some(gateway)) = (addresses.first(), gateways.first()) else { return Ok(gateways.is_empty()) };
+    match gateways.iter().filter(|gateway| addresses.contains(gateway)).count() {
+        found if found == gateways.len() => Ok(true),
+        // The network has grown.
+        1.. => Ok(false),
+        0 => Err(Error::BridgeConflict {
             bridge: name.clone(),
             found: format!("it has address {other}, but network {} needs {gateway} there", network.name),
             remedy: format!(
@@ -179,21 +186,23 @@ pub(crate) async fn has_gateway(host: &Netlink, network: &Network, bridge: &Link
 /// Errors: 105 where the host's bridge or addresses are in the way of a network that is to be set up.
 pub(crate) async fn refuse_conflict(host: &Netlink, network: &Network) -> Result<()> {
     match find(host, &network.bridge).await? {
-        Some(found) if has_gateway(host, network, &found).await? => Ok(()),
+        Some(found) if has_gateways(host, network, &found).await? => Ok(()),
         _ => refuse_overlap(host, network).await,
     }
 }
 
 /// Errors: 105 where the host has an address of this subnet elsewhere: one of the two places could not be reached.
 pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<()> {
-    let gateway = network.pool.gateway_network();
+    let gateways = network.gateway_networks();
     let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
-    for (index, other) in addresses.iter().filter(|(_, address)| address.overlaps(gateway)) {
+    let overlapping = |other: IpNetwork| gateways.iter().find(move |gateway| overlap(other, **gateway));
+    for (index, other) in &addresses {
+        let Some(gateway) = overlapping(*other) else { continue };
         // On the bridge itself it is the gateway's own: another first ADD was faster.
         let link = host.link_by_index(*index).await.doing(|| format!("look up who has {other}"))?;
         let Some(link) = link.filter(|link| link.name != network.bridge) else { continue };
         let (name, bridge) = (&link.name, &network.bridge);
-        let rename = if *other == gateway && link.kind.as_deref() == Some("bridge") {
+        let rename = if other == gateway && link.kind.as_deref() == Some("bridge") {
             format!(
                 "name it back if it is {bridge} renamed (`ip link set {name} down`, `ip link set {name} name {bridge}`), or "
             )
@@ -213,9 +222,8 @@ pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<
 
 /// The MTU, in bytes, of the link that the host's default route leaves by, if there is one.
 async fn uplink_mtu(host: &Netlink) -> Result<Option<u32>> {
-    let routes = host.routes().await.doing(|| "list the routes".into())?;
-    let Some(uplink) = routes.iter().find(|route| route.destination == Route::DEFAULT).and_then(|route| route.link)
-    else {
+    let routes = host.ipv4_routes().await.doing(|| "list the routes".into())?;
+    let Some(uplink) = routes.iter().find(|route| route.is_default()).and_then(|route| route.link) else {
         return Ok(None);
     };
     let link = host.link_by_index(uplink).await.doing(|| "look up the uplink".into())?;
@@ -224,10 +232,20 @@ async fn uplink_mtu(host: &Netlink) -> Result<Option<u32>> {
 
 /// What is wrong with the bridge, for CHECK, to follow "failed to ...: ".
 pub(crate) async fn problem(host: &Netlink, network: &Network, bridge: &Link) -> Result<Option<String>> {
-    let (name, gateway) = (&network.bridge, network.pool.gateway_network());
+    let name = &network.bridge;
     if !bridge.up {
         return Ok(Some(format!("bridge {name} is down")));
     }
     let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
-    Ok((!addresses.contains(&gateway)).then(|| format!("bridge {name} lacks the gateway address {gateway}")))
+    let missing = network.gateway_networks().into_iter().find(|gateway| !addresses.contains(gateway));
+    Ok(missing.map(|gateway| format!("bridge {name} lacks the gateway address {gateway}")))
+}
+
+/// Whether two networks have an address in common.
+pub(crate) fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
+    match (one, other) {
+        (IpNetwork::V4(one), IpNetwork::V4(other)) => one.overlaps(other),
+        (IpNetwork::V6(one), IpNetwork::V6(other)) => one.overlaps(other),
+        _ => false,
+    }
 }

@@ -3,7 +3,7 @@
 //! Nothing is made yet. Name, id and driver come back as they were, as does every key that flatnet does not know.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -32,16 +32,20 @@ pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
         }
         bridge::refuse_conflict(&host, &network).await
     }))?;
-    let pool = &network.pool;
-    let mut subnet = json!({ "subnet": pool.subnet(), "gateway": pool.gateway() });
-    let range = config.get("subnets").and_then(|subnets| subnets.get(0)?.get("lease_range"));
-    if range.is_some_and(|range| !range.is_null()) {
-        let (first, last) = pool.range();
-        subnet["lease_range"] = json!({ "start_ip": first, "end_ip": last });
-    }
+    let asked = config.get("subnets").and_then(Value::as_array).cloned().unwrap_or_default();
+    let subnets = network.pools.ranges().enumerate().map(|(place, range)| {
+        let mut subnet = json!({ "subnet": range.subnet(), "gateway": range.gateway() });
+        let asked = asked.get(place).and_then(|subnet| subnet.get("lease_range"));
+        if asked.is_some_and(|range| !range.is_null()) {
+            let (first, last) = range.bounds();
+            subnet["lease_range"] = json!({ "start_ip": first, "end_ip": last });
+        }
+        subnet
+    });
+    let subnets: Vec<_> = subnets.collect();
     for (key, value) in [
         ("network_interface", json!(network.bridge)),
-        ("subnets", json!([subnet])),
+        ("subnets", json!(subnets)),
         ("ipam_options", json!({ "driver": allocator.as_str() })),
         ("ipv6_enabled", json!(false)),
         ("internal", json!(false)),
@@ -55,15 +59,18 @@ pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
 /// The first bridge that no network with another gateway has, neither in the kernel nor, as a bridge is made by the first
 /// container only, in Podman's files.
 async fn free_bridge(host: &Netlink, network: &mut Network) -> Result<String> {
-    let gateway = network.pool.gateway();
+    let gateways = network.gateway_networks();
     let planned = planned(Path::new(layout::NETAVARK_NETWORKS));
     for number in 0..BRIDGES {
         network.bridge = format!("{BRIDGE_PREFIX}{number}");
-        if planned.iter().any(|(bridge, other)| *bridge == network.bridge && *other != gateway) {
+        if planned
+            .iter()
+            .any(|(bridge, other)| *bridge == network.bridge && !gateways.iter().any(|own| own.ip() == *other))
+        {
             continue;
         }
         let conflict = match bridge::find(host, &network.bridge).await {
-            Ok(Some(found)) => bridge::has_gateway(host, network, &found).await.map(drop),
+            Ok(Some(found)) => bridge::has_gateways(host, network, &found).await.map(drop),
             found => found.map(drop),
         };
         match conflict {
@@ -83,7 +90,7 @@ async fn free_bridge(host: &Netlink, network: &mut Network) -> Result<String> {
 }
 
 /// The bridges and gateways of the networks that Podman keeps in `folder`. What cannot be read is none of flatnet's.
-fn planned(folder: &Path) -> Vec<(String, Ipv4Addr)> {
+fn planned(folder: &Path) -> Vec<(String, IpAddr)> {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     let network = |file: fs::DirEntry| {
         let network: Value = serde_json::from_str(&fs::read_to_string(file.path()).ok()?).ok()?;
@@ -104,7 +111,7 @@ mod tests {
         write("a.json", r#"{"network_interface": "flatnet-br0", "subnets": [{"gateway": "10.87.1.1"}]}"#);
         write("b.json", r#"{"driver": "macvlan"}"#);
         write("c.json", "nonsense");
-        assert_eq!(planned(folder.path()), [("flatnet-br0".to_owned(), Ipv4Addr::new(10, 87, 1, 1))]);
+        assert_eq!(planned(folder.path()), [("flatnet-br0".to_owned(), IpAddr::from([10, 87, 1, 1]))]);
         assert_eq!(planned(&folder.path().join("missing")), []);
     }
 }

@@ -3,15 +3,16 @@
 //! A key that flatnet does not know passes (Podman keeps more there than a driver needs); one that it knows and cannot honour
 //! is refused by name.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::Ipv4Network;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::config::section::Section;
 use crate::config::{self, DEFAULT_BRIDGE, Network, fitting_mtu, gateways};
 use crate::error::{Error, Result};
-use crate::ipam::pool::Pool;
+use crate::ipam::pool::Range;
+use crate::reply::Dns;
 use crate::request::interface_name_problem;
 
 /// The subnet of a network that names none: host 1 of the plan 10.87.N.0/24.
@@ -50,10 +51,20 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
         None => Options::default(),
     };
     let allocator = allocator(section.optional_section("ipam_options")?)?;
-    let pool = pool(&section, config)?;
+    let range = range(&section, config)?;
     let Options { mtu, macspoofchk, masquerade, gateways } = options;
     Ok((
-        Network { name, bridge, mtu, macspoofchk, pool, masquerade, gateways, routes: Vec::new(), dns: json!({}) },
+        Network {
+            name,
+            bridge,
+            mtu,
+            macspoofchk,
+            pools: range.into(),
+            masquerade,
+            gateways,
+            routes: Vec::new(),
+            dns: Dns::default(),
+        },
         allocator,
     ))
 }
@@ -159,14 +170,15 @@ fn allocator(options: Option<Section>) -> Result<Allocator> {
     }
 }
 
-fn pool(section: &Section, config: &Map<String, Value>) -> Result<Pool> {
+fn range(section: &Section, config: &Map<String, Value>) -> Result<Range> {
     let subnets: &[Value] = match config.get("subnets") {
         None | Some(Value::Null) => &[],
         Some(Value::Array(subnets)) => subnets,
         Some(other) => return Err(section.problem("subnets", format!("is {other}, not a list"))),
     };
     let Some(first) = subnets.first() else {
-        return Pool::new(DEFAULT_SUBNET, None, None, None).map_err(|(key, problem)| section.problem(key, problem));
+        return Range::new(DEFAULT_SUBNET.into(), None, None, None)
+            .map_err(|(key, problem)| section.problem(key, problem));
     };
     if subnets.len() > 1 {
         return Err(
@@ -181,17 +193,20 @@ fn pool(section: &Section, config: &Map<String, Value>) -> Result<Pool> {
     if let Some(mut range) = inner.optional_section("lease_range")? {
         (start, end) = (config::address(&mut range, "start_ip")?, config::address(&mut range, "end_ip")?);
         // Podman ends a range that reaches the subnet's end with the broadcast address (`--ip-range`).
-        end =
-            end.map(
-                |end| {
-                    if end == subnet.broadcast() { Ipv4Addr::from_bits(end.to_bits().saturating_sub(1)) } else { end }
-                },
-            );
+        end = end.map(|end| match end {
+            IpAddr::V4(last) if end == subnet.broadcast() => {
+                Ipv4Addr::from_bits(last.to_bits().saturating_sub(1)).into()
+            }
+            end => end,
+        });
     }
-    Pool::new(subnet, gateway, start, end).map_err(|(key, problem)| inner.problem(podmans_word(key), problem))
+    if subnet.is_ipv6() {
+        return Err(inner.problem("subnet", format!("is {subnet}, but flatnet's addresses under netavark are IPv4")));
+    }
+    Range::new(subnet, gateway, start, end).map_err(|(key, problem)| inner.problem(podmans_word(key), problem))
 }
 
-/// The pool speaks of its range as CNI does.
+/// The range speaks of itself as CNI does.
 fn podmans_word(key: &'static str) -> &'static str {
     match key {
         "rangeStart" => "lease_range.start_ip",
@@ -203,8 +218,13 @@ fn podmans_word(key: &'static str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
+
+    fn bounds(network: &Network) -> [IpAddr; 2] {
+        network.pools.ranges().next().expect("a range").bounds().into()
+    }
 
     fn parsed(change: &Value) -> Result<(Network, Allocator)> {
         let Value::Object(mut config) =
@@ -254,7 +274,7 @@ mod tests {
         let range = json!({"start_ip": "10.87.7.129", "end_ip": "10.87.7.255"});
         let (network, _) =
             parsed(&json!({"subnets": [{"subnet": "10.87.7.0/24", "lease_range": range}]})).expect("a network");
-        assert_eq!(network.pool.range(), (Ipv4Addr::new(10, 87, 7, 129), Ipv4Addr::new(10, 87, 7, 254)));
+        assert_eq!(bounds(&network), [[10, 87, 7, 129], [10, 87, 7, 254]].map(IpAddr::from));
     }
 
     #[test]
@@ -267,7 +287,7 @@ mod tests {
         .expect("a network");
         assert_eq!((network.bridge.as_str(), network.mtu, allocator), ("br7", Some(1400), Allocator::Podman));
         assert_eq!((network.masquerade, network.gateways.len()), (false, 2));
-        assert_eq!(network.pool.gateway(), Ipv4Addr::new(10, 87, 7, 254));
-        assert_eq!(network.pool.range(), (Ipv4Addr::new(10, 87, 7, 9), Ipv4Addr::new(10, 87, 7, 19)));
+        assert_eq!(network.gateway_networks()[0].ip(), IpAddr::from([10, 87, 7, 254]));
+        assert_eq!(bounds(&network), [[10, 87, 7, 9], [10, 87, 7, 19]].map(IpAddr::from));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn requests(request: &Map<String, Value>) {
             let Setup { target, network, ports } = &setup;
             is_sound(network);
             is_recorded(&network.name, target);
-            target.args.ip.into_iter().for_each(|asked| can_have(&network.pool, asked));
+            target.args.ips.iter().for_each(|asked| can_have(&network.pools, *asked));
             can_be_published(ports);
             // Whatever setup takes, teardown takes back.
             let teardown = teardown.expect("a request for teardown");

@@ -1,6 +1,6 @@
 //! What `setup` and `teardown` read (`NetworkPluginExec` of netavark), lowered to a CNI verb's target, network and ports.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
@@ -79,9 +79,9 @@ fn target(request: &Map<String, Value>, netns: &str) -> Result<Target> {
 }
 
 fn args(mut options: Section, network: &Network) -> Result<Args> {
-    let ip = match options.strings("static_ips")?.unwrap_or_default().as_slice() {
-        [] => None,
-        [one] => Some(static_ip(&options, one, network)?),
+    let ips = match options.strings("static_ips")?.unwrap_or_default().as_slice() {
+        [] => Vec::new(),
+        [one] => vec![static_ip(&options, one, network)?],
         several => {
             let problem = format!("asks for {}, but a container has one address of a network", several.join(", "));
             return Err(options.problem("static_ips", problem));
@@ -91,16 +91,16 @@ fn args(mut options: Section, network: &Network) -> Result<Args> {
     let mac = mac.map(|text| {
         text.parse::<Mac>().map_err(|problem| options.problem("static_mac", format!("is {text}, which {problem}")))
     });
-    Ok(Args { ip, mac: mac.transpose()?, name: None })
+    Ok(Args { ips, mac: mac.transpose()?, name: None })
 }
 
-fn static_ip(options: &Section, text: &str, network: &Network) -> Result<Ipv4Addr> {
+fn static_ip(options: &Section, text: &str, network: &Network) -> Result<IpAddr> {
     let problem = |problem: String| options.problem("static_ips", format!("asks for {text}, which {problem}"));
     match text.parse() {
-        Ok(IpAddr::V4(address)) => match network.pool.refusal(address) {
+        Ok(address) => match network.pools.refusal(address) {
             Some(refusal) => Err(problem(refusal)),
             None => Ok(address),
         },
-        _ => Err(problem("is not an IPv4 address".to_owned())),
+        Err(_) => Err(problem("is not an IP address".to_owned())),
     }
 }

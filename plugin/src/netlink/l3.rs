@@ -1,11 +1,11 @@
 //! Addresses, routes and neighbours.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -13,88 +13,150 @@ use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
 
 use super::Netlink;
 
-/// An IPv4 route of the main table.
+/// A route of the main table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// 0.0.0.0/0 for the default route.
-    pub(crate) destination: Ipv4Network,
+    /// A prefix of length 0 for the default route of its family.
+    pub(crate) destination: IpNetwork,
     /// The next hop; none for what is on the link itself.
-    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) gateway: Option<IpAddr>,
     /// Index of the link that it leaves by.
     pub(crate) link: Option<u32>,
 }
 
 impl Route {
-    /// Everything that no other route matches.
-    pub(crate) const DEFAULT: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::UNSPECIFIED, 0) {
-        Some(network) => network,
-        None => unreachable!(),
-    };
+    /// To `destination`, by `gateway`.
+    pub(crate) fn by(destination: IpNetwork, gateway: IpAddr) -> Self {
+        Self { destination, gateway: Some(gateway), link: None }
+    }
+
+    /// To everything of the gateway's family that no other route matches.
+    pub(crate) fn default_by(gateway: IpAddr) -> Self {
+        Self::by(everything(gateway.is_ipv4()), gateway)
+    }
+
+    /// Whether it is its family's default route.
+    pub(crate) fn is_default(&self) -> bool {
+        self.destination.prefix() == 0
+    }
+}
+
+/// All addresses of a family.
+fn everything(ipv4: bool) -> IpNetwork {
+    let any = if ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    IpNetwork::new(any, 0).expect("a prefix length that every family has")
 }
 
 impl Netlink {
-    /// Gives the link an address, and so a route to its subnet. Errors: `EEXIST`.
-    pub(crate) async fn add_address(&self, link: u32, address: Ipv4Network) -> Result<(), Errno> {
-        let message = AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(address.ip(), address.prefix());
-        self.change(RouteNetlinkMessage::NewAddress(message.build()), NLM_F_CREATE | NLM_F_EXCL).await
+    /// Gives the link an address, and so a route to its subnet; one of IPv6 is not looked for elsewhere first (RFC 4862, section 5.4).
+    /// Errors: `EEXIST`.
+    pub(crate) async fn add_address(&self, link: u32, address: IpNetwork) -> Result<(), Errno> {
+        let message = match address {
+            IpNetwork::V4(address) => {
+                AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(address.ip(), address.prefix()).build()
+            }
+            IpNetwork::V6(address) => {
+                let message =
+                    AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(address.ip(), address.prefix());
+                let mut message = message.build();
+                message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+                message
+            }
+        };
+        self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL).await
     }
 
-    /// The link's IPv4 addresses.
-    pub(crate) async fn addresses(&self, link: u32) -> Result<Vec<Ipv4Network>, Errno> {
+    /// The link's addresses, but for those of a link's own scope (`fe80::/10`).
+    pub(crate) async fn addresses(&self, link: u32) -> Result<Vec<IpNetwork>, Errno> {
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
         message.header.index = link;
         let messages = self.dump_whole(RouteNetlinkMessage::GetAddress(message)).await?;
         Ok(messages.into_iter().filter_map(read_address).filter(|(index, _)| *index == link).map(|(_, a)| a).collect())
     }
 
-    /// The IPv4 addresses of all links, each with its link's index.
-    pub(crate) async fn all_addresses(&self) -> Result<Vec<(u32, Ipv4Network)>, Errno> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        let messages = self.dump_whole(RouteNetlinkMessage::GetAddress(message)).await?;
+    /// The addresses of all links, each with its link's index.
+    pub(crate) async fn all_addresses(&self) -> Result<Vec<(u32, IpNetwork)>, Errno> {
+        let messages = self.dump_whole(RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
         Ok(messages.into_iter().filter_map(read_address).collect())
     }
 
-    /// Adds a route by `gateway`. Errors: `EEXIST`.
-    pub(crate) async fn add_route(&self, link: u32, destination: Ipv4Network, gateway: Ipv4Addr) -> Result<(), Errno> {
-        let message = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(destination.ip(), destination.prefix())
-            .gateway(gateway)
-            .output_interface(link);
-        self.change(RouteNetlinkMessage::NewRoute(message.build()), NLM_F_CREATE | NLM_F_EXCL).await
+    /// Adds a route that leaves by the link. Errors: `EEXIST`.
+    pub(crate) async fn add_route(&self, link: u32, route: &Route) -> Result<(), Errno> {
+        let message = match (route.destination, route.gateway) {
+            (IpNetwork::V4(destination), gateway) => {
+                let message = RouteMessageBuilder::<Ipv4Addr>::new()
+                    .destination_prefix(destination.ip(), destination.prefix())
+                    .output_interface(link);
+                match gateway {
+                    Some(IpAddr::V4(gateway)) => message.gateway(gateway).build(),
+                    Some(IpAddr::V6(_)) => return Err(Errno::EINVAL),
+                    None => message.build(),
+                }
+            }
+            (IpNetwork::V6(destination), gateway) => {
+                let message = RouteMessageBuilder::<Ipv6Addr>::new()
+                    .destination_prefix(destination.ip(), destination.prefix())
+                    .output_interface(link);
+                match gateway {
+                    Some(IpAddr::V6(gateway)) => message.gateway(gateway).build(),
+                    Some(IpAddr::V4(_)) => return Err(Errno::EINVAL),
+                    None => message.build(),
+                }
+            }
+        };
+        self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL).await
+    }
+
+    /// The routes of the main table, IPv4's first.
+    pub(crate) async fn routes(&self) -> Result<Vec<Route>, Errno> {
+        let mut routes = self.ipv4_routes().await?;
+        routes.extend(self.routes_of(AddressFamily::Inet6).await?);
+        Ok(routes)
     }
 
     /// The IPv4 routes of the main table.
-    pub(crate) async fn routes(&self) -> Result<Vec<Route>, Errno> {
+    pub(crate) async fn ipv4_routes(&self) -> Result<Vec<Route>, Errno> {
+        self.routes_of(AddressFamily::Inet).await
+    }
+
+    /// The routes of one family's main table.
+    async fn routes_of(&self, family: AddressFamily) -> Result<Vec<Route>, Errno> {
         let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
+        message.header.address_family = family;
         // RT_TABLE_MAIN: the kernel filters by it.
         message.header.table = 254;
         match self.dump_whole(RouteNetlinkMessage::GetRoute(message)).await {
             Ok(messages) => Ok(messages.into_iter().filter_map(read_route).collect()),
-            // A namespace makes the table with its first route.
-            Err(Errno::ENOENT) => Ok(Vec::new()),
+            // A namespace makes the table with its first route; a kernel may lack IPv6.
+            Err(Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT) => Ok(Vec::new()),
             Err(errno) => Err(errno),
         }
     }
 
     /// The way that the kernel would take to `address` now, policy rules and all tables considered.
-    pub(crate) async fn way_to(&self, address: Ipv4Addr) -> Result<Route, Errno> {
+    pub(crate) async fn way_to(&self, address: IpAddr) -> Result<Route, Errno> {
         let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        message.header.destination_prefix_length = 32;
-        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
+        let (family, length, destination) = match address {
+            IpAddr::V4(address) => (AddressFamily::Inet, 32, RouteAddress::Inet(address)),
+            IpAddr::V6(address) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(address)),
+        };
+        message.header.address_family = family;
+        message.header.destination_prefix_length = length;
+        message.attributes.push(RouteAttribute::Destination(destination));
         let answer = self.get(RouteNetlinkMessage::GetRoute(message)).await?;
         read_route(answer).ok_or(Errno::EPROTO)
     }
 
     /// Forgets where `address` was on the link's segment. One that is not known is no error.
-    pub(crate) async fn delete_neighbour(&self, link: u32, address: Ipv4Addr) -> Result<(), Errno> {
+    pub(crate) async fn delete_neighbour(&self, link: u32, address: IpAddr) -> Result<(), Errno> {
         let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Inet;
+        let (family, destination) = match address {
+            IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
+            IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
+        };
+        message.header.family = family;
         message.header.ifindex = link;
-        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+        message.attributes.push(NeighbourAttribute::Destination(destination));
         match self.change(RouteNetlinkMessage::DelNeighbour(message), 0).await {
             // Neither is a link that has gone meanwhile, with all that it knew.
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
@@ -103,25 +165,41 @@ impl Netlink {
     }
 }
 
-fn read_address(message: RouteNetlinkMessage) -> Option<(u32, Ipv4Network)> {
+fn read_address(message: RouteNetlinkMessage) -> Option<(u32, IpNetwork)> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return None };
-    // For IPv4 the local address is IFA_LOCAL; IFA_ADDRESS is the peer's on a point-to-point link.
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+    // IPv4's is IFA_LOCAL, where IFA_ADDRESS is the peer's on a point-to-point link; IPv6 has IFA_ADDRESS alone, as a rule.
+    let find = |pick: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
+    let local = find(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
         _ => None,
+    });
+    let address = local.or_else(|| {
+        find(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
     })?;
-    Some((message.header.index, Ipv4Network::new(local, message.header.prefix_len).ok()?))
+    if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
+        return None;
+    }
+    Some((message.header.index, IpNetwork::new(address, message.header.prefix_len).ok()?))
 }
 
 fn read_route(message: RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
-    let mut route = Route { destination: Route::DEFAULT, gateway: None, link: None };
+    let destination = everything(message.header.address_family == AddressFamily::Inet);
+    let mut route = Route { destination, gateway: None, link: None };
+    let length = message.header.destination_prefix_length;
     for attribute in message.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                route.destination = Ipv4Network::new(address, message.header.destination_prefix_length).ok()?;
+                route.destination = Ipv4Network::new(address, length).ok()?.into();
             }
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateway = Some(address),
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
+                route.destination = Ipv6Network::new(address, length).ok()?.into();
+            }
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => route.gateway = Some(address.into()),
+            RouteAttribute::Gateway(RouteAddress::Inet6(address)) => route.gateway = Some(address.into()),
             RouteAttribute::Oif(index) => route.link = Some(index),
             // Of several ways, the first.
             RouteAttribute::MultiPath(hops) => route.link = hops.first().map(|hop| hop.interface_index),

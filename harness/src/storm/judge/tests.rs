@@ -6,10 +6,10 @@ use crate::storm::{Action, Facts};
 use crate::tally::Harm;
 use rstest::rstest;
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-fn ip(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 87, 1, last)
+fn ip(last: u8) -> IpAddr {
+    Ipv4Addr::new(10, 87, 1, last).into()
 }
 
 /// Containers and the last byte of what each has; the books and the bridge say the same.
@@ -23,11 +23,11 @@ fn facts(attached: &[(usize, u8)]) -> Facts {
 }
 
 fn add(container: usize, last: u8) -> Done {
-    Done { action: Action::Add(container), said: Said::Done(Some(ip(last))) }
+    Done { action: Action::Add(container), said: Said::Done([ip(last)].into()) }
 }
 
 fn done(action: Action) -> Done {
-    Done { action, said: Said::Done(None) }
+    Done { action, said: Said::Done(BTreeSet::new()) }
 }
 
 fn refused(action: Action, code: u32) -> Done {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -40,7 +40,7 @@ pub(super) struct Ground {
 /// What is taken on a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Taken {
-    pub(super) addresses: BTreeSet<Ipv4Addr>,
+    pub(super) addresses: BTreeSet<IpAddr>,
     pub(super) links: BTreeSet<String>,
     pub(super) rules: BTreeSet<String>,
 }
@@ -65,7 +65,7 @@ impl Contender {
 
 /// As Podman writes it for a network of its own: a gateway, masquerade, hairpins, a default route.
 fn reference(shipped: &Network) -> Result<Network> {
-    let subnet = shipped.subnet().context("find the shipped subnet")?;
+    let subnet = *shipped.subnets().first().context("find the shipped subnet")?;
     let config = json!({
         "cniVersion": shipped.version(), "name": "reference", "type": "bridge", "bridge": "cni-podman1",
         "isGateway": true, "ipMasq": true, "hairpinMode": true,
@@ -89,7 +89,7 @@ impl Ground {
     }
 
     /// ADD of a container, which is made if there is none of that name: the address, or what the plugin said instead.
-    pub(super) fn add(&mut self, id: &str) -> Result<Result<Ipv4Addr, String>> {
+    pub(super) fn add(&mut self, id: &str) -> Result<Result<IpAddr, String>> {
         self.lab.container(id)?;
         let call = self.call("ADD", id)?;
         let result = match call.read(&call.run(self.node()?)?) {
@@ -103,7 +103,7 @@ impl Ground {
     }
 
     /// ADD of a container that must be there for the rest to mean anything.
-    pub(super) fn must_add(&mut self, id: &str) -> Result<Ipv4Addr> {
+    pub(super) fn must_add(&mut self, id: &str) -> Result<IpAddr> {
         self.add(id)?.map_err(|why| anyhow!("attach the container {id}: {why}"))
     }
 
@@ -155,12 +155,12 @@ impl Ground {
     }
 
     /// The addresses that containers have, as the kernel says.
-    pub(super) fn in_use(&self) -> Result<BTreeSet<Ipv4Addr>> {
+    pub(super) fn in_use(&self) -> Result<BTreeSet<IpAddr>> {
         let mut found = BTreeSet::new();
         for container in self.lab.containers() {
             let links = View::of(container)?.links;
             let texts = links.iter().filter(|link| link.name != "lo").flat_map(|link| &link.addresses);
-            found.extend(texts.filter_map(|text| text.split('/').next()?.parse::<Ipv4Addr>().ok()));
+            found.extend(texts.filter_map(|text| text.split('/').next()?.parse::<IpAddr>().ok()));
         }
         Ok(found)
     }
@@ -192,13 +192,13 @@ impl Ground {
     }
 }
 
-fn addresses_in_names(view: &View) -> BTreeSet<Ipv4Addr> {
+fn addresses_in_names(view: &View) -> BTreeSet<IpAddr> {
     let names = view.links.iter().flat_map(|link| &link.names);
     names.filter_map(|name| name.strip_prefix("flatnet-ip-")?.parse().ok()).collect()
 }
 
 /// host-local has a file for each address, and some for itself.
-fn addresses_in_files(network: &str) -> Result<BTreeSet<Ipv4Addr>> {
+fn addresses_in_files(network: &str) -> Result<BTreeSet<IpAddr>> {
     let folder = Path::new(HOST_LOCAL).join(network);
     let entries = match fs::read_dir(&folder) {
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
@@ -207,7 +207,7 @@ fn addresses_in_files(network: &str) -> Result<BTreeSet<Ipv4Addr>> {
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
-fn address_in(result: &Value) -> Option<Ipv4Addr> {
+fn address_in(result: &Value) -> Option<IpAddr> {
     let text = result.get("ips")?.get(0)?.get("address")?.as_str()?;
     text.split('/').next()?.parse().ok()
 }

@@ -4,10 +4,13 @@
 
 use std::collections::BTreeSet;
 
+use ipnetwork::IpNetwork;
+
 use super::finding::{ATTACHMENTS, BRIDGE, Finding, POOL, SUBNET};
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
+use crate::ipam::pool::Pool;
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
 
@@ -50,7 +53,7 @@ pub(super) async fn check(host: &Netlink, network: &Network) -> Result<Standing>
 }
 
 async fn judge(host: &Netlink, network: &Network) -> Result<(Option<Link>, Finding)> {
-    let (name, gateway) = (&network.bridge, network.pool.gateway_network());
+    let (name, gateways) = (&network.bridge, network.gateway_networks());
     let Some(bridge) = bridge::find(host, name).await? else {
         return Ok((None, BRIDGE.ok(format!("no {name} yet: the first container makes it"))));
     };
@@ -59,13 +62,17 @@ async fn judge(host: &Netlink, network: &Network) -> Result<(Option<Link>, Findi
             format!("{name} is down"),
             format!("run `ip link set {name} up`; the next container's start does so too"),
         )
-    } else if !bridge::has_gateway(host, network, &bridge).await? {
+    } else if !bridge::has_gateways(host, network, &bridge).await? {
+        let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
+        let missing = gateways.iter().find(|gateway| !addresses.contains(gateway));
+        let gateway = missing.map_or_else(String::new, IpNetwork::to_string);
         BRIDGE.bad(
             format!("{name} lacks the gateway's address {gateway}"),
             format!("run `ip address add {gateway} dev {name}`; the next container's start does so too"),
         )
     } else {
-        BRIDGE.ok(format!("{name}, up, {gateway}"))
+        let gateways: Vec<_> = gateways.iter().map(IpNetwork::to_string).collect();
+        BRIDGE.ok(format!("{name}, up, {}", gateways.join(", ")))
     };
     Ok((Some(bridge), line))
 }
@@ -77,25 +84,32 @@ async fn subnet(host: &Netlink, network: &Network, sound: bool) -> Result<Findin
         Err(error @ Error::BridgeConflict { .. }) => return Ok(SUBNET.failed(&error)),
         Err(error) => return Err(error),
     }
-    let subnet = network.pool.subnet();
+    let subnets = network.pools.subnets();
     let own = host.link(&network.bridge).await.doing(|| format!("look up {}", network.bridge))?.map(|link| link.index);
     for route in host.routes().await.doing(|| "list the routes".into())? {
         // A wider one, such as a VPN's 10.0.0.0/8, loses against the bridge's own.
-        if route.destination.is_subnet_of(subnet) && route.link != own {
+        if subnets.iter().any(|subnet| is_within(route.destination, *subnet)) && route.link != own {
             return stolen(host, &route.destination.to_string(), route.link).await;
         }
     }
     if !sound {
-        return Ok(SUBNET.ok(format!("{subnet}, nobody else's")));
+        return Ok(SUBNET.ok(format!("{}, nobody else's", network.subnets_in_words())));
     }
-    let (first, last) = network.pool.range();
-    for address in [first, last].into_iter().filter(|address| *address != network.pool.gateway()) {
+    let edges = network.pools.ranges().flat_map(|range| {
+        let (first, last) = range.bounds();
+        [first, last].into_iter().filter(|address| *address != range.gateway())
+    });
+    for address in edges {
         let way = host.way_to(address).await.doing(|| format!("ask for the way to {address}"))?;
         if way.link != own {
             return stolen(host, &address.to_string(), way.link).await;
         }
     }
-    Ok(SUBNET.ok(format!("{subnet}, by {}", network.bridge)))
+    Ok(SUBNET.ok(format!("{}, by {}", network.subnets_in_words(), network.bridge)))
+}
+
+fn is_within(inner: IpNetwork, outer: IpNetwork) -> bool {
+    inner.prefix() >= outer.prefix() && outer.contains(inner.network())
 }
 
 async fn stolen(host: &Netlink, destination: &str, link: Option<u32>) -> Result<Finding> {
@@ -156,8 +170,11 @@ fn judge_attachments(links: &[Link], bridge: &Link, unfinished: Option<&Link>) -
 async fn pool(host: &Netlink, network: &Network, bridge: &Link) -> Result<Finding> {
     let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
     let taken: BTreeSet<_> = ports.iter().flat_map(lease::leases).collect();
-    let free = network.pool.free(&taken).take(PORTS_MAX).count().min(PORTS_MAX.saturating_sub(ports.len()));
-    Ok(judge_pool(taken.len(), free, &bridge.name))
+    let room = PORTS_MAX.saturating_sub(ports.len());
+    let free = |pool: &Pool| pool.free(&taken).take(PORTS_MAX).count().min(room);
+    // The one that is full first.
+    let free = network.pools.iter().map(free).min().unwrap_or(room);
+    Ok(judge_pool(ports.len(), free, &bridge.name))
 }
 
 fn judge_pool(used: usize, free: usize, bridge: &str) -> Finding {

@@ -120,7 +120,7 @@ impl Firewall {
     }
 
     fn forward(&self, uplink: Option<&str>, network: &Network) -> Finding {
-        let subnet = network.pool.subnet();
+        let Some((subnet, _)) = network.ipv4() else { return FIREWALL.skipped("the network has no IPv4") };
         let request = Packet {
             hook: Hook::Forward,
             input: uplink.map(str::to_owned),
@@ -162,7 +162,7 @@ impl Firewall {
 
     /// What the gateway asks the name service, where it is certainly dropped: addresses are reached all the same.
     fn questions(&self, uplink: Option<&str>, network: &Network) -> Option<Finding> {
-        let gateway = network.pool.gateway();
+        let (_, gateway) = network.ipv4()?;
         let packet = Packet {
             hook: Hook::Input,
             input: Some(uplink?.to_owned()),
@@ -198,7 +198,7 @@ impl Firewall {
         if !self.bridged {
             return BRIDGE_NETFILTER.ok("off: what stays on a bridge meets no rules");
         }
-        let (bridge, subnet) = (Some(network.bridge.clone()), Some(network.pool.subnet()));
+        let (bridge, subnet) = (Some(network.bridge.clone()), network.ipv4().map(|(subnet, _)| subnet));
         let packet = Packet {
             hook: Hook::Forward,
             input: bridge.clone(),

@@ -35,5 +35,5 @@ async fn judge(network: &Network, has_bridge: bool) -> Result<Finding> {
 fn describe(network: &Network) -> String {
     let gateways: Vec<_> = network.gateways.iter().map(|gateway| gateways::text(*gateway)).collect();
     let but = if gateways.is_empty() { String::new() } else { format!(", and not to {}", gateways.join(", ")) };
-    format!("{}, beyond {FLAT_RANGE}{but}", network.pool.subnet())
+    format!("{}, beyond {FLAT_RANGE}{but}", network.subnets_in_words())
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
 use super::finding::{BRIDGE, CONFIGURATION, Finding, NETWORK_CLASH};
@@ -45,7 +45,7 @@ struct Claim {
     file: PathBuf,
     name: String,
     bridges: Vec<String>,
-    subnets: Vec<Ipv4Network>,
+    subnets: Vec<IpNetwork>,
 }
 
 /// All networks that files describe.
@@ -150,7 +150,7 @@ impl Networks {
             file: it.file.clone(),
             name: it.name.clone(),
             bridges: vec![network.bridge.clone()],
-            subnets: vec![network.pool.gateway_network()],
+            subnets: network.gateway_networks(),
         };
         let claims: Vec<_> = valid().map(as_claim).collect();
         let one = |(it, network): (&Configured, &Network)| {
@@ -158,7 +158,7 @@ impl Networks {
             let clash = others.find_map(|other| clash(network, other));
             let finding = match clash {
                 Some((found, remedy)) => NETWORK_CLASH.bad(found, remedy),
-                None => NETWORK_CLASH.ok(format!("{} and {} are its own", network.bridge, network.pool.subnet())),
+                None => NETWORK_CLASH.ok(format!("{} and {} are its own", network.bridge, network.subnets_in_words())),
             };
             finding.of(&it.name)
         };
@@ -173,7 +173,6 @@ impl Networks {
 /// What `other` takes that is `network`'s too, and the remedy.
 fn clash(network: &Network, other: &Claim) -> Option<(String, String)> {
     let file = other.file.display();
-    let gateway = network.pool.gateway_network();
     if other.name == network.name {
         return Some((format!("{file} has the name {} too", other.name), format!("rename or remove one: `rm {file}`")));
     }
@@ -181,8 +180,10 @@ fn clash(network: &Network, other: &Claim) -> Option<(String, String)> {
         let found = format!("network {} ({file}) has the bridge {} too", other.name, network.bridge);
         return Some((found, "give one of the two another `bridge`".into()));
     }
-    let subnet = other.subnets.iter().find(|subnet| subnet.overlaps(gateway))?;
-    let found = format!("network {} ({file}) has {subnet}, which overlaps {}", other.name, network.pool.subnet());
+    let subnets = network.pools.subnets();
+    let is_ours = |subnet: &&IpNetwork| subnets.iter().any(|own| bridge::overlap(**subnet, *own));
+    let subnet = other.subnets.iter().find(is_ours)?;
+    let found = format!("network {} ({file}) has {subnet}, which overlaps {}", other.name, network.subnets_in_words());
     Some((found, "give one of the two another subnet".into()))
 }
 
@@ -227,7 +228,7 @@ fn configured(backend: Backend, claim: Claim, value: &Value) -> Configured {
             "make flatnet the first of `plugins`: it makes the interface that the others work on",
         ),
         Ok(network) => {
-            let subnet = network.iter().map(|network| network.pool.subnet().to_string());
+            let subnet = network.iter().map(Network::subnets_in_words);
             let by = delegate.iter().map(|plugin| format!("addresses by {plugin}"));
             let parts: Vec<_> = std::iter::once(file.display().to_string()).chain(subnet).chain(by).collect();
             CONFIGURATION.ok(parts.join(", "))
@@ -283,7 +284,7 @@ fn collect(value: &Value, claim: &mut Claim) {
             for (key, value) in map {
                 match (key.as_str(), value.as_str()) {
                     ("bridge" | "network_interface", Some(name)) => claim.bridges.push(name.to_owned()),
-                    ("subnet", Some(subnet)) => claim.subnets.extend(subnet.parse::<Ipv4Network>().ok()),
+                    ("subnet", Some(subnet)) => claim.subnets.extend(subnet.parse::<IpNetwork>().ok()),
                     _ => collect(value, claim),
                 }
             }
@@ -376,6 +377,6 @@ mod tests {
         let networks = read(Backend::Netavark, &[("flat.json", text)]);
         let network = networks.ours[0].network.as_ref().expect("a network");
         assert_eq!((network.bridge.as_str(), network.mtu), ("flatnet-br1", Some(1400)));
-        assert_eq!(network.pool.range().0.to_string(), "10.87.2.9");
+        assert_eq!(network.pools.ranges().next().expect("a range").bounds().0.to_string(), "10.87.2.9");
     }
 }

@@ -80,7 +80,7 @@ impl Gateway {
 }
 
 /// `address` is the bridge's.
-pub(super) fn name_service(address: Ipv4Addr) -> Finding {
+pub(super) fn name_service(address: IpAddr) -> Finding {
     let port = layout::NAME_SERVICE_PORT;
     judge_name_service(
         &format!("{address}:{port}"),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ const HOST_MAX_BYTES: usize = 253;
 pub(super) struct Entry {
     /// The container's name, or its id where the runtime told no name.
     pub(super) name: String,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     pub(super) network: Option<String>,
     /// The container's id.
     pub(super) container: Option<String>,
@@ -68,7 +68,7 @@ impl Names {
     }
 
     /// Whom `host` means, and where that is. `web-8080.flat` is port 8080 of `web`, unless a container is called `web-8080`.
-    pub(super) fn resolve(&self, host: &str) -> Result<(&Entry, SocketAddrV4), Unknown> {
+    pub(super) fn resolve(&self, host: &str) -> Result<(&Entry, SocketAddr), Unknown> {
         let host = normal(host).ok_or(Unknown::NotAName)?;
         let first = host.split('.').next().unwrap_or_default();
         if is_address(first) {
@@ -79,7 +79,7 @@ impl Names {
             self.find(name).map(|entry| (entry, HTTP_PORT)).or_else(with_port)
         });
         let (entry, port) = found.ok_or_else(|| Unknown::NoContainer(first.to_owned()))?;
-        Ok((entry, SocketAddrV4::new(entry.address, port)))
+        Ok((entry, SocketAddr::new(entry.address, port)))
     }
 
     fn find(&self, name: &str) -> Option<&Entry> {

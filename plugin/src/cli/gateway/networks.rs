@@ -98,8 +98,7 @@ mod tests {
     }
 
     fn names(found: &Configured) -> Vec<String> {
-        let line =
-            |network: &Network| format!("{} {} {}", network.name, network.bridge, network.pool.gateway_network());
+        let line = |network: &Network| format!("{} {} {}", network.name, network.bridge, network.gateway_networks()[0]);
         found.networks.iter().map(line).collect()
     }
 

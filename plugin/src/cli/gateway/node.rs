@@ -4,9 +4,10 @@
 //! each answer.
 
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::rc::Rc;
 
+use ipnetwork::IpNetwork;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -46,7 +47,7 @@ pub(super) struct Health {
 struct NetworkHealth {
     name: String,
     bridge: String,
-    gateway: Ipv4Addr,
+    gateway: Option<IpAddr>,
     /// How many containers have an address in it.
     containers: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +97,7 @@ impl Node {
             networks.push(NetworkHealth {
                 name: network.name.clone(),
                 bridge: network.bridge.clone(),
-                gateway: network.pool.gateway(),
+                gateway: network.gateway_networks().first().map(IpNetwork::ip),
                 containers: names.entries().iter().filter(own).count(),
                 problem: found,
             });

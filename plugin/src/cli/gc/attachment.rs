@@ -1,6 +1,6 @@
 //! What is attached to this host: every link of flatnet's, and whose it is, as far as its names and its record tell.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::error::{Doing, Result};
 use crate::ipam::lease;
@@ -16,7 +16,7 @@ pub(super) struct Attachment {
     pub(super) network: Option<String>,
     /// The container's end.
     pub(super) interface: Option<String>,
-    pub(super) addresses: Vec<Ipv4Addr>,
+    pub(super) addresses: Vec<IpAddr>,
     pub(super) link: Link,
 }
 
@@ -82,7 +82,7 @@ mod tests {
         let whole = whole.expect("an attachment");
         assert_eq!((whole.container.as_deref(), whole.name.as_deref()), (Some("0123"), Some("web")));
         assert_eq!((whole.network.as_deref(), whole.interface.as_deref()), (Some("flatnet"), Some("eth0")));
-        assert_eq!(whole.addresses, [Ipv4Addr::new(10, 87, 1, 2)]);
+        assert_eq!(whole.addresses, [IpAddr::from([10, 87, 1, 2])]);
         assert!(!whole.is_half_made());
     }
 

@@ -62,7 +62,7 @@ fn line(outcome: &Outcome) -> String {
 #[derive(Serialize)]
 struct Entry<'a> {
     action: Action,
-    addresses: &'a [std::net::Ipv4Addr],
+    addresses: &'a [std::net::IpAddr],
     network: Option<&'a str>,
     name: Option<&'a str>,
     container: Option<&'a str>,
@@ -93,7 +93,7 @@ fn entry(outcome: &Outcome) -> Entry<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     use super::*;
     use crate::netlink::Link;
@@ -104,7 +104,7 @@ mod tests {
             name: Some("web".into()),
             network: Some("flatnet".into()),
             interface: Some("eth0".into()),
-            addresses: vec![Ipv4Addr::new(10, 87, 1, 2)],
+            addresses: vec![IpAddr::from([10, 87, 1, 2])],
             link: Link { name: "fn-00000001".into(), ..Link::default() },
         };
         let cut = Attachment { name: None, network: None, addresses: Vec::new(), ..whole.clone() };

@@ -31,7 +31,7 @@ const SYN: u8 = 0x02;
 pub(super) fn wanted(network: &Network) -> (Chain, Vec<Rule>) {
     let base = BaseChain { kind: "nat".into(), hook: Hook::Postrouting as u32, priority: PRIORITY, accept: true };
     let chain = Chain { table: table::NAME.into(), name: chain_name(&network.bridge), base: Some(base) };
-    let subnet = network.pool.subnet();
+    let subnet = network.ipv4().map_or(FLAT_RANGE, |(subnet, _)| subnet);
     let mut rules = vec![
         pass(from_ipv4(subnet, false), "of others"),
         pass(link(Meta::OutLink, &network.bridge, true).to_vec(), "among the bridge's own"),

@@ -2,78 +2,29 @@
 //!
 //! Nothing of it is passed over in silence: what flatnet cannot honour is refused by name.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnetwork::{IpNetwork, Ipv4Network};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use ipnetwork::IpNetwork;
+use serde_json::Value;
 
 use super::shown;
 use crate::config::{Draft, Network};
 use crate::error::{Error, Result};
-use crate::ipam::pool::Pool;
+use crate::ipam::pool::{Pool, Pools, Range};
+use crate::netlink;
+use crate::reply::{Dns, Ip, Route, Success};
 use crate::request::Command;
 use crate::spec::SpecVersion;
 
-/// What the specification (1.1.0) lets a route have that flatnet's have not.
-const ROUTE_ATTRIBUTES: [&str; 5] = ["mtu", "advmss", "priority", "table", "scope"];
-
-/// One address, and what goes with it.
+/// Addresses, and what goes with them.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Given {
-    pub(crate) address: Ipv4Addr,
-    /// The address's subnet, of which nothing is flatnet's to give.
-    pool: Pool,
-    /// Each with its next hop.
-    routes: Vec<(Ipv4Network, Ipv4Addr)>,
-    dns: Value,
-}
-
-/// A result of any version (section "Success"; before 0.3.0 `ip4` and `ip6`).
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(rename = "cniVersion", default)]
-    version: String,
-    interfaces: Option<Vec<Value>>,
-    ips: Option<Vec<Ip>>,
-    routes: Option<Vec<Route>>,
-    ip4: Option<OfFamily>,
-    ip6: Option<OfFamily>,
-    dns: Option<Dns>,
-}
-
-#[derive(Deserialize)]
-struct Ip {
-    address: IpNetwork,
-    gateway: Option<IpAddr>,
-    interface: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct OfFamily {
-    ip: IpNetwork,
-    gateway: Option<IpAddr>,
-    routes: Option<Vec<Route>>,
-}
-
-#[derive(Deserialize)]
-struct Route {
-    dst: IpNetwork,
-    gw: Option<IpAddr>,
-    #[serde(flatten)]
-    attributes: Map<String, Value>,
-}
-
-#[derive(Deserialize, Serialize)]
-struct Dns {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nameservers: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    search: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    options: Option<Vec<String>>,
+    /// In the plugin's order; at least one.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Of each address its subnet, of which nothing else is flatnet's to give.
+    ranges: Vec<Range>,
+    routes: Vec<netlink::Route>,
+    dns: Dns,
 }
 
 impl Given {
@@ -83,97 +34,76 @@ impl Given {
         if said.trim_ascii().is_empty() {
             return Err(wrong("it ended well and said nothing".into()));
         }
-        let mut answer: Answer = serde_json::from_slice(said)
+        let json: Value = serde_json::from_slice(said)
             .map_err(|e| wrong(format!("its answer is not a result of CNI ({e}): {}", shown(said))))?;
-        if !is_of_version(&answer.version, version) {
-            return Err(wrong(format!("it answers in CNI version {:?}, and {version} was asked for", answer.version)));
+        let said_version = json.get("cniVersion").and_then(Value::as_str).unwrap_or_default();
+        if !is_of_version(said_version, version) {
+            return Err(wrong(format!("it answers in CNI version {said_version:?}, and {version} was asked for")));
         }
-        if version < SpecVersion::V0_3_0 {
-            answer.renew();
-        }
-        let Answer { interfaces, ips, routes, dns, .. } = answer;
-        let (interfaces, ips) = (interfaces.unwrap_or_default(), ips.unwrap_or_default());
-        if !interfaces.is_empty() || ips.iter().any(|ip| ip.interface.is_some()) {
+        let answer =
+            Success::read(&json, version).map_err(|problem| wrong(format!("its answer {problem}: {}", shown(said))))?;
+        if !answer.interfaces.is_empty() || answer.ips.iter().any(|ip| ip.interface.is_some()) {
             return Err(wrong("its answer has interfaces, which no IPAM plugin may make".into()));
         }
-        let (own, gateway) = one_address(plugin, &ips)?;
-        let subnet = masked(own);
-        let pool = Pool::new(subnet, Some(gateway), None, None)
-            .map_err(|(key, problem)| wrong(format!("the {key} of its address {own} {problem}")))?;
-        if let Some(problem) = pool.refusal(own.ip()) {
-            return Err(wrong(format!("its address {own} {problem}")));
+        if answer.ips.is_empty() {
+            return Err(wrong("its answer has no address".into()));
         }
-        let routes = routes.iter().flatten().map(|route| route.lower(plugin, gateway)).collect::<Result<_>>()?;
-        Ok(Self { address: own.ip(), pool, routes, dns: dns.map_or_else(|| json!({}), |dns| json!(dns)) })
+        let addresses: Vec<_> = answer.ips.iter().map(|ip| ip.address.ip()).collect();
+        let ranges = answer.ips.iter().map(|ip| range_of(plugin, ip)).collect::<Result<_>>()?;
+        let routes = answer.routes.iter().map(|route| lower(plugin, route, &addresses)).collect::<Result<_>>()?;
+        Ok(Self { addresses, ranges, routes, dns: answer.dns })
     }
 
     /// The network with all that was given. The configuration's own `dns` comes first, where it has any.
     pub(crate) fn complete(self, draft: Draft) -> Network {
-        let mut network = draft.with(self.pool);
+        let mut network = draft.with(Pools::new(self.ranges.into_iter().map(Pool::from).collect()));
         network.routes = self.routes;
-        if network.dns.as_object().is_none_or(Map::is_empty) {
+        if network.dns.is_empty() {
             network.dns = self.dns;
         }
         network
     }
 }
 
-impl Answer {
-    /// Says in the newer keys what the older ones have.
-    fn renew(&mut self) {
-        let (mut ips, mut routes) = (Vec::new(), Vec::new());
-        for family in [self.ip4.take(), self.ip6.take()].into_iter().flatten() {
-            ips.push(Ip { address: family.ip, gateway: family.gateway, interface: None });
-            routes.extend(family.routes.into_iter().flatten());
-        }
-        (self.ips, self.routes) = (Some(ips), Some(routes));
+/// The subnet of an address and its gateway, which is the subnet's first address where none is said, as in the reference plugins.
+fn range_of(plugin: &str, ip: &Ip) -> Result<Range> {
+    let own = ip.address;
+    let range = |only: Option<IpAddr>| {
+        Range::new(masked(own), ip.gateway, only, only)
+            .map_err(|(key, problem)| wrong(plugin, format!("the {key} of its address {own} {problem}")))
+    };
+    match range(None)?.refusal(own.ip()) {
+        Some(problem) => Err(wrong(plugin, format!("its address {own} {problem}"))),
+        None => range(Some(own.ip())),
     }
 }
 
-impl Route {
-    /// Destination and next hop, which is the gateway where none is said.
-    fn lower(&self, plugin: &str, gateway: Ipv4Addr) -> Result<(Ipv4Network, Ipv4Addr)> {
-        let unsupported = |what: String, remedy: &str| Error::Unsupported {
+/// A route without a next hop gets the gateway of its family, so there must be one.
+fn lower(plugin: &str, route: &Route, addresses: &[IpAddr]) -> Result<netlink::Route> {
+    let Route { dst, gw, .. } = route;
+    let is_ipv4 = dst.is_ipv4();
+    if gw.is_some_and(|gw| gw.is_ipv4() != is_ipv4) || !addresses.iter().any(|address| address.is_ipv4() == is_ipv4) {
+        return Err(Error::Unsupported {
             key: format!("a route of {plugin}"),
-            value: what,
-            remedy: remedy.into(),
-        };
-        let is_said = |key: &&str| self.attributes.get(*key).is_some_and(|it| !it.is_null() && *it != json!(0));
-        if let Some(key) = ROUTE_ATTRIBUTES.into_iter().find(is_said) {
-            let remedy =
-                "leave it out of the routes in the network's ipam: flatnet's routes have a next hop, and no more";
-            return Err(unsupported(format!("{} with {key}", self.dst), remedy));
-        }
-        match (self.dst, self.gw.unwrap_or(IpAddr::V4(gateway))) {
-            (IpNetwork::V4(destination), IpAddr::V4(by)) => Ok((masked(destination), by)),
-            (destination, _) => Err(unsupported(
-                self.gw.map_or_else(|| destination.to_string(), |by| format!("{destination} by {by}")),
-                "leave it out of the routes in the network's ipam: flatnet cannot do IPv6 yet",
-            )),
-        }
+            value: gw.map_or_else(|| dst.to_string(), |gw| format!("{dst} by {gw}")),
+            remedy: "leave it out of the routes in the network's ipam: a route has a destination, a next hop and a container's address of one family".into(),
+        });
     }
-}
-
-/// The one address that flatnet can use, and its gateway.
-fn one_address(plugin: &str, ips: &[Ip]) -> Result<(Ipv4Network, Ipv4Addr)> {
-    match ips {
-        [] => Err(wrong(plugin, "its answer has no address".into())),
-        [Ip { address: IpNetwork::V4(own), gateway, .. }] => match gateway {
-            Some(IpAddr::V4(gateway)) => Ok((*own, *gateway)),
-            Some(IpAddr::V6(gateway)) => {
-                Err(wrong(plugin, format!("the gateway of its address {own} is {gateway}, not an IPv4 address")))
-            }
-            None => Err(wrong(plugin, format!("its address {own} has no gateway, which the bridge is to have"))),
-        },
-        several => {
-            let list: Vec<_> = several.iter().map(|ip| ip.address.to_string()).collect();
-            Err(Error::Unsupported {
-                key: format!("the addresses of {plugin}"),
-                value: list.join(", "),
-                remedy: "have it give one IPv4 address: flatnet cannot do IPv6, nor several addresses, yet".into(),
-            })
-        }
+    let attributes = [
+        ("mtu", route.mtu),
+        ("advmss", route.advmss),
+        ("priority", route.priority),
+        ("table", route.table),
+        ("scope", route.scope),
+    ];
+    if let Some((key, _)) = attributes.into_iter().find(|(_, value)| value.is_some_and(|value| value != 0)) {
+        return Err(Error::Unsupported {
+            key: format!("a route of {plugin}"),
+            value: format!("{dst} with {key}"),
+            remedy: "leave it out".into(),
+        });
     }
+    Ok(netlink::Route { destination: masked(*dst), gateway: *gw, link: None })
 }
 
 /// None in the answer means that of the configuration, and before 0.3.0 there is no difference between the two versions.
@@ -182,8 +112,8 @@ fn is_of_version(said: &str, asked: SpecVersion) -> bool {
     said.is_empty() || SpecVersion::parse(said).is_some_and(|said| said == asked || (is_old(said) && is_old(asked)))
 }
 
-fn masked(network: Ipv4Network) -> Ipv4Network {
-    Ipv4Network::new(network.network(), network.prefix()).expect("a prefix length that came out of a network")
+fn masked(network: IpNetwork) -> IpNetwork {
+    IpNetwork::new(network.network(), network.prefix()).expect("a prefix length that came out of a network")
 }
 
 fn wrong(plugin: &str, problem: String) -> Error {
@@ -200,6 +130,7 @@ fn wrong(plugin: &str, problem: String) -> Error {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
 
@@ -209,8 +140,12 @@ mod tests {
         Given::parse("other", answer.to_string().as_bytes(), version)
     }
 
-    fn ip(text: &str) -> Ipv4Addr {
+    fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
+    }
+
+    fn net(text: &str) -> IpNetwork {
+        text.parse().expect("a network")
     }
 
     #[rstest]
@@ -221,12 +156,29 @@ mod tests {
     #[case::old(json!({"cniVersion": "0.1.0", "ip4": {"ip": "10.87.1.9/24", "gateway": "10.87.1.1",
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.9.0.0/16", "gw": "10.87.1.7"}]}, "dns": {"domain": "lan"}}), SpecVersion::V0_2_0)]
     fn every_shape_says_the_same(#[case] answer: Value, #[case] version: SpecVersion) {
-        let default = ("0.0.0.0/0".parse().expect("a network"), ip("10.87.1.1"));
         let given = parse(&answer, version).expect("an address");
-        assert_eq!(given.address, ip("10.87.1.9"));
-        assert_eq!(given.pool.gateway_network(), "10.87.1.1/24".parse().expect("a network"));
-        assert_eq!(given.routes, [default, ("10.9.0.0/16".parse().expect("a network"), ip("10.87.1.7"))]);
-        assert_eq!(given.dns, json!({"domain": "lan"}));
+        assert_eq!(given.addresses, [ip("10.87.1.9")]);
+        assert_eq!(given.ranges[0].gateway_network(), net("10.87.1.1/24"));
+        let [default, other] = &given.routes[..] else { panic!("{:?}", given.routes) };
+        assert_eq!(default.destination, net("0.0.0.0/0"));
+        assert!(default.gateway.is_none_or(|by| by == ip("10.87.1.1")));
+        assert_eq!(*other, netlink::Route::by(net("10.9.0.0/16"), ip("10.87.1.7")));
+        assert_eq!(given.dns, Dns { domain: "lan".into(), ..Dns::default() });
+    }
+
+    #[test]
+    fn several_addresses_of_both_families_are_each_a_pool_of_one() {
+        let answer = json!({"ips": [{"address": "fd00:1::9/64"}, {"address": "10.87.1.9/24"}, {"address": "10.87.1.5/24", "gateway": "10.87.1.254"}],
+            "routes": [{"dst": "fd00:2::7/64"}]});
+        let given = parse(&answer, V1).expect("addresses");
+        assert_eq!(given.addresses, ["fd00:1::9", "10.87.1.9", "10.87.1.5"].map(ip));
+        assert_eq!(given.routes[0].destination, net("fd00:2::/64"));
+        let pools = Pools::new(given.ranges.into_iter().map(Pool::from).collect());
+        assert_eq!(pools.gateway_networks(), ["10.87.1.1/24", "10.87.1.254/24", "fd00:1::1/64"].map(net));
+        for (pool, address) in pools.iter().zip(["fd00:1::9/64", "10.87.1.9/24", "10.87.1.5/24"].map(net)) {
+            let free: Vec<_> = pool.free(&std::collections::BTreeSet::new()).map(|own| own.address).collect();
+            assert_eq!(free, [address], "nothing else is flatnet's to give");
+        }
     }
 
     #[rstest]
@@ -237,17 +189,16 @@ mod tests {
     #[case::old_shape(json!({"ip4": {"ip": "10.87.1.9/24", "gateway": "10.87.1.1"}}), 110, "no address")]
     #[case::interfaces(json!({"interfaces": [{"name": "eth0"}], "ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}]}), 110, "interfaces")]
     #[case::interface(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1", "interface": 0}]}), 110, "interfaces")]
-    #[case::ipv6(json!({"ips": [{"address": "fd00::9/64", "gateway": "fd00::1"}]}), 2, "the addresses of other = fd00::9/64")]
-    #[case::two(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "fd00::9/64"}]}), 2, "10.87.1.9/24, fd00::9/64")]
-    #[case::no_gateway(json!({"ips": [{"address": "10.87.1.9/24"}]}), 110, "10.87.1.9/24 has no gateway")]
-    #[case::gateway_v6(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "fd00::1"}]}), 110, "fd00::1, not an IPv4")]
+    #[case::gateway_v6(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "fd00::1"}]}), 110, "the gateway of its address 10.87.1.9/24 is fd00::1")]
     #[case::gateway_outside(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.88.1.1"}]}), 110, "the gateway of its address 10.87.1.9/24 is 10.88.1.1")]
     #[case::gateway_s_own(json!({"ips": [{"address": "10.87.1.1/24", "gateway": "10.87.1.1"}]}), 110, "10.87.1.1/24 is the gateway's own")]
     #[case::broadcast(json!({"ips": [{"address": "10.87.1.255/24", "gateway": "10.87.1.1"}]}), 110, "10.87.1.255/24 is not one of")]
+    #[case::second_is_the_gateway_s_own(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "fd00::1/64"}]}), 110, "fd00::1/64 is the gateway's own")]
     #[case::no_room(json!({"ips": [{"address": "10.87.1.9/32", "gateway": "10.87.1.1"}]}), 110, "no room")]
     #[case::reserved(json!({"ips": [{"address": "10.87.0.9/24", "gateway": "10.87.0.1"}]}), 110, "reserved for gateways")]
     #[case::not_an_address(json!({"ips": [{"address": "10.87.1/24", "gateway": "10.87.1.1"}]}), 110, "not a result of CNI")]
     #[case::route_v6(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "routes": [{"dst": "::/0"}]}), 2, "a route of other = ::/0")]
+    #[case::route_of_two_families(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "fd00::9/64"}], "routes": [{"dst": "::/0", "gw": "10.87.1.1"}]}), 2, "a route of other = ::/0 by 10.87.1.1")]
     #[case::route_table(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "routes": [{"dst": "10.9.0.0/16", "table": 100}]}), 2, "10.9.0.0/16 with table")]
     #[case::dns(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "dns": {"nameservers": "10.0.0.1"}}), 110, "not a result of CNI")]
     fn refused(#[case] answer: Value, #[case] code: u32, #[case] words: &str) {
