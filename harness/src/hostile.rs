@@ -178,7 +178,7 @@ fn of_configuration(network: &Network, all: &mut Vec<Request>) {
         ("runtimeConfig.ips", &[2]),
         ("args.cni.mac", &[2]),
         ("cni.dev/attachments", &[]),
-        ("no-such-key", &[7]),
+        ("no-such-key", &[2]),
     ];
     for (key, codes) in KEYS {
         let addresses = ADDRESSES.iter().map(|text| (format!("{text:?}"), format!("{text:?}")));
