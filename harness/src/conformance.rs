@@ -55,7 +55,8 @@ pub fn hold(subject: &Subject, plugin_dir: &Path, files: &[PathBuf], jobs: usize
     let files: Vec<PathBuf> = tried.iter().map(|(file, _)| file.clone()).collect();
     let (reports, _) = suite.run(&files, |_| {});
     for (file, scenario) in &tried {
-        let report = reports.iter().find(|report| Path::new(&report.file) == file).context("find the report of a rule")?;
+        let report =
+            reports.iter().find(|report| Path::new(&report.file) == file).context("find the report of a rule")?;
         let Some(rule) = &scenario.setting.rule else { continue };
         let (verdict, why) = judge(rule, report);
         lines.push(Line::new(scenario, rule, verdict, why)?);
@@ -72,5 +73,27 @@ fn judge(rule: &Rule, report: &Report) -> (Verdict, Option<String>) {
         (_, Some(reason)) => (Verdict::NotTried, Some(reason.clone())),
         _ if should => (Verdict::FallsShort, report.why.clone()),
         _ => (Verdict::Fail, report.why.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, Verdict, find};
+    use crate::scenario::Scenario;
+
+    #[test]
+    fn every_rule_has_one_scenario_that_names_no_plugin() {
+        let mut numbers = Vec::new();
+        for file in find(&[]).unwrap() {
+            let scenario = Scenario::load(&file).unwrap();
+            let rule = scenario.setting.rule.as_ref().unwrap();
+            let line = Line::new(&scenario, rule, Verdict::Pass, None).unwrap();
+            numbers.push(line.rule);
+            let text = std::fs::read_to_string(&file).unwrap();
+            for name in ["flatnet", "fn-", "10.87.", "cni0"] {
+                assert!(!text.contains(name), "{} is about {name}", file.display());
+            }
+        }
+        assert_eq!(numbers, (1..=45).collect::<Vec<_>>());
     }
 }

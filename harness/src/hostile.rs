@@ -216,7 +216,7 @@ fn of_bodies(network: &Network, all: &mut Vec<Request>) {
                 arguments: Vec::new(),
                 env: base(command),
                 stdin,
-                codes: &[1, 5, 6, 7],
+                codes: &[1, 2, 5, 6, 7],
                 // DEL goes by what is attached, and VERSION by nothing.
                 may_succeed: is_object || matches!(command, "DEL" | "VERSION"),
                 lasts: false,

@@ -13,6 +13,9 @@ use crate::scenario::{Scenario, Step};
 use crate::tally::{Harm, Tally};
 use crate::verb::{Failure, Weight};
 
+/// How many lines of what was left tell why.
+const FEW: usize = 3;
+
 /// How a scenario ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -104,7 +107,9 @@ impl<'a> Transcript<'a> {
     /// The step that did not, whole.
     pub fn failed(&mut self, number: usize, step: &Step, failure: &Failure) {
         self.harm = Some(failure.harm);
-        self.why = Some(format!("{}: {}", step.verb.describe(), failure.line()));
+        // What is said of such plugins is no matter of the step.
+        let step_told = if failure.weight == Weight::Nothing { String::new() } else { step.verb.describe() + ": " };
+        self.why = Some(step_told + &failure.line());
         self.weight = failure.weight;
         self.line(format_args!("  FAIL {number:2}  {}", step.verb.describe()));
         self.line(format_args!("       {}:{}", self.scenario.file.display(), step.line));
@@ -116,7 +121,9 @@ impl<'a> Transcript<'a> {
     /// Something was there at the end that was not there before.
     pub fn left(&mut self, lines: &[String]) {
         self.harm = Some(Harm::Leak);
-        self.why = Some(format!("at the end: {}", lines.join(", ")));
+        let others = lines.len().saturating_sub(FEW);
+        let more = if others == 0 { String::new() } else { format!(" and {others} more") };
+        self.why = Some(format!("at the end: {}{more}", lines[..lines.len() - others].join(", ")));
         self.line(format_args!("  FAIL     the world is not as it was before"));
         self.block(&lines.join("\n"));
         self.look_around(self.scenario.steps.len());

@@ -100,9 +100,12 @@ impl StandIn {
             }
             return Ok(Value::Object(answer));
         }
-        let ip = |address: &IpNetwork| match before(NO_FAMILY) {
-            true => json!({ "version": family(address), "address": address, "gateway": gateway(address) }),
-            false => json!({ "address": address, "gateway": gateway(address) }),
+        let ip = |address: &IpNetwork| {
+            let mut ip = json!({ "address": address, "gateway": gateway(address) });
+            if before(NO_FAMILY) {
+                ip["version"] = family(address).into();
+            }
+            ip
         };
         answer.insert("ips".to_owned(), self.addresses.iter().map(ip).collect());
         answer.insert("routes".to_owned(), json!(self.routes));
@@ -119,8 +122,7 @@ impl Asked {
         }
         let read = |note: &str| fs::read_to_string(notes.join(note)).unwrap_or_default();
         let lines = |note: &str| read(note).lines().map(str::to_owned).collect();
-        let asked =
-            Self { commands: lines("commands"), environment: lines("environment"), stdin: read("stdin") };
+        let asked = Self { commands: lines("commands"), environment: lines("environment"), stdin: read("stdin") };
         for note in ["commands", "environment", "stdin"] {
             drop(fs::remove_file(notes.join(note)));
         }

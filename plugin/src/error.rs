@@ -142,7 +142,9 @@ impl Error {
             Self::Config { key, .. } if key == PREV_RESULT => {
                 "the runtime should send what ADD answered, or in ADD what the plugin before answered, unchanged".into()
             }
-            Self::Config { .. } | Self::UnknownKey { .. } => "correct the network's .conflist, by default /etc/cni/net.d/flatnet.conflist".into(),
+            Self::Config { .. } | Self::UnknownKey { .. } => {
+                "correct the network's .conflist, by default /etc/cni/net.d/flatnet.conflist".into()
+            }
             Self::OwnNamespace { .. } => "give the container a network namespace of its own".into(),
             Self::Deadline { .. } => "try again later, and see `dmesg` if it repeats".into(),
             Self::Kernel { errno, .. } => kernel_remedy(*errno).into(),

@@ -192,30 +192,59 @@ impl Board {
     }
 
     fn write_reasons(&self, text: &mut String) -> std::fmt::Result {
-        let all = || self.columns.iter().flat_map(|column| column.lines.iter().map(move |line| (column, line)));
-        if all().any(|(_, line)| line.verdict.is_against()) {
-            writeln!(text, "\n| rule | source | plugin | what it does |\n|--:|---|---|---|")?;
+        let against = self.reasons(Verdict::is_against, |line| (line.rule, line.verdict, line.reason()));
+        if !against.is_empty() {
+            writeln!(text, "\n| | what it does | plugin | source |\n|--:|---|---|---|")?;
         }
-        let mut against: Vec<_> = all().filter(|(_, line)| line.verdict.is_against()).collect();
-        against.sort_by_key(|(_, line)| line.rule);
-        for (column, line) in against {
-            let source = format!("{}: {}", line.word(), line.source);
-            writeln!(text, "| {} | {} | {} | {} |", line.rule, cell(&source), column.plugin, cell(&line.reason()))?;
+        for ((rule, ..), lines) in &against {
+            let Some((_, line)) = lines.first() else { continue };
+            let (why, plugins) = (cell(&line.reason()), plugins(lines).join(", "));
+            writeln!(text, "| {rule} | {why} | {plugins} | {}: {} |", line.word(), cell(&line.source))?;
         }
-        let others = all().filter(|(_, line)| matches!(line.verdict, Verdict::DoesNotApply | Verdict::NotTried));
-        let mut told: Vec<(String, Vec<String>)> = Vec::new();
-        for (column, line) in others {
-            let why = format!("{} for {}: {}", line.verdict.words(), column.plugin, line.reason());
-            match told.iter_mut().find(|(known, _)| *known == why) {
-                Some((_, rules)) => rules.push(line.rule.to_string()),
-                None => told.push((why, vec![line.rule.to_string()])),
-            }
-        }
-        if !told.is_empty() {
+        let others = self
+            .reasons(|verdict| verdict != Verdict::Pass && !verdict.is_against(), |line| (line.verdict, line.reason()));
+        if !others.is_empty() {
             writeln!(text)?;
         }
-        told.iter().try_for_each(|(why, rules)| writeln!(text, "- {}: {}", rules.join(", "), why.replace('|', "\\|")))
+        others.iter().try_for_each(|((verdict, why), lines)| {
+            let mut rules: Vec<u32> = lines.iter().map(|(_, line)| line.rule).collect();
+            rules.dedup();
+            let rules: Vec<String> = rules.iter().map(u32::to_string).collect();
+            let (rules, plugins, words) = (rules.join(", "), plugins(lines).join(", "), verdict.words());
+            writeln!(text, "- {rules}: {words} for {plugins}: {}", cell(why))
+        })
     }
+
+    /// The lines of those verdicts, the same ones of several plugins together, rule by rule.
+    fn reasons<K: PartialEq>(
+        &self,
+        wanted: impl Fn(Verdict) -> bool,
+        key: impl Fn(&Line) -> K,
+    ) -> Vec<(K, Vec<(&Column, &Line)>)> {
+        let all = self.columns.iter().flat_map(|column| column.lines.iter().map(move |line| (column, line)));
+        let mut all: Vec<_> = all.filter(|(_, line)| wanted(line.verdict)).collect();
+        all.sort_by_key(|(_, line)| line.rule);
+        let mut groups: Vec<(K, Vec<(&Column, &Line)>)> = Vec::new();
+        for (column, line) in all {
+            let key = key(line);
+            match groups.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, lines)) => lines.push((column, line)),
+                None => groups.push((key, vec![(column, line)])),
+            }
+        }
+        groups
+    }
+}
+
+/// The plugins of those lines, each once.
+fn plugins<'a>(lines: &[(&'a Column, &Line)]) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for (column, _) in lines {
+        if !seen.contains(&column.plugin.as_str()) {
+            seen.push(column.plugin.as_str());
+        }
+    }
+    seen
 }
 
 /// A verdict in a table.

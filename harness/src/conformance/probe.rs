@@ -15,6 +15,7 @@ use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use super::Traits;
+use super::rule::Trait;
 use crate::inventory::Inventory;
 use crate::lab::FOLDER;
 use crate::plugin::{Answer, Call, PATIENCE, Plugins, environment};
@@ -85,15 +86,16 @@ impl Probe {
     fn look(mut self) -> Result<Traits> {
         let versions = self.versions()?;
         let before = self.world.inventory(HOST)?;
-        let (network, whole) = (self.network.clone(), Traits { versions, ..Traits::default() });
-        let everything = Traits { addresses: true, routes: true, delegates: true, independent: true, ..whole.clone() };
+        let network = self.network.clone();
         let result = match self.come_and_go(&network)? {
             Ok(Answer::Done(Some(result))) => result,
             Ok(Answer::Refused(refusal)) => {
                 let (kind, code) = (network.kind(), refusal.code);
                 bail!("attach a container: {kind} refuses with error {code}: {} {}", refusal.msg, refusal.details)
             }
-            Ok(Answer::Done(None)) | Err(_) => return Ok(everything),
+            Ok(Answer::Done(None)) | Err(_) => {
+                return Ok(Traits { versions, is: Trait::ALL.to_vec(), ..Traits::default() });
+            }
         };
         let address = first_address(&result).and_then(|address| address.parse().ok());
         let first = self.kept_since(&before)?;
@@ -101,15 +103,14 @@ impl Probe {
         // What grows with every container is nothing that belongs there.
         let grows = !self.kept_since(&before)?.is_subset(&first);
         let furniture = if grows { Vec::new() } else { first.into_iter().collect() };
-        Ok(Traits {
-            addresses: address.is_some(),
-            address,
-            routes: has(&result, "routes"),
-            delegates: self.delegates(address)?,
-            independent: self.is_independent()?,
-            furniture,
-            ..whole
-        })
+        let shown = [
+            (Trait::Addresses, address.is_some()),
+            (Trait::Routes, has(&result, "routes")),
+            (Trait::Delegation, self.delegates(address)?),
+            (Trait::Independence, self.is_independent()?),
+        ];
+        let is = shown.into_iter().filter(|(_, shown)| *shown).map(|(what, _)| what).collect();
+        Ok(Traits { versions, is, address, furniture })
     }
 
     /// What there is more than `before`, as patterns.

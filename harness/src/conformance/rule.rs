@@ -54,6 +54,14 @@ pub enum Need {
     Version(Version),
     /// It speaks that version of the specification.
     Exactly(Version),
+    /// It is such a plugin.
+    Is(Trait),
+}
+
+/// What a plugin may be or have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trait {
     /// Its ADD gives an address.
     Addresses,
     /// Its result lists routes.
@@ -62,6 +70,31 @@ pub enum Need {
     Delegation,
     /// It can do without any other plugin.
     Independence,
+}
+
+impl Trait {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Addresses, Self::Routes, Self::Delegation, Self::Independence];
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "addresses" => Some(Self::Addresses),
+            "routes" => Some(Self::Routes),
+            "delegation" => Some(Self::Delegation),
+            "independence" => Some(Self::Independence),
+            _ => None,
+        }
+    }
+
+    /// What a plugin without it is like.
+    fn lack(self) -> &'static str {
+        match self {
+            Self::Addresses => "its ADD gives no address",
+            Self::Routes => "its result lists no route",
+            Self::Delegation => "it asks no plugin that ipam.type names",
+            Self::Independence => "it cannot do without a plugin that CNI_PATH leads to",
+        }
+    }
 }
 
 /// A version of the specification, in order.
@@ -86,15 +119,9 @@ impl fmt::Display for Version {
 
 impl Need {
     fn parse(text: &str) -> Option<Self> {
-        match text {
-            "addresses" => Some(Self::Addresses),
-            "routes" => Some(Self::Routes),
-            "delegation" => Some(Self::Delegation),
-            "independence" => Some(Self::Independence),
-            _ => match text.strip_prefix('=') {
-                Some(text) => Version::parse(text).map(Self::Exactly),
-                None => Version::parse(text).map(Self::Version),
-            },
+        match text.strip_prefix('=') {
+            Some(text) => Version::parse(text).map(Self::Exactly),
+            None => Trait::parse(text).map(Self::Is).or_else(|| Version::parse(text).map(Self::Version)),
         }
     }
 
@@ -110,12 +137,7 @@ impl Need {
                 let latest = spoken().max()?;
                 (latest < *wanted).then(|| format!("it speaks up to {latest}, and this came with {wanted}"))
             }
-            Self::Addresses => (!traits.addresses).then(|| "its ADD gives no address".to_owned()),
-            Self::Routes => (!traits.routes).then(|| "its result lists no route".to_owned()),
-            Self::Delegation => (!traits.delegates).then(|| "it asks no plugin that ipam.type names".to_owned()),
-            Self::Independence => {
-                (!traits.independent).then(|| "it cannot do without a plugin that CNI_PATH leads to".to_owned())
-            }
+            Self::Is(what) => (!traits.is.contains(what)).then(|| what.lack().to_owned()),
         }
     }
 

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::Rule;
-use super::rule::{Need, Version};
+use super::rule::{Need, Trait, Version};
 use crate::pattern::Pattern;
 use crate::scenario::Network;
 
@@ -24,16 +24,10 @@ pub struct Subject {
 pub struct Traits {
     /// The versions that it says it speaks.
     pub versions: Vec<String>,
-    /// Whether its ADD gives an address.
-    pub addresses: bool,
-    /// The first that it gave.
+    /// What else it is or has.
+    pub is: Vec<Trait>,
+    /// The first address that it gave.
     pub address: Option<IpNetwork>,
-    /// Whether its result lists routes.
-    pub routes: bool,
-    /// Whether it asks the plugin that `ipam.type` names.
-    pub delegates: bool,
-    /// Whether it can do without any other plugin.
-    pub independent: bool,
     /// What stays on the host after a container has come and gone, and does not grow with the next one: lines of an inventory, as patterns.
     pub furniture: Vec<String>,
 }

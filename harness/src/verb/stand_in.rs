@@ -134,7 +134,8 @@ fn is_as_sent(asked: &stand_in::Asked, sent: &Call) -> Result<(), Failure> {
     let ours: BTreeSet<String> = ours.filter(|line| line.starts_with("CNI_")).collect();
     let theirs: BTreeSet<String> = asked.environment.iter().cloned().collect();
     if let Some(line) = ours.symmetric_difference(&theirs).next() {
-        let (expected, got) = if ours.contains(line) { (line.as_str(), "none such") } else { ("none such", line.as_str()) };
+        let (expected, got) =
+            if ours.contains(line) { (line.as_str(), "none such") } else { ("none such", line.as_str()) };
         return Err(Failure::mismatch(format!("the environment as it was sent: {expected}"), got));
     }
     let read = |text: &str| serde_json::from_str::<Value>(text).context("read a configuration");

@@ -58,7 +58,9 @@ impl fmt::Display for Codes {
                 write!(f, "error {}", codes.join(" or "))
             }
             Self::Word(Word::Any) => f.write_str("an error with a code of the specification's, or of 100 and above"),
-            Self::Word(Word::Not3) => f.write_str("an error that does not say with code 3 that there is nothing to clean up"),
+            Self::Word(Word::Not3) => {
+                f.write_str("an error that does not say with code 3 that there is nothing to clean up")
+            }
         }
     }
 }
@@ -77,7 +79,7 @@ mod tests {
     #[case(Codes::Several(vec![6, 7]), &[6, 7], &[4, 999])]
     #[case(Codes::Word(Word::Any), &[3, 11, 51, 100, 999], &[0, 9, 12, 99])]
     #[case(Codes::Word(Word::Not3), &[4, 100], &[3, 42])]
-    fn codes(#[case] codes: Codes, #[case] allowed: &[u32], #[case] others: &[u32]) {
+    fn what_may_be(#[case] codes: Codes, #[case] allowed: &[u32], #[case] others: &[u32]) {
         assert!(allowed.iter().all(|code| codes.allow(*code)));
         assert!(!others.iter().any(|code| codes.allow(*code)));
     }

@@ -60,8 +60,9 @@ impl Expect {
         }
         let text = |interface, key| field(interface, key).as_str().unwrap_or_default().to_owned();
         let interfaces = list(result, "interfaces");
-        let lists =
-            |name: &str, sandbox: &str| interfaces.iter().any(|it| text(it, "name") == name && text(it, "sandbox") == sandbox);
+        let lists = |name: &str, sandbox: &str| {
+            interfaces.iter().any(|it| text(it, "name") == name && text(it, "sandbox") == sandbox)
+        };
         let netns = call.call.env.get("CNI_NETNS").map(String::as_str).unwrap_or_default();
         let (own, result) = (&call.attachment.ifname, field(result, "interfaces"));
         if !lists(own, netns) {
