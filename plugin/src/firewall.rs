@@ -7,6 +7,7 @@
 //! who speaks to it. Two callers could not be answered that way and are masqueraded as the bridge's address: the host itself by a
 //! loopback address, and a container of the same bridge. The chains go with the last entry; without ports there are none.
 
+pub(crate) mod family;
 pub(crate) mod forward;
 pub(crate) mod iptables;
 pub(crate) mod masquerade;

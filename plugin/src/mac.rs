@@ -1,7 +1,7 @@
 //! Hardware addresses, and the one that belongs to an IP address.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::hash::bytes4;
@@ -25,6 +25,12 @@ impl Mac {
                 Self([0x0a, 0x58, a, b, c, d])
             }
         }
+    }
+
+    /// The address that an interface of this MAC has on its link by itself (RFC 4291, appendix A).
+    pub(crate) fn link_local(self) -> Ipv6Addr {
+        let Self([a, b, c, d, e, f]) = self;
+        Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
     }
 }
 
@@ -69,6 +75,12 @@ mod tests {
         assert_eq!(of("10.87.1.2").to_string(), "0a:57:0a:57:01:02");
         assert_eq!(of("fd00::2").0[..2], [0x0a, 0x58]);
         assert_ne!(of("fd00::2"), of("fd00::3"));
+    }
+
+    #[test]
+    fn has_an_address_on_its_link() {
+        let mac: Mac = "0a:57:0a:57:01:02".parse().expect("a MAC");
+        assert_eq!(mac.link_local().to_string(), "fe80::857:aff:fe57:102");
     }
 
     #[rstest]

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::json;
 
 use self::files::Saved;
@@ -51,7 +51,7 @@ pub(super) struct Arguments {
     /// A gateway outside the flat range, which has a route to the containers: what they send there keeps its address. An address or a
     /// subnet, such as 172.30.0.1; may be said several times [default: none, or as installed]
     #[arg(long = "gateway", value_name = "ADDRESS", value_parser = gateways::one)]
-    gateways: Vec<Ipv4Network>,
+    gateways: Vec<IpNetwork>,
     /// Do not masquerade what containers send beyond the flat range: they then reach what has a route back to them
     #[arg(long, conflicts_with = "masquerade")]
     no_masquerade: bool,

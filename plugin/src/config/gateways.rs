@@ -1,14 +1,14 @@
 //! `gateways`: hosts outside the flat range that have a route to the containers, so that what is sent to them keeps its source address.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 /// More would make each ADD compare more rules than it is worth; a subnet counts as one.
 const MOST: usize = 64;
 
 /// Addresses and subnets, in order and each once; the error follows the key.
-pub(crate) fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Ipv4Network>, String> {
+pub(crate) fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<IpNetwork>, String> {
     let mut gateways = texts.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
     gateways.sort_unstable();
     gateways.dedup();
@@ -21,16 +21,24 @@ pub(crate) fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<
     Ok(gateways)
 }
 
-/// One address, or one subnet without host bits.
-pub(crate) fn one(text: &str) -> Result<Ipv4Network, String> {
-    let wrong = || format!("has {text:?}, not an IPv4 address or subnet such as 172.30.0.1 or 192.168.50.0/24");
-    let gateway: Ipv4Network = match text.parse::<Ipv4Addr>() {
+/// One address, or one subnet without host bits, of either family.
+pub(crate) fn one(text: &str) -> Result<IpNetwork, String> {
+    let wrong =
+        || format!("has {text:?}, not an IP address or subnet such as 172.30.0.1, 192.168.50.0/24 or fd00:50::/64");
+    let gateway: IpNetwork = match text.parse::<IpAddr>() {
         Ok(address) => address.into(),
         Err(_) if text.contains('/') => text.parse().map_err(|_| wrong())?,
         Err(_) => return Err(wrong()),
     };
     if gateway.prefix() == 0 {
         return Err(format!("has {text:?}, which is everything: set ipMasq to false, and nothing is translated"));
+    }
+    let meant = match gateway {
+        IpNetwork::V6(gateway) => gateway.ip().to_ipv4_mapped().map(|address| address.to_string()),
+        IpNetwork::V4(_) => None,
+    };
+    if let Some(meant) = meant {
+        return Err(format!("has {text:?}, an address of IPv4 that no packet has in this form: did you mean {meant}?"));
     }
     if gateway.ip() != gateway.network() {
         let meant = format!("{}/{}", gateway.network(), gateway.prefix());
@@ -40,8 +48,8 @@ pub(crate) fn one(text: &str) -> Result<Ipv4Network, String> {
 }
 
 /// As it is written: an address alone, a subnet with its prefix length.
-pub(crate) fn text(gateway: Ipv4Network) -> String {
-    if gateway.mask() == Ipv4Addr::BROADCAST { gateway.ip().to_string() } else { gateway.to_string() }
+pub(crate) fn text(gateway: IpNetwork) -> String {
+    if gateway == gateway.ip().into() { gateway.ip().to_string() } else { gateway.to_string() }
 }
 
 #[cfg(test)]
@@ -52,15 +60,19 @@ mod tests {
 
     #[test]
     fn addresses_and_subnets_are_told_once_and_in_order() {
-        let found = parse(["192.168.50.0/24", "172.30.0.1", "172.30.0.1/32"]).expect("gateways");
-        assert_eq!(found.into_iter().map(text).collect::<Vec<_>>(), ["172.30.0.1", "192.168.50.0/24"]);
+        let texts = ["fd00:50::/64", "192.168.50.0/24", "fd00:30:0::1", "172.30.0.1", "172.30.0.1/32"];
+        let found = parse(texts).expect("gateways");
+        let expected = ["172.30.0.1", "192.168.50.0/24", "fd00:30::1", "fd00:50::/64"];
+        assert_eq!(found.into_iter().map(text).collect::<Vec<_>>(), expected);
     }
 
     #[rstest]
-    #[case::v6("fd00::1", "not an IPv4 address")]
-    #[case::name("gateway.lan", "not an IPv4 address")]
+    #[case::name("gateway.lan", "not an IP address")]
     #[case::everything("0.0.0.0/0", "set ipMasq to false")]
+    #[case::everything_of_ipv6("::/0", "set ipMasq to false")]
     #[case::host_bits("192.168.50.9/24", "did you mean 192.168.50.0/24?")]
+    #[case::host_bits_of_ipv6("fd00:50::9/64", "did you mean fd00:50::/64?")]
+    #[case::ipv4_in_ipv6("::ffff:172.30.0.1", "did you mean 172.30.0.1?")]
     fn refused(#[case] text: &str, #[case] words: &str) {
         let problem = parse([text]).unwrap_err();
         assert!(problem.contains(words), "{problem}");

@@ -1,6 +1,7 @@
 //! The way to containers through other firewalls: where one would drop what is forwarded, flatnet puts an accept of its own there.
 //!
-//! The accepts are scoped by bridge and subnet, are there once, and go when the bridge has gone. Nothing is written where nothing
+//! The accepts are scoped by bridge and subnet, are there once, and go when the bridge has gone. Each family is looked at apart, and one
+//! that the network does not have not at all. Nothing is written where nothing
 //! drops, and of the kernel no more is asked than a list of chains where no other firewall has any for what is forwarded. Rules of
 //! nftables, and so of today's iptables, are read and written without any program; only those of the older iptables need theirs.
 
@@ -11,15 +12,16 @@ mod plan;
 use std::fs;
 
 use self::plan::{Plan, Wanted};
+use super::family::IpFamily;
 use super::lock;
 use super::rules::Ruleset;
 use crate::config::Network;
 use crate::error::{Doing, Error, Result, both};
-use crate::layout::FLAT_RANGE;
 use crate::netlink::Netlink;
 
-/// Whether bridges show what they pass to iptables and nftables, too; without `br_netfilter` there is no such file.
+/// Whether bridges show what they pass to iptables and nftables, too; without `br_netfilter` there are no such files.
 const BRIDGE_CALLS: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+const BRIDGE_CALLS_IPV6: &str = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
 /// How often a change is tried whose chain or rule another firewall has just taken away.
 const TRIES: u32 = 3;
 
@@ -47,14 +49,14 @@ enum Trouble {
 /// Opens the way to the network's containers, if it is not open. Gives what keeps it shut, where that is beyond flatnet: the host
 /// itself reaches containers all the same. Errors: 109 where it failed, and may not the next time.
 pub(crate) async fn open(host: &Netlink, network: &Network) -> Result<Option<Error>> {
-    let (first, second) =
-        (Store::Nftables.mend(host, Some(network)).await, Store::Legacy.mend(host, Some(network)).await);
     let mut beyond = None;
-    for outcome in [first, second] {
-        match outcome {
-            Err(Trouble::Failed(error)) => return Err(error),
-            Err(Trouble::Beyond(error)) => beyond = Some(error),
-            Ok(()) => {}
+    for (family, _) in wanted(network) {
+        for store in Store::BOTH {
+            match store.mend(host, family, Some(network)).await {
+                Err(Trouble::Failed(error)) => return Err(error),
+                Err(Trouble::Beyond(error)) => beyond = Some(error),
+                Ok(()) => {}
+            }
         }
     }
     Ok(beyond)
@@ -62,15 +64,21 @@ pub(crate) async fn open(host: &Netlink, network: &Network) -> Result<Option<Err
 
 /// Takes away what was written for networks whose bridge has gone.
 pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
-    both(within_power(Store::Nftables.mend(host, None).await), within_power(Store::Legacy.mend(host, None).await))
+    let mut swept = Ok(());
+    for (family, store) in everywhere() {
+        swept = both(swept, within_power(store.mend(host, family, None).await));
+    }
+    swept
 }
 
 /// What cuts the network's containers off, in words, for CHECK.
 pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
-    for store in [Store::Nftables, Store::Legacy] {
-        let Some(ruleset) = within_power(store.read().await)? else { continue };
-        if let Some(chain) = plan::open(&ruleset, &Wanted::of(network)).obstacles.first() {
-            return Ok(Some(format!("{chain} drops what is forwarded, and flatnet's accept is not there")));
+    for (family, wanted) in wanted(network) {
+        for store in Store::BOTH {
+            let Some(ruleset) = within_power(store.read(family).await)? else { continue };
+            if let Some(chain) = plan::open(&ruleset, &wanted).obstacles.first() {
+                return Ok(Some(format!("{chain} drops what is forwarded, and flatnet's accept is not there")));
+            }
         }
     }
     Ok(None)
@@ -78,8 +86,8 @@ pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
 
 /// Whether something is there for that bridge.
 pub(crate) async fn exists(bridge: &str) -> Result<bool> {
-    for store in [Store::Nftables, Store::Legacy] {
-        let ruleset = within_power(store.read().await)?.unwrap_or_default();
+    for (family, store) in everywhere() {
+        let ruleset = within_power(store.read(family).await)?.unwrap_or_default();
         if plan::bridges(&ruleset).iter().any(|it| it == bridge) {
             return Ok(true);
         }
@@ -88,15 +96,29 @@ pub(crate) async fn exists(bridge: &str) -> Result<bool> {
 }
 
 /// Whether frames between ports of one bridge meet the rules as well.
-pub(crate) fn is_bridged() -> bool {
-    fs::read_to_string(BRIDGE_CALLS).is_ok_and(|text| text.trim() == "1")
+pub(crate) fn is_bridged(family: IpFamily) -> bool {
+    let file = match family {
+        IpFamily::V4 => BRIDGE_CALLS,
+        IpFamily::V6 => BRIDGE_CALLS_IPV6,
+    };
+    fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
+}
+
+/// What the network needs, of each family that it has.
+fn wanted(network: &Network) -> impl Iterator<Item = (IpFamily, Wanted<'_>)> {
+    IpFamily::BOTH.into_iter().filter_map(|family| Some((family, Wanted::of(network, family)?)))
+}
+
+fn everywhere() -> impl Iterator<Item = (IpFamily, Store)> {
+    IpFamily::BOTH.into_iter().flat_map(|family| Store::BOTH.map(|store| (family, store)))
 }
 
 impl<'a> Wanted<'a> {
-    fn of(network: &'a Network) -> Self {
+    /// Nothing for a family of which the network has no subnet.
+    fn of(network: &'a Network, family: IpFamily) -> Option<Self> {
+        let subnets = family.subnets(network);
         let Network { name, bridge, .. } = network;
-        let subnet = network.ipv4().map_or(FLAT_RANGE, |(subnet, _)| subnet);
-        Self { network: name, bridge, subnet, bridged: is_bridged() }
+        (!subnets.is_empty()).then(|| Self { network: name, bridge, subnets, bridged: is_bridged(family) })
     }
 }
 
@@ -116,35 +138,37 @@ impl From<Error> for Trouble {
 }
 
 impl Store {
-    /// Nothing where it has no chain that forwarded packets meet.
-    async fn read(self) -> Result<Option<Ruleset>, Trouble> {
+    const BOTH: [Self; 2] = [Self::Nftables, Self::Legacy];
+
+    /// Nothing where it has no chain that forwarded packets of that family meet.
+    async fn read(self, family: IpFamily) -> Result<Option<Ruleset>, Trouble> {
         match self {
-            Self::Nftables => nftables::read().await,
-            Self::Legacy => legacy::read().await,
+            Self::Nftables => nftables::read(family).await,
+            Self::Legacy => legacy::read(family).await,
         }
     }
 
-    async fn change(self, plan: &Plan) -> Result<Changed, Trouble> {
+    async fn change(self, family: IpFamily, plan: &Plan) -> Result<Changed, Trouble> {
         match self {
-            Self::Nftables => nftables::change(&plan.edits).await,
-            Self::Legacy => legacy::change(&plan.edits).await,
+            Self::Nftables => nftables::change(family, &plan.edits).await,
+            Self::Legacy => legacy::change(family, &plan.edits).await,
         }
     }
 
     /// What is planned under the lock is done under it: no accept comes twice, however many first ADDs there are.
-    async fn mend(self, host: &Netlink, network: Option<&Network>) -> Result<(), Trouble> {
-        if self.plan(host, network).await?.edits.is_empty() {
+    async fn mend(self, host: &Netlink, family: IpFamily, network: Option<&Network>) -> Result<(), Trouble> {
+        if self.plan(host, family, network).await?.edits.is_empty() {
             return Ok(());
         }
         let _lock = lock().await?;
         let mut tries = 0;
         loop {
-            let plan = self.plan(host, network).await?;
+            let plan = self.plan(host, family, network).await?;
             if plan.edits.is_empty() {
                 return Ok(());
             }
             tries += 1;
-            match self.change(&plan).await? {
+            match self.change(family, &plan).await? {
                 Changed::Done => return Ok(()),
                 Changed::Overtaken(error) if tries == TRIES => return Err(error.into()),
                 Changed::Overtaken(_) => {}
@@ -152,9 +176,10 @@ impl Store {
         }
     }
 
-    async fn plan(self, host: &Netlink, network: Option<&Network>) -> Result<Plan, Trouble> {
-        let Some(ruleset) = self.read().await? else { return Ok(Plan::default()) };
-        let mut plan = network.map(|network| plan::open(&ruleset, &Wanted::of(network))).unwrap_or_default();
+    async fn plan(self, host: &Netlink, family: IpFamily, network: Option<&Network>) -> Result<Plan, Trouble> {
+        let Some(ruleset) = self.read(family).await? else { return Ok(Plan::default()) };
+        let wanted = network.and_then(|network| Wanted::of(network, family));
+        let mut plan = wanted.map(|wanted| plan::open(&ruleset, &wanted)).unwrap_or_default();
         let mut gone = Vec::new();
         for bridge in plan::bridges(&ruleset) {
             let link = host.link(&bridge).await.doing(|| format!("look up {bridge}"))?;

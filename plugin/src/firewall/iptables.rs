@@ -1,21 +1,23 @@
-//! The rules of iptables' table `filter`, as `iptables -S` gives them.
+//! The rules of iptables' table `filter`, as `iptables -S` or `ip6tables -S` gives them.
 //!
 //! Pure. An option that is not known here becomes a condition that cannot be judged, never one that is left out.
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
+use super::family::IpFamily;
 use super::rules::{About, Chain, Condition, Hook, Policy, Rule, Tool, Verdict};
 
 /// The chains of a listing.
-pub(crate) fn parse(tool: Tool, text: &str) -> Vec<Chain> {
+pub(crate) fn parse(tool: Tool, family: IpFamily, text: &str) -> Vec<Chain> {
     let mut chains = Vec::new();
+    let chain = |name: &str, policy| chain(tool, family, name, policy);
     for line in text.lines() {
         let words = words(line);
         match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["-P", name, policy] => {
-                chains.push(chain(tool, name, Some(if policy == "DROP" { Policy::Drop } else { Policy::Accept })));
+                chains.push(chain(name, Some(if policy == "DROP" { Policy::Drop } else { Policy::Accept })));
             }
-            ["-N", name, ..] => chains.push(chain(tool, name, None)),
+            ["-N", name, ..] => chains.push(chain(name, None)),
             ["-A", name, ref rest @ ..] => {
                 if let Some(chain) = chains.iter_mut().find(|chain| chain.name == name) {
                     chain.rules.push(rule(rest));
@@ -27,13 +29,26 @@ pub(crate) fn parse(tool: Tool, text: &str) -> Vec<Chain> {
     chains
 }
 
-fn chain(tool: Tool, name: &str, policy: Option<Policy>) -> Chain {
+/// The table of a family where iptables keeps its filter.
+pub(crate) fn table(family: IpFamily) -> String {
+    format!("{} filter", family.tables().as_str())
+}
+
+/// The tables of the older iptables that the kernel has in this network namespace, a line each.
+pub(crate) const fn legacy_tables(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::V4 => "/proc/thread-self/net/ip_tables_names",
+        IpFamily::V6 => "/proc/thread-self/net/ip6_tables_names",
+    }
+}
+
+fn chain(tool: Tool, family: IpFamily, name: &str, policy: Option<Policy>) -> Chain {
     let hook = match name {
         "FORWARD" => Some(Hook::Forward),
         "INPUT" => Some(Hook::Input),
         _ => None,
     };
-    Chain { tool, table: "ip filter".into(), name: name.into(), start: hook.zip(policy), rules: Vec::new() }
+    Chain { tool, table: table(family), name: name.into(), start: hook.zip(policy), rules: Vec::new() }
 }
 
 /// White space parts words, but not inside double quotes (comments, log prefixes).
@@ -142,6 +157,6 @@ fn ports(text: &str) -> About {
     text.split(',').map(range).collect::<Option<Vec<_>>>().map_or(About::Unknown, About::Port)
 }
 
-fn networks(text: &str, make: fn(Vec<Ipv4Network>) -> About) -> About {
+fn networks(text: &str, make: fn(Vec<IpNetwork>) -> About) -> About {
     text.split(',').map(str::parse).collect::<Result<Vec<_>, _>>().map_or(About::Unknown, make)
 }

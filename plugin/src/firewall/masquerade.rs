@@ -1,23 +1,28 @@
 //! Masquerade: what containers send beyond the flat range leaves with the host's own address, so that an answer finds its way back.
 //!
-//! A network's rules are one chain of flatnet's table, named after its bridge: written in one transaction, read back and compared as a
-//! whole, and replaced as a whole where anything is missing, altered, stale or foreign. They live as long as the bridge, which stays when
-//! containers go. While there may be any, the bridge carries an alternative name that says so: with masquerade off, netfilter is
-//! not even looked at. Who comes from outside is never translated, as only a connection's first packet is looked at here.
+//! A network's rules are one chain of flatnet's table, named after its bridge, for each family of its subnets: written in one transaction,
+//! read back and compared as a whole, and replaced as a whole where anything is missing, altered, stale or foreign. They live as long as the
+//! bridge, which stays when containers go. While there may be any of a family, the bridge carries an alternative name that says so: of
+//! what a network does not have netfilter is not even asked. Who comes from outside is never translated, as only a connection's first
+//! packet is looked at here.
 
 mod rules;
 
 use nix::errno::Errno;
 
-use self::rules::{bridge_of, chain_name, wanted};
+use self::rules::{bridge_of, chain_name, families, wanted};
+use super::family::IpFamily;
 use super::{lock, table};
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
-use crate::netlink::nftables::{Batch, Chain, Family, Nftables, PlacedRule, Problem, Rule};
+use crate::netlink::nftables::{Batch, Chain, Nftables, PlacedRule, Problem, Rule};
 use crate::netlink::{Link, Netlink};
 
-/// The bridge's alternative name while it may have rules: this and its name. It is there before the rules, and goes after them.
+/// How the bridge's alternative name begins while it may have rules for IPv4; its name follows. It is there before the rules, and goes after
+/// them.
 const MARK_PREFIX: &str = "flatnet-masquerade-";
+/// The same for IPv6.
+const MARK_PREFIX_IPV6: &str = "flatnet-masquerade6-";
 /// How often a transaction is tried anew because somebody else changed the rules at the same moment.
 const ATTEMPTS: u32 = 8;
 
@@ -26,74 +31,87 @@ const ATTEMPTS: u32 = 8;
 /// An ADD that fails after this leaves them, as it leaves the bridge that they belong to: other ADDs may already count on both.
 /// Errors: 109.
 pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
-    let mark = mark_of(&bridge.name);
-    let is_marked = bridge.names.contains(&mark);
-    if !network.masquerade {
-        return if is_marked { take_off(host, bridge, &mark).await } else { Ok(()) };
+    let is_marked = |family| bridge.names.contains(&mark_of(family, &bridge.name));
+    let mut wanting: Vec<_> = families(network).collect();
+    for family in IpFamily::BOTH.into_iter().filter(|family| !wanting.contains(family) && is_marked(*family)) {
+        take_off(host, bridge, family).await?;
+    }
+    if wanting.is_empty() {
+        return Ok(());
     }
     let failed = |problem| failed(network, &problem);
     let mut nftables = Nftables::open().map_err(failed)?;
     // Without the mark somebody may be taking away what an earlier bridge of that name has left.
-    if is_marked && is_as_wanted(&mut nftables, network).await.map_err(failed)? {
+    for family in wanting.clone().into_iter().filter(|family| is_marked(*family)) {
+        if is_as_wanted(&mut nftables, network, family).await.map_err(failed)? {
+            wanting.retain(|it| *it != family);
+        }
+    }
+    if wanting.is_empty() {
         return Ok(());
     }
     let _lock = lock().await?;
-    match host.add_alternative_name(bridge.index, &mark).await {
-        // It is there, or another ADD was faster.
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(errno) => return Err(errno).doing(|| format!("name link {} {mark}", bridge.name)),
+    for family in wanting {
+        let mark = mark_of(family, &bridge.name);
+        match host.add_alternative_name(bridge.index, &mark).await {
+            // It is there, or another ADD was faster.
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno).doing(|| format!("name link {} {mark}", bridge.name)),
+        }
+        write(&mut nftables, network, family, true).await.map_err(failed)?;
     }
-    write(&mut nftables, network, true).await.map_err(failed)?;
     sweep_locked(host, &mut nftables).await
 }
 
 /// What is wrong with the network's rules, for CHECK, to follow "failed to ...: ". Errors: 109.
 pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
-    if !network.masquerade {
-        return Ok(None);
-    }
     let failed = |problem| failed(network, &problem);
-    let (chain, rules) = wanted(network);
-    let mut nftables = Nftables::open().map_err(failed)?;
-    let found = nftables.chain(Family::Ip, table::NAME, &chain.name).await.map_err(failed)?;
-    let place = format!("chain {} of table ip {}", chain.name, table::NAME);
-    Ok(match found {
-        None => Some(format!("the rules that masquerade are missing: there is no {place}")),
-        Some(found) if is_same(&found, &chain, &rules) => None,
-        Some(_) => Some(format!("the rules that masquerade were altered, or are of an earlier configuration: {place}")),
-    })
+    for family in families(network) {
+        let (chain, rules) = wanted(network, family);
+        let mut nftables = Nftables::open().map_err(failed)?;
+        let found = nftables.chain(family.tables(), table::NAME, &chain.name).await.map_err(failed)?;
+        let place = format!("chain {} of table {} {}", chain.name, family.tables().as_str(), table::NAME);
+        match found {
+            None => return Ok(Some(format!("the rules that masquerade are missing: there is no {place}"))),
+            Some(found) if is_same(&found, &chain, &rules) => {}
+            Some(_) => {
+                let what = "the rules that masquerade were altered, or are of an earlier configuration";
+                return Ok(Some(format!("{what}: {place}")));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Whether the kernel would take the network's rules; nothing is changed. Errors: 109 with what it lacks.
 pub(crate) async fn try_out(network: &Network) -> Result<()> {
-    if !network.masquerade {
-        return Ok(());
-    }
     let failed = |problem| failed(network, &problem);
-    let mut nftables = Nftables::open().map_err(failed)?;
-    write(&mut nftables, network, false).await.map_err(failed)
+    for family in families(network) {
+        let mut nftables = Nftables::open().map_err(failed)?;
+        write(&mut nftables, network, family, false).await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Whether there are rules of a bridge of that name. A kernel without nftables has none.
 pub(crate) async fn exists(bridge: &str) -> Result<bool> {
-    let found = async {
-        let mut nftables = Nftables::open()?;
-        nftables.chain(Family::Ip, table::NAME, &chain_name(bridge)).await
-    };
-    match found.await {
-        Ok(found) => Ok(found.is_some()),
-        Err(Problem::Lacking { .. }) => Ok(false),
-        Err(problem) => Err(not_removed(&problem)),
+    for family in IpFamily::BOTH {
+        if exists_of(family, bridge).await? {
+            return Ok(true);
+        }
     }
+    Ok(false)
 }
 
 /// Takes away the rules of a bridge of that name, if there are any.
 pub(crate) async fn remove(bridge: &str) -> Result<()> {
-    if !exists(bridge).await? {
-        return Ok(());
+    for family in IpFamily::BOTH {
+        if exists_of(family, bridge).await? {
+            let _lock = lock().await?;
+            remove_locked(family, bridge).await?;
+        }
     }
-    let _lock = lock().await?;
-    remove_locked(bridge).await
+    Ok(())
 }
 
 /// Takes away the rules of bridges that are gone.
@@ -106,44 +124,57 @@ pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
     sweep_locked(host, &mut nftables).await
 }
 
-async fn remove_locked(bridge: &str) -> Result<()> {
-    let mut nftables = Nftables::open().map_err(|problem| not_removed(&problem))?;
-    delete(&mut nftables, &[chain_name(bridge)]).await
+async fn exists_of(family: IpFamily, bridge: &str) -> Result<bool> {
+    let found = async {
+        let mut nftables = Nftables::open()?;
+        nftables.chain(family.tables(), table::NAME, &chain_name(bridge)).await
+    };
+    match found.await {
+        Ok(found) => Ok(found.is_some()),
+        Err(Problem::Lacking { .. }) => Ok(false),
+        Err(problem) => Err(not_removed(&problem)),
+    }
 }
 
-/// Masquerade is off now, and was on. Mark and rules go under one lock, as they come: no rules are left that nobody knows of.
-async fn take_off(host: &Netlink, bridge: &Link, mark: &str) -> Result<()> {
+async fn remove_locked(family: IpFamily, bridge: &str) -> Result<()> {
+    let mut nftables = Nftables::open().map_err(|problem| not_removed(&problem))?;
+    delete(&mut nftables, family, &[chain_name(bridge)]).await
+}
+
+/// The network has no use for them now, and had. Mark and rules go under one lock, as they come: no rules are left that nobody knows of.
+async fn take_off(host: &Netlink, bridge: &Link, family: IpFamily) -> Result<()> {
     let _lock = lock().await?;
-    if exists(&bridge.name).await? {
-        remove_locked(&bridge.name).await?;
+    if exists_of(family, &bridge.name).await? {
+        remove_locked(family, &bridge.name).await?;
     }
-    host.delete_alternative_name(bridge.index, mark)
+    let mark = mark_of(family, &bridge.name);
+    host.delete_alternative_name(bridge.index, &mark)
         .await
         .doing(|| format!("take the name {mark} from {}", bridge.name))
 }
 
-async fn is_as_wanted(nftables: &mut Nftables, network: &Network) -> Result<bool, Problem> {
-    let (chain, rules) = wanted(network);
-    let found = nftables.chain(Family::Ip, table::NAME, &chain.name).await?;
+async fn is_as_wanted(nftables: &mut Nftables, network: &Network, family: IpFamily) -> Result<bool, Problem> {
+    let (chain, rules) = wanted(network, family);
+    let found = nftables.chain(family.tables(), table::NAME, &chain.name).await?;
     Ok(found.is_some_and(|found| is_same(&found, &chain, &rules)))
 }
 
 /// Tries until nobody interferes; under the lock only strangers can. Without `commit` the kernel only says whether it would do it.
-async fn write(nftables: &mut Nftables, network: &Network, commit: bool) -> Result<(), Problem> {
+async fn write(nftables: &mut Nftables, network: &Network, family: IpFamily, commit: bool) -> Result<(), Problem> {
     for _ in 1..ATTEMPTS {
-        match attempt(nftables, network, commit).await {
+        match attempt(nftables, network, family, commit).await {
             Err(problem) if is_race(&problem) => {}
             done => return done,
         }
     }
-    attempt(nftables, network, commit).await
+    attempt(nftables, network, family, commit).await
 }
 
 /// One transaction, made for what is there at the moment; none where all is as wanted.
-async fn attempt(nftables: &mut Nftables, network: &Network, commit: bool) -> Result<(), Problem> {
-    let (chain, rules) = wanted(network);
-    let found = nftables.chain(Family::Ip, table::NAME, &chain.name).await?;
-    let mut batch = Batch::new(Family::Ip, table::NAME);
+async fn attempt(nftables: &mut Nftables, network: &Network, family: IpFamily, commit: bool) -> Result<(), Problem> {
+    let (chain, rules) = wanted(network, family);
+    let found = nftables.chain(family.tables(), table::NAME, &chain.name).await?;
+    let mut batch = Batch::new(family.tables(), table::NAME);
     batch.add_table();
     match &found {
         Some(found) if is_same(found, &chain, &rules) => return Ok(()),
@@ -173,26 +204,32 @@ type Found = (Chain, Vec<PlacedRule>);
 
 /// While the lock is held no bridge gets its rules, so one that is gone now has nobody who counts on them.
 async fn sweep_locked(host: &Netlink, nftables: &mut Nftables) -> Result<()> {
-    let chains = match nftables.chains(Family::Ip).await {
+    let chains = match nftables.all_chains().await {
         Err(Problem::Lacking { .. }) => return Ok(()),
         chains => chains.map_err(|problem| not_removed(&problem))?,
     };
-    let mut stale = Vec::new();
-    for chain in chains.into_iter().filter(|chain| chain.table == table::NAME) {
-        let Some(bridge) = bridge_of(&chain.name) else { continue };
-        let link = host.link(bridge).await.doing(|| format!("look up {bridge}"))?;
-        // The kernel finds a link by its alternative names as well.
-        if !link.is_some_and(|link| link.name == bridge && link.kind.as_deref() == Some("bridge")) {
-            stale.push(chain.name);
+    for family in IpFamily::BOTH {
+        let mut stale = Vec::new();
+        let own = chains.iter().filter(|(of, chain)| *of == family.number() && chain.table == table::NAME);
+        for (_, chain) in own {
+            let Some(bridge) = bridge_of(&chain.name) else { continue };
+            let link = host.link(bridge).await.doing(|| format!("look up {bridge}"))?;
+            // The kernel finds a link by its alternative names as well.
+            if !link.is_some_and(|link| link.name == bridge && link.kind.as_deref() == Some("bridge")) {
+                stale.push(chain.name.clone());
+            }
+        }
+        if !stale.is_empty() {
+            delete(nftables, family, &stale).await?;
         }
     }
-    if stale.is_empty() { Ok(()) } else { delete(nftables, &stale).await }
+    Ok(())
 }
 
 /// The table goes in the same transaction, unless there is more in it: whatever cuts this short, no empty table is left.
-async fn delete(nftables: &mut Nftables, chains: &[String]) -> Result<()> {
+async fn delete(nftables: &mut Nftables, family: IpFamily, chains: &[String]) -> Result<()> {
     for with_table in [true, false] {
-        let mut batch = Batch::new(Family::Ip, table::NAME);
+        let mut batch = Batch::new(family.tables(), table::NAME);
         for chain in chains {
             batch.delete_chain(chain);
         }
@@ -206,7 +243,7 @@ async fn delete(nftables: &mut Nftables, chains: &[String]) -> Result<()> {
         }
     }
     for chain in chains {
-        let mut batch = Batch::new(Family::Ip, table::NAME);
+        let mut batch = Batch::new(family.tables(), table::NAME);
         batch.delete_chain(chain);
         match nftables.apply(&batch).await {
             Err(problem) if problem.errno() != Some(Errno::ENOENT) => return Err(not_removed(&problem)),
@@ -216,8 +253,12 @@ async fn delete(nftables: &mut Nftables, chains: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn mark_of(bridge: &str) -> String {
-    format!("{MARK_PREFIX}{bridge}")
+fn mark_of(family: IpFamily, bridge: &str) -> String {
+    let prefix = match family {
+        IpFamily::V4 => MARK_PREFIX,
+        IpFamily::V6 => MARK_PREFIX_IPV6,
+    };
+    format!("{prefix}{bridge}")
 }
 
 fn failed(network: &Network, problem: &Problem) -> Error {
@@ -227,7 +268,7 @@ fn failed(network: &Network, problem: &Problem) -> Error {
         }
         Problem::Refused { errno: Errno::EPERM, .. } => "flatnet needs CAP_NET_ADMIN: run it as root".to_owned(),
         Problem::Refused { .. } => {
-            format!("see `nft list table ip {}` and `dmesg`; deleting that table does no harm: the next container's start writes it anew", table::NAME)
+            "see `nft list ruleset` and `dmesg`; deleting the tables called flatnet does no harm: the next container's start writes them anew".to_owned()
         }
     };
     let doing = format!("masquerade what leaves network {}", network.name);
@@ -238,6 +279,6 @@ fn not_removed(problem: &Problem) -> Error {
     Error::Firewall {
         doing: "take away rules that masquerade".into(),
         problem: problem.to_string(),
-        remedy: format!("delete them by hand: `nft list table ip {}` shows them", table::NAME),
+        remedy: "delete them by hand: `nft list ruleset` shows them, in the tables called flatnet".into(),
     }
 }

@@ -2,22 +2,16 @@
 //!
 //! Pure. An expression that is not known here becomes a condition that cannot be judged, never one that is left out.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
+use super::family::IpFamily;
 use super::rules::{About, Condition, Rule, Verdict};
 use crate::netlink::nftables::{self, Base, Expression, Meta, PlacedRule, Slot};
 
-/// `NFPROTO_IPV4`, `IPPROTO_TCP`, and `ETH_P_IP` as it is on the wire.
-const IPV4: u8 = 2;
+/// `IPPROTO_TCP`.
 const TCP: u8 = 6;
-const ETHERTYPE_IPV4: [u8; 2] = [8, 0];
-/// The header of IPv4 (RFC 791): the offsets of its protocol and its addresses, which have four bytes.
-const PROTOCOL: u32 = 9;
-const SOURCE: u32 = 12;
-const DESTINATION: u32 = 16;
-const ADDRESS_BYTES: u32 = 4;
 /// A link's name with its closing NULs (`IFNAMSIZ`).
 const LINK_NAME_BYTES: usize = 16;
 /// The bits of a connection's state (`NF_CT_STATE_BIT`): invalid, and those of `enum ip_conntrack_info`.
@@ -32,8 +26,8 @@ const DROPPING: [&str; 4] = ["DROP", "REJECT", "TARPIT", "STEAL"];
 enum Loaded {
     Input,
     Output,
-    Source { bytes: u32, mask: Option<[u8; 4]> },
-    Destination { bytes: u32, mask: Option<[u8; 4]> },
+    Source { bytes: u32, mask: Option<IpAddr> },
+    Destination { bytes: u32, mask: Option<IpAddr> },
     Family,
     EtherType,
     Protocol,
@@ -41,8 +35,25 @@ enum Loaded {
     Other,
 }
 
-/// The rule as doctor and ADD judge it.
-pub(super) fn of(placed: &PlacedRule) -> Rule {
+/// Where a family's header has its protocol and its addresses (RFC 791, RFC 8200), and how long those are.
+struct Header {
+    protocol: u32,
+    source: u32,
+    destination: u32,
+    address_bytes: u32,
+    /// `ETH_P_IP` or `ETH_P_IPV6`, as it is on the wire.
+    ether_type: [u8; 2],
+}
+
+const fn header(family: IpFamily) -> Header {
+    match family {
+        IpFamily::V4 => Header { protocol: 9, source: 12, destination: 16, address_bytes: 4, ether_type: [0x08, 0x00] },
+        IpFamily::V6 => Header { protocol: 6, source: 8, destination: 24, address_bytes: 16, ether_type: [0x86, 0xdd] },
+    }
+}
+
+/// The rule as doctor and ADD judge it, for packets of that family.
+pub(super) fn of(family: IpFamily, placed: &PlacedRule) -> Rule {
     let mut rule = Rule { handle: Some(placed.handle), ..Rule::default() };
     rule.comment = placed.rule.comment.clone().unwrap_or_default();
     let mut registers: Vec<(Slot, Loaded)> = Vec::new();
@@ -54,11 +65,13 @@ pub(super) fn of(placed: &PlacedRule) -> Rule {
         match expression {
             Expression::Meta { key, to } => registers.push((*to, of_meta(*key))),
             Expression::Payload { base, offset, length, to } => {
-                registers.push((*to, of_payload(*base, *offset, *length)));
+                registers.push((*to, of_payload(family, *base, *offset, *length)));
             }
             Expression::State { to } => registers.push((*to, Loaded::State { mask: None })),
-            Expression::Mask { slot, bits } => registers.push((*slot, masked(loaded(slot), bits))),
-            Expression::Compare { slot, equal, value } => rule.conditions.push(compared(loaded(slot), *equal, value)),
+            Expression::Mask { slot, bits } => registers.push((*slot, masked(family, loaded(slot), bits))),
+            Expression::Compare { slot, equal, value } => {
+                rule.conditions.push(compared(family, loaded(slot), *equal, value));
+            }
             Expression::Match { name, comment } if name == "comment" => {
                 rule.comment = comment.clone().unwrap_or_default();
             }
@@ -111,41 +124,46 @@ fn of_meta(key: Meta) -> Loaded {
     }
 }
 
-fn of_payload(base: Base, offset: u32, length: u32) -> Loaded {
-    match (base, offset) {
-        (Base::Network, PROTOCOL) if length == 1 => Loaded::Protocol,
-        (Base::Network, SOURCE) if length <= ADDRESS_BYTES => Loaded::Source { bytes: length, mask: None },
-        (Base::Network, DESTINATION) if length <= ADDRESS_BYTES => Loaded::Destination { bytes: length, mask: None },
+fn of_payload(family: IpFamily, base: Base, offset: u32, length: u32) -> Loaded {
+    let header = header(family);
+    let is_address = length <= header.address_bytes;
+    match base {
+        Base::Network if offset == header.protocol && length == 1 => Loaded::Protocol,
+        Base::Network if offset == header.source && is_address => Loaded::Source { bytes: length, mask: None },
+        Base::Network if offset == header.destination && is_address => {
+            Loaded::Destination { bytes: length, mask: None }
+        }
         _ => Loaded::Other,
     }
 }
 
-fn masked(loaded: Loaded, bits: &[u8]) -> Loaded {
-    let four = || <[u8; 4]>::try_from(bits).ok();
+fn masked(family: IpFamily, loaded: Loaded, bits: &[u8]) -> Loaded {
+    let bytes = header(family).address_bytes;
+    let mask = (bits.len() == bytes as usize).then(|| address(family, bits)).flatten();
     match loaded {
-        Loaded::Source { bytes: ADDRESS_BYTES, mask: None } if bits.len() == 4 => {
-            Loaded::Source { bytes: ADDRESS_BYTES, mask: four() }
-        }
-        Loaded::Destination { bytes: ADDRESS_BYTES, mask: None } if bits.len() == 4 => {
-            Loaded::Destination { bytes: ADDRESS_BYTES, mask: four() }
+        Loaded::Source { bytes: all, mask: None } if all == bytes && mask.is_some() => Loaded::Source { bytes, mask },
+        Loaded::Destination { bytes: all, mask: None } if all == bytes && mask.is_some() => {
+            Loaded::Destination { bytes, mask }
         }
         // Registers hold numbers as the machine does.
-        Loaded::State { mask: None } if bits.len() == 4 => Loaded::State { mask: four().map(u32::from_ne_bytes) },
+        Loaded::State { mask: None } => {
+            let mask = bits.try_into().ok().map(u32::from_ne_bytes);
+            mask.map_or(Loaded::Other, |mask| Loaded::State { mask: Some(mask) })
+        }
         _ => Loaded::Other,
     }
 }
 
-fn compared(loaded: Loaded, equal: bool, value: &[u8]) -> Condition {
+fn compared(family: IpFamily, loaded: Loaded, equal: bool, value: &[u8]) -> Condition {
     let plain = |about| Condition { not: !equal, about };
+    let network = |bytes, mask| network(family, bytes, mask, value);
     match loaded {
         Loaded::Input => plain(About::Input(vec![link_name(value)])),
         Loaded::Output => plain(About::Output(vec![link_name(value)])),
-        Loaded::Source { bytes, mask } => plain(network(bytes, mask, value).map_or(About::Unknown, About::Source)),
-        Loaded::Destination { bytes, mask } => {
-            plain(network(bytes, mask, value).map_or(About::Unknown, About::Destination))
-        }
-        Loaded::Family => plain(About::Known(value == [IPV4])),
-        Loaded::EtherType => plain(About::Known(value == ETHERTYPE_IPV4)),
+        Loaded::Source { bytes, mask } => plain(network(bytes, mask).map_or(About::Unknown, About::Source)),
+        Loaded::Destination { bytes, mask } => plain(network(bytes, mask).map_or(About::Unknown, About::Destination)),
+        Loaded::Family => plain(About::Known(value == [family.number()])),
+        Loaded::EtherType => plain(About::Known(value == header(family).ether_type)),
         Loaded::Protocol => plain(About::Known(value == [TCP])),
         // "Not none of these bits" is "one of these states".
         Loaded::State { mask: Some(mask) } if value.iter().all(|byte| *byte == 0) => {
@@ -164,18 +182,29 @@ fn link_name(value: &[u8]) -> String {
 }
 
 /// The first bytes of an address, or all of it under a mask.
-fn network(bytes: u32, mask: Option<[u8; 4]>, value: &[u8]) -> Option<Vec<Ipv4Network>> {
+fn network(family: IpFamily, bytes: u32, mask: Option<IpAddr>, value: &[u8]) -> Option<Vec<IpNetwork>> {
     if value.len() != usize::try_from(bytes).ok()? {
         return None;
     }
-    let mut address = [0; 4];
-    address[..value.len()].copy_from_slice(value);
-    let address = Ipv4Addr::from(address);
-    let network = match mask {
-        Some(mask) => Ipv4Network::with_netmask(address, mask.into()),
-        None => Ipv4Network::new(address, u8::try_from(bytes * 8).ok()?),
+    let address = address(family, value)?;
+    let prefix = match mask {
+        Some(mask) => ipnetwork::ip_mask_to_prefix(mask).ok()?,
+        None => u8::try_from(bytes * 8).ok()?,
     };
-    Some(vec![network.ok()?])
+    Some(vec![IpNetwork::new(address, prefix).ok()?])
+}
+
+/// The address that begins with these bytes.
+fn address(family: IpFamily, bytes: &[u8]) -> Option<IpAddr> {
+    fn filled<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+        let mut whole = [0; N];
+        whole.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(whole)
+    }
+    Some(match family {
+        IpFamily::V4 => Ipv4Addr::from(filled::<4>(bytes)?).into(),
+        IpFamily::V6 => Ipv6Addr::from(filled::<16>(bytes)?).into(),
+    })
 }
 
 #[cfg(test)]
@@ -183,10 +212,14 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::netlink::nftables::{from_ipv4, link, to_ipv4};
+    use crate::netlink::nftables::{from_network, link, to_network};
 
     fn meaning(expressions: Vec<Expression>) -> Rule {
-        of(&PlacedRule { handle: 7, rule: nftables::Rule { expressions, comment: None } })
+        meaning_for(IpFamily::V4, expressions)
+    }
+
+    fn meaning_for(family: IpFamily, expressions: Vec<Expression>) -> Rule {
+        of(family, &PlacedRule { handle: 7, rule: nftables::Rule { expressions, comment: None } })
     }
 
     fn compare(value: &[u8], equal: bool) -> Expression {
@@ -199,12 +232,14 @@ mod tests {
 
     const STATE: Expression = Expression::State { to: Slot::FIRST };
     const SOURCE_24: Expression = Expression::Payload { base: Base::Network, offset: 12, length: 3, to: Slot::FIRST };
+    const SOURCE_64: Expression = Expression::Payload { base: Base::Network, offset: 8, length: 8, to: Slot::FIRST };
+    const ETHER_TYPE: Expression = Expression::Meta { key: Meta::Protocol, to: Slot::FIRST };
     const SOURCE_PORT: Expression =
         Expression::Payload { base: Base::Transport, offset: 0, length: 2, to: Slot::FIRST };
     const INPUT: Expression = Expression::Meta { key: Meta::InLink, to: Slot::FIRST };
     const FAMILY: Expression = Expression::Meta { key: Meta::Family, to: Slot::FIRST };
 
-    fn network(text: &str) -> Vec<Ipv4Network> {
+    fn network(text: &str) -> Vec<IpNetwork> {
         vec![text.parse().expect("a network")]
     }
 
@@ -213,8 +248,8 @@ mod tests {
     #[case::not_that_link(link(Meta::InLink, "eth0", false).to_vec(), true, About::Input(vec!["eth0".into()]))]
     #[case::link_of_iptables(loaded(INPUT, vec![compare(b"eth0\0", true)]), false, About::Input(vec!["eth0".into()]))]
     #[case::links(loaded(INPUT, vec![compare(b"eth", true)]), false, About::Input(vec!["eth*".into()]))]
-    #[case::source(from_ipv4("10.87.0.0/22".parse().expect("a network"), true), false, About::Source(network("10.87.0.0/22")))]
-    #[case::destination(to_ipv4("10.87.1.2/32".parse().expect("a network"), false), true, About::Destination(network("10.87.1.2/32")))]
+    #[case::source(from_network("10.87.0.0/22".parse().expect("a network"), true), false, About::Source(network("10.87.0.0/22")))]
+    #[case::destination(to_network("10.87.1.2/32".parse().expect("a network"), false), true, About::Destination(network("10.87.1.2/32")))]
     #[case::three_bytes(loaded(SOURCE_24, vec![compare(&[10, 87, 1], true)]), false, About::Source(network("10.87.1.0/24")))]
     #[case::port(loaded(SOURCE_PORT, vec![compare(&[0, 80], true)]), false, About::Unknown)]
     #[case::ipv4(loaded(FAMILY, vec![compare(&[2], true)]), false, About::Known(true))]
@@ -227,6 +262,19 @@ mod tests {
         let rule = meaning([expressions, vec![Expression::Counter]].concat());
         assert_eq!(rule.conditions, [Condition { not, about }]);
         assert_eq!((rule.verdict, rule.handle), (Verdict::Next, Some(7)));
+    }
+
+    #[rstest]
+    #[case::source(from_network("fd00:87::/48".parse().expect("a network"), true), false, About::Source(network("fd00:87::/48")))]
+    #[case::destination(to_network("fd00:87::2/128".parse().expect("a network"), false), true, About::Destination(network("fd00:87::2/128")))]
+    #[case::eight_bytes(loaded(SOURCE_64, vec![compare(&[0xfd, 0, 0, 0x87, 0, 0, 0, 1], true)]), false, About::Source(network("fd00:87:0:1::/64")))]
+    #[case::ipv4s_address(loaded(SOURCE_24, vec![compare(&[10, 87, 1], true)]), false, About::Unknown)]
+    #[case::ipv6(loaded(FAMILY, vec![compare(&[10], true)]), false, About::Known(true))]
+    #[case::ipv4(loaded(FAMILY, vec![compare(&[2], true)]), false, About::Known(false))]
+    #[case::ether_type(loaded(ETHER_TYPE, vec![compare(&[0x86, 0xdd], true)]), false, About::Known(true))]
+    #[case::states(loaded(STATE, vec![Expression::Mask { slot: Slot::FIRST, bits: 6_u32.to_ne_bytes().to_vec() }, compare(&[0; 4], false)]), false, About::State(vec!["established".into(), "related".into()]))]
+    fn conditions_for_ipv6(#[case] expressions: Vec<Expression>, #[case] not: bool, #[case] about: About) {
+        assert_eq!(meaning_for(IpFamily::V6, expressions).conditions, [Condition { not, about }]);
     }
 
     #[rstest]

@@ -1,17 +1,18 @@
 //! A packet filter, whichever program wrote it, and what it does with a packet: for doctor, and for what ADD mends.
 //!
+//! Everything here is about the packets of one family: what a rule for both says is lowered to what it means for that one.
+//!
 //! Pure. A condition that cannot be judged counts as "maybe", and a verdict that hangs on one is never called certain.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 /// Rules lead to other chains at most this deep (the kernel's own limit for nftables).
 const DEPTH_MAX: usize = 16;
 
-/// All chains of a network namespace that IPv4 packets may meet on their way through it or into it.
+/// All chains of a network namespace that packets of a family may meet on their way through it or into it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ruleset {
     pub(crate) chains: Vec<Chain>,
@@ -89,8 +90,8 @@ pub(crate) enum About {
     /// Names of links; `*` at the end stands for any rest.
     Input(Vec<String>),
     Output(Vec<String>),
-    Source(Vec<Ipv4Network>),
-    Destination(Vec<Ipv4Network>),
+    Source(Vec<IpNetwork>),
+    Destination(Vec<IpNetwork>),
     /// Ports that TCP goes to.
     Port(Vec<RangeInclusive<u16>>),
     /// For this host itself.
@@ -110,8 +111,8 @@ pub(crate) struct Packet {
     /// Nothing where it may be any.
     pub(crate) input: Option<String>,
     pub(crate) output: Option<String>,
-    pub(crate) source: Option<Ipv4Network>,
-    pub(crate) destination: Option<Ipv4Network>,
+    pub(crate) source: Option<IpNetwork>,
+    pub(crate) destination: Option<IpNetwork>,
     /// The port of TCP that it goes to.
     pub(crate) port: Option<u16>,
     /// Of connection tracking: `new` or `established`.
@@ -141,14 +142,26 @@ struct Walk {
     maybe_accepted: bool,
 }
 
+impl Chain {
+    /// The program that shows and changes it.
+    pub(crate) fn program(&self) -> &'static str {
+        match (self.tool, self.table.starts_with("ip6 ")) {
+            (Tool::Nft, _) => "nft",
+            (Tool::Iptables, false) => "iptables",
+            (Tool::Iptables, true) => "ip6tables",
+            (Tool::IptablesLegacy, false) => "iptables-legacy",
+            (Tool::IptablesLegacy, true) => "ip6tables-legacy",
+        }
+    }
+}
+
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = if self.start.is_some_and(|(_, policy)| policy == Policy::Drop) { "policy drop" } else { "a rule" };
         let (table, name) = (&self.table, &self.name);
         match self.tool {
             Tool::Nft => write!(f, "nftables chain {table} {name} ({by})"),
-            Tool::Iptables => write!(f, "iptables chain {name} ({by})"),
-            Tool::IptablesLegacy => write!(f, "iptables-legacy chain {name} ({by})"),
+            Tool::Iptables | Tool::IptablesLegacy => write!(f, "{} chain {name} ({by})", self.program()),
         }
     }
 }
@@ -260,15 +273,20 @@ fn name_fit(names: &[String], name: Option<&str>) -> Fit {
     }
 }
 
-fn network_fit(networks: &[Ipv4Network], of: Option<Ipv4Network>) -> Fit {
-    let everything = |network: &Ipv4Network| network.prefix() == 0 && network.ip() == Ipv4Addr::UNSPECIFIED;
+fn network_fit(networks: &[IpNetwork], of: Option<IpNetwork>) -> Fit {
+    let everything = |network: &IpNetwork| network.prefix() == 0 && network.ip().is_unspecified();
     match of {
         _ if networks.iter().any(everything) => Fit::Yes,
         None => Fit::Maybe,
-        Some(of) if networks.iter().any(|network| of.is_subnet_of(*network)) => Fit::Yes,
-        Some(of) if networks.iter().any(|network| network.overlaps(of)) => Fit::Maybe,
+        Some(of) if networks.iter().any(|network| is_within(of, *network)) => Fit::Yes,
+        Some(of) if networks.iter().any(|network| is_within(*network, of)) => Fit::Maybe,
         Some(_) => Fit::No,
     }
+}
+
+/// Of two networks that share an address, the smaller is within the larger.
+fn is_within(small: IpNetwork, large: IpNetwork) -> bool {
+    small.prefix() >= large.prefix() && large.contains(small.network())
 }
 
 #[cfg(test)]
@@ -362,5 +380,6 @@ mod tests {
         assert_eq!(fate(vec![chain("forward", Some(true), to("10.0.0.0/8", false))]), Fate::Passes);
         assert_eq!(fate(vec![chain("forward", Some(true), to("10.87.1.128/25", false))]), Fate::Unsure);
         assert_eq!(fate(vec![chain("forward", Some(true), to("172.16.0.0/12", true))]), Fate::Passes);
+        assert_eq!(fate(vec![chain("forward", Some(true), to("10.87.1.0/25", true))]), Fate::Unsure);
     }
 }

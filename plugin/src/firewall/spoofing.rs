@@ -1,17 +1,18 @@
 //! `macspoofchk`: a container speaks for itself only.
 //!
-//! From a port under control pass IPv4 from the container's own MAC and address, and ARP that says nothing else of its sender (or no address
-//! yet, as a probe does). Everything else is dropped: another's MAC or address, the gateway's, IPv6, and whatever a tag or another ethertype
-//! wraps. One nftables table of the family bridge, whose rules never change: who may say what are elements of two sets, written before the
-//! port is up.
+//! From a port under control pass IPv4 and IPv6 from the container's own MAC and addresses, and ARP and neighbour discovery that say
+//! nothing else of their sender (or no address yet, as a probe does). Everything else is dropped: another's MAC or address, the gateway's,
+//! router advertisements, a family that the container was given no address of, and whatever a tag or another ethertype wraps. One nftables
+//! table of the family bridge, whose rules never change: who may say what are elements of its sets, written before the port is up.
 //!
 //! A port is known by its number, which the kernel gives to no other link: an element whose link is gone is harmless. The next attachment that
 //! is taken back takes it away, and the table with the last; which ports are under control, and what they may say, is in the links' own
 //! records, so that a table that was flushed is made again from the kernel alone.
 
+mod rules;
 mod table;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use nix::errno::Errno;
 
@@ -23,25 +24,26 @@ use crate::mac::Mac;
 use crate::netlink::nftables::{Nftables, Problem};
 use crate::netlink::{Link, Netlink};
 
-/// What a port may say of whoever speaks there.
+/// What a port may say of whoever speaks there; one for each of its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Speaker {
     /// Index of the host end.
     pub(crate) port: u32,
     pub(crate) mac: Mac,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
 }
 
 /// Puts the port under control; said before it is set up, by [`Netlink::set_up_filtered`]. Rules that somebody changed are mended, and
 /// where they are gone, those of all ports come back. Errors: 109.
-pub(crate) async fn guard(host: &Netlink, speaker: Speaker) -> Result<()> {
+pub(crate) async fn guard(host: &Netlink, speakers: &[Speaker]) -> Result<()> {
     let failed = |problem: Problem| failed("keep the container from spoofing", &problem);
     let _lock = lock().await?;
     let mut nftables = Nftables::open().map_err(failed)?;
-    match nftables.apply(&table::admit(&speaker)).await {
-        Ok(()) if Found::is_intact(&mut nftables).await.map_err(failed)? => Ok(()),
+    let with_ipv6 = speakers.iter().any(|speaker| speaker.address.is_ipv6());
+    match nftables.apply(&table::admit(speakers)).await {
+        Ok(()) if Found::is_intact(&mut nftables, with_ipv6).await.map_err(failed)? => Ok(()),
         // It is the first, or somebody flushed the table or made it another.
-        Ok(()) | Err(Problem::Refused { .. }) => restore(host, &mut nftables, Some(speaker)).await?.map_err(failed),
+        Ok(()) | Err(Problem::Refused { .. }) => restore(host, &mut nftables, speakers).await?.map_err(failed),
         Err(problem) => Err(failed(problem)),
     }
 }
@@ -84,7 +86,7 @@ pub(crate) async fn repair(host: &Netlink) -> Result<()> {
     let links = host.links().await.doing(|| "list the host's links".into())?;
     let speakers: Vec<_> = links.iter().flat_map(speakers).collect();
     match found.problem(&speakers) {
-        Some(_) => restore(host, &mut nftables, None).await?.map_err(failed),
+        Some(_) => restore(host, &mut nftables, &[]).await?.map_err(failed),
         None => Ok(()),
     }
 }
@@ -121,17 +123,14 @@ pub(crate) fn may_be_guarded(link: &Link) -> bool {
 /// What the link may say, if it is under control.
 pub(crate) fn speakers(link: &Link) -> impl Iterator<Item = Speaker> + '_ {
     let mac = lease::guarded_mac(link);
-    lease::leases(link).filter_map(move |address| match address {
-        IpAddr::V4(address) => Some(Speaker { port: link.index, mac: mac?, address }),
-        IpAddr::V6(_) => None,
-    })
+    lease::leases(link).filter_map(move |address| Some(Speaker { port: link.index, mac: mac?, address }))
 }
 
 /// Makes the table anew, for all links that are under control, and `more`. The inner result is nftables'.
 async fn restore(
     host: &Netlink,
     nftables: &mut Nftables,
-    more: Option<Speaker>,
+    more: &[Speaker],
 ) -> Result<std::result::Result<(), Problem>> {
     let (is_new, known) = match Found::elements(nftables).await {
         Ok(found) => (found.is_none(), found.unwrap_or_default()),
@@ -142,7 +141,7 @@ async fn restore(
     let is_unrecorded = |port| links.iter().any(|link| link.index == port && link.alias.is_none());
     let recorded = links.iter().flat_map(speakers);
     let unrecorded = known.speakers().filter(|speaker| is_unrecorded(speaker.port));
-    let all: Vec<_> = recorded.chain(unrecorded).chain(more).collect();
+    let all: Vec<_> = recorded.chain(unrecorded).chain(more.iter().copied()).collect();
     if is_new && nftables.apply(&table::whole(&all, false)).await.is_ok() {
         return Ok(Ok(()));
     }

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
 
 use crate::config::section::Section;
@@ -64,6 +64,7 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
             gateways,
             routes: Vec::new(),
             dns: Dns::default(),
+            resolv_conf: None,
         },
         allocator,
     ))
@@ -112,7 +113,7 @@ struct Options {
     mtu: Option<u32>,
     macspoofchk: bool,
     masquerade: bool,
-    gateways: Vec<Ipv4Network>,
+    gateways: Vec<IpNetwork>,
 }
 
 impl Default for Options {

@@ -22,7 +22,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use self::batch::Batch;
-pub(crate) use self::expression::{Base, Expression, Meta, Slot, Verdict, from_ipv4, link, to_ipv4};
+pub(crate) use self::expression::{Base, Expression, Meta, Slot, Verdict, from_network, link, to_network};
 pub(crate) use self::object::{BaseChain, Chain, Element, Family, Field, Hook, PlacedRule, Rule, Set, key};
 use super::attribute::{Attributes, DONE, ERROR, Message, append};
 use super::farewell;
@@ -132,13 +132,6 @@ impl Nftables {
             // As in `list`.
             tokio::task::yield_now().await;
         }
-    }
-
-    /// The chains of all tables of that family.
-    pub(crate) async fn chains(&mut self, family: Family) -> Result<Vec<Chain>, Problem> {
-        let all = Attributes::default();
-        let doing = || "list the chains".into();
-        self.list(family, (GET_CHAIN, NEW_CHAIN), &all, doing, |_, chain| Chain::read(chain)).await
     }
 
     /// The chains of all families, each with the number of its own: one round trip, to see whether there are any.

@@ -1,111 +1,34 @@
-//! Whether this host's firewall lets packets pass between the gateway and the containers.
-//!
-//! Rules are read with whatever programs are there, and only where reading loads nothing into the kernel.
+//! Whether this host's firewall lets packets pass between the gateway and the containers, of each family that the network has.
 
 mod nft;
+mod read;
 
-use std::fs;
+use ipnetwork::IpNetwork;
 
-use super::finding::{BRIDGE_NETFILTER, FIREWALL, Finding};
-use crate::cli::probe::{self, Host, Ran};
+use self::read::Filter;
+use super::finding::{BRIDGE_NETFILTER, FIREWALL, Finding, State};
+use crate::cli::probe::Host;
 use crate::config::Network;
-use crate::firewall::rules::{Chain, Fate, Hook, Packet, Ruleset, Tool};
-use crate::firewall::{forward, iptables};
+use crate::firewall::family::IpFamily;
+use crate::firewall::rules::{Chain, Fate, Hook, Packet, Tool};
 use crate::layout::NAME_SERVICE_PORT;
-
-/// The tables of the older iptables that are loaded, a line each.
-const LEGACY_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
 
 /// All that could be read of the host's packet filters.
 pub(super) struct Firewall {
-    ruleset: Ruleset,
-    /// What was read, in words.
-    sources: Vec<&'static str>,
-    /// What is there, or may be, and could not be read.
-    unread: Vec<String>,
-    /// Bridged packets pass through the rules as well.
-    bridged: bool,
+    filters: [Filter; 2],
+}
+
+/// What drops a packet, and which.
+struct Obstacle<'a> {
+    filter: &'a Filter,
+    chain: &'a Chain,
+    fate: Fate,
+    what: &'static str,
 }
 
 impl Firewall {
     pub(super) fn look(host: &Host) -> Self {
-        let mut firewall = Self {
-            ruleset: Ruleset::default(),
-            sources: Vec::new(),
-            unread: Vec::new(),
-            bridged: forward::is_bridged(),
-        };
-        if host.root {
-            firewall.read_nftables();
-            firewall.read_legacy();
-        }
-        firewall
-    }
-
-    /// nft shows everything, but not what iptables' own conditions say: of iptables' table, iptables' words are better.
-    fn read_nftables(&mut self) {
-        let listed = match probe::run("nft", &["-j", "list", "ruleset"]) {
-            Ran::Well(text) => {
-                let ruleset = nft::parse(&text);
-                if ruleset.is_none() {
-                    self.unread.push("what nft lists is not the JSON that is known".into());
-                }
-                ruleset
-            }
-            Ran::Missing => None,
-            // A kernel without nftables has no such rules.
-            Ran::Badly(why) if why.contains("not supported") => Some(Ruleset::default()),
-            Ran::Badly(why) => {
-                self.unread.push(format!("nft {why}"));
-                None
-            }
-        };
-        let is_filter = |chain: &Chain| chain.table == "ip filter";
-        if let Some(ruleset) = listed {
-            self.sources.push("nft");
-            self.ruleset = ruleset;
-            if !self.ruleset.chains.iter().any(is_filter) {
-                return;
-            }
-        }
-        let program = if is_iptables("iptables-nft", "nf_tables") { "iptables-nft" } else { "iptables" };
-        if !is_iptables(program, "nf_tables") {
-            if self.sources.is_empty() && self.unread.is_empty() {
-                self.unread.push("neither nft nor iptables is installed".into());
-            }
-            return;
-        }
-        match probe::run(program, &["-S"]) {
-            Ran::Well(text) => {
-                self.sources.push("iptables");
-                self.ruleset.chains.retain(|chain| !is_filter(chain));
-                self.ruleset.chains.extend(iptables::parse(Tool::Iptables, &text));
-            }
-            // A table that nft has shown already is known, if less well.
-            Ran::Badly(why) if self.sources.is_empty() => self.unread.push(format!("{program} {why}")),
-            Ran::Missing | Ran::Badly(_) => {}
-        }
-    }
-
-    /// Listing would load the table: only one that is loaded is read.
-    fn read_legacy(&mut self) {
-        let tables = fs::read_to_string(LEGACY_TABLES).unwrap_or_default();
-        if !tables.lines().any(|table| table == "filter") {
-            return;
-        }
-        let program = if is_iptables("iptables-legacy", "legacy") { "iptables-legacy" } else { "iptables" };
-        if !is_iptables(program, "legacy") {
-            self.unread.push("the kernel has rules of the older iptables, and no iptables-legacy is installed".into());
-            return;
-        }
-        match probe::run(program, &["-S"]) {
-            Ran::Well(text) => {
-                self.sources.push("iptables-legacy");
-                self.ruleset.chains.extend(iptables::parse(Tool::IptablesLegacy, &text));
-            }
-            Ran::Missing => {}
-            Ran::Badly(why) => self.unread.push(format!("{program} {why}")),
-        }
+        Self { filters: read::all(host.root) }
     }
 
     /// `uplink` is the link that the gateway is behind, if it is known.
@@ -115,77 +38,73 @@ impl Firewall {
             return vec![FIREWALL.skipped(why), BRIDGE_NETFILTER.skipped(why)];
         }
         let forward = self.forward(uplink, network);
-        let between = self.between(network, forward.state == super::finding::State::Bad);
+        let between = self.between(network, forward.state == State::Bad);
         vec![forward, between]
     }
 
+    /// The filters of the families that the network has, each with the network's subnets.
+    fn filters(&self, network: &Network) -> Vec<(&Filter, Vec<IpNetwork>)> {
+        let with_subnets = self.filters.iter().map(|filter| (filter, filter.family.subnets(network)));
+        with_subnets.filter(|(_, subnets)| !subnets.is_empty()).collect()
+    }
+
     fn forward(&self, uplink: Option<&str>, network: &Network) -> Finding {
-        let Some((subnet, _)) = network.ipv4() else { return FIREWALL.skipped("the network has no IPv4") };
-        let request = Packet {
-            hook: Hook::Forward,
-            input: uplink.map(str::to_owned),
-            output: Some(network.bridge.clone()),
-            source: None,
-            destination: Some(subnet),
-            port: None,
-            state: "new",
-        };
-        let answer = Packet {
-            hook: Hook::Forward,
-            input: request.output.clone(),
-            output: request.input.clone(),
-            source: Some(subnet),
-            destination: None,
-            port: None,
-            state: "established",
-        };
-        let ways = [("what the gateway sends", &request), ("what containers answer", &answer)];
-        let obstacles = ways.iter().filter_map(|(what, packet)| Some((what, self.ruleset.obstacle(packet)?)));
-        let worst = obstacles.min_by_key(|(_, (_, fate))| *fate != Fate::Dropped);
+        let filters = self.filters(network);
+        let obstacles = filters.iter().flat_map(|(filter, subnets)| {
+            subnets.iter().flat_map(|subnet| obstacles(filter, uplink, &network.bridge, *subnet))
+        });
+        let worst = obstacles.min_by_key(|obstacle| obstacle.fate != Fate::Dropped);
+        let unread: Vec<_> = filters.iter().flat_map(|(filter, _)| filter.unread.iter().map(String::as_str)).collect();
         match worst {
-            Some((what, (chain, Fate::Dropped))) => {
-                FIREWALL.bad(format!("{chain} drops {what}"), self.remedy(chain, &network.bridge))
-            }
-            Some((what, (chain, _))) => FIREWALL.warning(
-                format!("{chain} drops {what}, but for rules that doctor cannot judge"),
-                format!("if containers are not reached: {}", self.remedy(chain, &network.bridge)),
+            Some(obstacle) if obstacle.fate == Fate::Dropped => FIREWALL
+                .bad(format!("{} drops {}", obstacle.chain, obstacle.in_words()), obstacle.remedy(&network.bridge)),
+            Some(obstacle) => FIREWALL.warning(
+                format!("{} drops {}, but for rules that doctor cannot judge", obstacle.chain, obstacle.in_words()),
+                format!("if containers are not reached: {}", obstacle.remedy(&network.bridge)),
             ),
-            None if self.unread.is_empty() => self
+            None if unread.is_empty() => self
                 .questions(uplink, network)
-                .unwrap_or_else(|| FIREWALL.ok(format!("nothing is dropped (read with {})", self.read_with()))),
+                .unwrap_or_else(|| FIREWALL.ok(format!("nothing is dropped (read with {})", read_with(&filters)))),
             None => FIREWALL.warning(
-                format!("could not be read: {}", self.unread.join("; ")),
-                "install nft to have it looked at (`apt install nftables`); by hand: `iptables -S FORWARD`",
+                format!("could not be read: {}", unread.join("; ")),
+                "install nft to have it looked at (`apt install nftables`); by hand: `iptables -S FORWARD`, `ip6tables -S FORWARD`",
             ),
         }
     }
 
     /// What the gateway asks the name service, where it is certainly dropped: addresses are reached all the same.
     fn questions(&self, uplink: Option<&str>, network: &Network) -> Option<Finding> {
-        let (_, gateway) = network.ipv4()?;
-        let packet = Packet {
-            hook: Hook::Input,
-            input: Some(uplink?.to_owned()),
-            output: None,
-            source: None,
-            destination: Some(gateway.into()),
-            port: Some(NAME_SERVICE_PORT),
-            state: "new",
+        let packet = |gateway: IpNetwork| {
+            Some(Packet {
+                hook: Hook::Input,
+                input: Some(uplink?.to_owned()),
+                output: None,
+                source: None,
+                destination: Some(gateway.ip().into()),
+                port: Some(NAME_SERVICE_PORT),
+                state: "new",
+            })
         };
-        let (chain, _) = self.ruleset.obstacle(&packet).filter(|(_, fate)| *fate == Fate::Dropped)?;
+        let (filter, gateway, chain) = network.gateway_networks().into_iter().find_map(|gateway| {
+            let filter = self.filters.iter().find(|filter| filter.family.has(gateway))?;
+            let (chain, fate) = filter.ruleset.obstacle(&packet(gateway)?)?;
+            (fate == Fate::Dropped).then_some((filter, gateway.ip(), chain))
+        })?;
         let remedy = if chain.table.ends_with(" firewalld") {
             format!("run `firewall-cmd --permanent --add-port={NAME_SERVICE_PORT}/tcp`, `firewall-cmd --reload`")
-        } else if self.has_beside(chain, "ufw-") {
+        } else if filter.has_beside(chain, "ufw") {
             format!("run `ufw allow {NAME_SERVICE_PORT}/tcp`")
         } else {
-            let (name, rule) = (&chain.name, format!("-d {gateway} -p tcp --dport {NAME_SERVICE_PORT} -j ACCEPT"));
+            let (name, program) = (&chain.name, chain.program());
             let rule = match chain.tool {
                 Tool::Nft => {
-                    let table = &chain.table;
-                    format!("nft insert rule {table} {name} ip daddr {gateway} tcp dport {NAME_SERVICE_PORT} accept")
+                    let (table, header) = (&chain.table, filter.family.tables().as_str());
+                    let rule = format!("{header} daddr {gateway} tcp dport {NAME_SERVICE_PORT} accept");
+                    format!("{program} insert rule {table} {name} {rule}")
                 }
-                Tool::Iptables => format!("iptables -I {name} {rule}"),
-                Tool::IptablesLegacy => format!("iptables-legacy -I {name} {rule}"),
+                Tool::Iptables | Tool::IptablesLegacy => {
+                    format!("{program} -I {name} -d {gateway} -p tcp --dport {NAME_SERVICE_PORT} -j ACCEPT")
+                }
             };
             format!("run `{rule}`, and let whatever makes that chain do so at boot")
         };
@@ -195,63 +114,115 @@ impl Firewall {
 
     /// What containers of one bridge send each other.
     fn between(&self, network: &Network, forward_is_bad: bool) -> Finding {
-        if !self.bridged {
+        let filters: Vec<_> = self.filters(network).into_iter().filter(|(filter, _)| filter.bridged).collect();
+        if filters.is_empty() {
             return BRIDGE_NETFILTER.ok("off: what stays on a bridge meets no rules");
         }
-        let (bridge, subnet) = (Some(network.bridge.clone()), network.ipv4().map(|(subnet, _)| subnet));
-        let packet = Packet {
+        let bridge = Some(network.bridge.clone());
+        let packet = |subnet| Packet {
             hook: Hook::Forward,
             input: bridge.clone(),
-            output: bridge,
-            source: subnet,
-            destination: subnet,
+            output: bridge.clone(),
+            source: Some(subnet),
+            destination: Some(subnet),
             port: None,
             state: "new",
         };
-        match self.ruleset.obstacle(&packet) {
-            None => BRIDGE_NETFILTER.ok("on, and nothing is dropped"),
-            Some(_) if forward_is_bad => BRIDGE_NETFILTER.skipped("hangs on the firewall"),
-            Some((chain, Fate::Dropped)) => {
-                BRIDGE_NETFILTER.bad(format!("on, and {chain} drops it"), self.between_remedy(chain, network))
+        let obstacles = filters.iter().flat_map(|(filter, subnets)| {
+            let found = subnets.iter().filter_map(|subnet| filter.ruleset.obstacle(&packet(*subnet)));
+            found.map(|(chain, fate)| Obstacle { filter, chain, fate, what: "what containers send each other" })
+        });
+        let Some(worst) = obstacles.min_by_key(|obstacle| obstacle.fate != Fate::Dropped) else {
+            return BRIDGE_NETFILTER.ok("on, and nothing is dropped");
+        };
+        if forward_is_bad {
+            return BRIDGE_NETFILTER.skipped("hangs on the firewall");
+        }
+        let remedy = format!(
+            "{}; or run `sysctl -w {}=0`, unless something here needs it",
+            worst.remedy(&network.bridge),
+            match worst.filter.family {
+                IpFamily::V4 => "net.bridge.bridge-nf-call-iptables",
+                IpFamily::V6 => "net.bridge.bridge-nf-call-ip6tables",
             }
-            Some((chain, _)) => BRIDGE_NETFILTER.warning(
+        );
+        match (worst.chain, worst.fate) {
+            (chain, Fate::Dropped) => BRIDGE_NETFILTER.bad(format!("on, and {chain} drops it"), remedy),
+            (chain, _) => BRIDGE_NETFILTER.warning(
                 format!("on, and {chain} drops it, but for rules that doctor cannot judge"),
-                format!("if containers do not reach each other: {}", self.between_remedy(chain, network)),
+                format!("if containers do not reach each other: {remedy}"),
             ),
         }
     }
+}
 
-    fn between_remedy(&self, chain: &Chain, network: &Network) -> String {
-        format!(
-            "{}; or run `sysctl -w net.bridge.bridge-nf-call-iptables=0`, unless something here needs it",
-            self.remedy(chain, &network.bridge)
-        )
+/// What drops packets between a subnet and the gateway.
+fn obstacles<'a>(filter: &'a Filter, uplink: Option<&str>, bridge: &str, subnet: IpNetwork) -> Vec<Obstacle<'a>> {
+    let request = Packet {
+        hook: Hook::Forward,
+        input: uplink.map(str::to_owned),
+        output: Some(bridge.to_owned()),
+        source: None,
+        destination: Some(subnet),
+        port: None,
+        state: "new",
+    };
+    let answer = Packet {
+        hook: Hook::Forward,
+        input: request.output.clone(),
+        output: request.input.clone(),
+        source: Some(subnet),
+        destination: None,
+        port: None,
+        state: "established",
+    };
+    let ways = [("what the gateway sends", request), ("what containers answer", answer)];
+    let found = ways.into_iter().filter_map(|(what, packet)| Some((what, filter.ruleset.obstacle(&packet)?)));
+    found.map(|(what, (chain, fate))| Obstacle { filter, chain, fate, what }).collect()
+}
+
+fn read_with(filters: &[(&Filter, Vec<IpNetwork>)]) -> String {
+    let mut sources: Vec<&str> = Vec::new();
+    // The families have programs in common.
+    for source in filters.iter().flat_map(|(filter, _)| &filter.sources) {
+        if !sources.contains(source) {
+            sources.push(source);
+        }
     }
+    sources.join(" and ")
+}
 
-    fn read_with(&self) -> String {
-        self.sources.join(" and ")
-    }
-
+impl Filter {
     /// Whether the chain's table has one of that beginning.
     fn has_beside(&self, chain: &Chain, name: &str) -> bool {
         let same = |other: &&Chain| other.tool == chain.tool && other.table == chain.table;
         self.ruleset.chains.iter().filter(same).any(|other| other.name.starts_with(name))
     }
+}
+
+impl Obstacle<'_> {
+    /// What is dropped.
+    fn in_words(&self) -> String {
+        match self.filter.family {
+            IpFamily::V4 => self.what.to_owned(),
+            IpFamily::V6 => format!("{} over IPv6", self.what),
+        }
+    }
 
     /// What opens the way without a rule by hand, and that rule.
-    fn remedy(&self, chain: &Chain, bridge: &str) -> String {
+    fn remedy(&self, bridge: &str) -> String {
         format!(
             "{}; the next start of a container does as much by itself, and `flatnet gateway` at once",
-            self.rules_for(chain, bridge)
+            self.rules_for(bridge)
         )
     }
 
     /// An accept where the firewall that has the chain says that users' rules belong.
-    fn rules_for(&self, chain: &Chain, bridge: &str) -> String {
+    fn rules_for(&self, bridge: &str) -> String {
+        let chain = self.chain;
         let rule = |to: &str, by: &str, link: &str| match chain.tool {
             Tool::Nft => format!("`nft insert rule {} {to} {link} {bridge} accept`", chain.table),
-            Tool::Iptables => format!("`iptables -I {to} {by} {bridge} -j ACCEPT`"),
-            Tool::IptablesLegacy => format!("`iptables-legacy -I {to} {by} {bridge} -j ACCEPT`"),
+            Tool::Iptables | Tool::IptablesLegacy => format!("`{} -I {to} {by} {bridge} -j ACCEPT`", chain.program()),
         };
         let in_both_ways = |to: &str| format!("run {} and {}", rule(to, "-o", "oifname"), rule(to, "-i", "iifname"));
         if chain.table.ends_with(" firewalld") {
@@ -259,19 +230,14 @@ impl Firewall {
                 "run `flatnet install`, which gives firewalld a zone and a policy; by hand: `firewall-cmd --permanent --zone=trusted --add-interface={bridge}`, `firewall-cmd --permanent --new-policy=flatnet`, `firewall-cmd --permanent --policy=flatnet --add-ingress-zone=ANY`, `firewall-cmd --permanent --policy=flatnet --add-egress-zone=trusted`, `firewall-cmd --permanent --policy=flatnet --set-target=ACCEPT`, `firewall-cmd --reload`"
             );
         }
-        if self.has_beside(chain, "ufw-") {
+        if self.filter.has_beside(chain, "ufw") {
             return format!("run `ufw route allow out on {bridge}` and `ufw route allow in on {bridge}`");
         }
-        if self.has_beside(chain, "DOCKER-USER") {
+        if self.filter.has_beside(chain, "DOCKER-USER") {
             return in_both_ways("DOCKER-USER");
         }
         in_both_ways(&chain.name)
     }
-}
-
-/// Which of the two that program is: it tells in its version.
-fn is_iptables(program: &str, kind: &str) -> bool {
-    matches!(probe::run(program, &["--version"]), Ran::Well(text) if text.contains(kind))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde::{Deserialize, Serialize};
 
 use super::files::{Content, Saved};
@@ -43,7 +43,7 @@ pub(in crate::cli) struct Network {
     pub(in crate::cli) masquerade: bool,
     /// Who beyond the flat range has a route to the containers.
     #[serde(default)]
-    pub(in crate::cli) gateways: Vec<Ipv4Network>,
+    pub(in crate::cli) gateways: Vec<IpNetwork>,
 }
 
 fn yes() -> bool {

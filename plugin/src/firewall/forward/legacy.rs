@@ -7,31 +7,36 @@ use std::fs;
 use super::plan::{Accept, Edit, Position, Way};
 use super::{Changed, Trouble, failed};
 use crate::error::Error;
+use crate::firewall::family::IpFamily;
 use crate::firewall::iptables;
 use crate::firewall::program::{self, Finished, Problem};
 use crate::firewall::rules::{Ruleset, Tool};
 
-/// The tables of the older iptables that the kernel has in this network namespace, a line each.
-const TABLES: &str = "/proc/thread-self/net/ip_tables_names";
-/// It may be installed under either name: the second is today's, on most hosts.
-const PROGRAMS: [&str; 2] = ["iptables-legacy", "iptables"];
 /// How it says in its version that it is the older.
 const LEGACY: &str = "legacy";
 /// Waits for whoever else changes rules, in seconds (iptables(8), `--wait`).
 const WAIT: [&str; 2] = ["--wait", "5"];
 
+/// It may be installed under either name: the second is today's, on most hosts.
+const fn programs(family: IpFamily) -> [&'static str; 2] {
+    match family {
+        IpFamily::V4 => ["iptables-legacy", "iptables"],
+        IpFamily::V6 => ["ip6tables-legacy", "ip6tables"],
+    }
+}
+
 /// The table `filter`; nothing where the kernel has none.
-pub(super) async fn read() -> Result<Option<Ruleset>, Trouble> {
-    let tables = fs::read_to_string(TABLES).unwrap_or_default();
+pub(super) async fn read(family: IpFamily) -> Result<Option<Ruleset>, Trouble> {
+    let tables = fs::read_to_string(iptables::legacy_tables(family)).unwrap_or_default();
     if !tables.lines().any(|table| table == "filter") {
         return Ok(None);
     }
-    let listing = run(&["--list-rules"]).await?;
-    Ok(Some(Ruleset { chains: iptables::parse(Tool::IptablesLegacy, &listing.stdout) }))
+    let listing = run(family, &["--list-rules"]).await?;
+    Ok(Some(Ruleset { chains: iptables::parse(Tool::IptablesLegacy, family, &listing.stdout) }))
 }
 
 /// One after the other; each is there or not, whatever cuts it short, and the next look finds what is missing.
-pub(super) async fn change(edits: &[Edit]) -> Result<Changed, Trouble> {
+pub(super) async fn change(family: IpFamily, edits: &[Edit]) -> Result<Changed, Trouble> {
     for edit in edits {
         let (Edit::Remove { accept, .. } | Edit::Insert { accept, .. }) = edit;
         if accept.bridge.ends_with('+') {
@@ -51,7 +56,7 @@ pub(super) async fn change(edits: &[Edit]) -> Result<Changed, Trouble> {
             }
         };
         let words: Vec<_> = words.into_iter().chain(specification(accept)).collect();
-        match run(&words.iter().map(String::as_str).collect::<Vec<_>>()).await {
+        match run(family, &words.iter().map(String::as_str).collect::<Vec<_>>()).await {
             Ok(_) => {}
             Err(Trouble::Failed(error)) => return Ok(Changed::Overtaken(error)),
             Err(beyond) => return Err(beyond),
@@ -71,9 +76,10 @@ fn specification(accept: &Accept) -> [String; 10] {
 }
 
 /// Errors: 109 where it is not installed, or does not succeed.
-async fn run(arguments: &[&str]) -> Result<Finished, Trouble> {
-    for program in PROGRAMS {
-        if program != PROGRAMS[0] && !is_legacy(program).await {
+async fn run(family: IpFamily, arguments: &[&str]) -> Result<Finished, Trouble> {
+    let [first, second] = programs(family);
+    for program in [first, second] {
+        if program == second && !is_legacy(program).await {
             continue;
         }
         let done = match program::run(program, &[&WAIT, arguments].concat(), "").await {
@@ -84,7 +90,9 @@ async fn run(arguments: &[&str]) -> Result<Finished, Trouble> {
         return if done.status.success() { Ok(done) } else { Err(refused(program, &done.refusal()).into()) };
     }
     Err(Trouble::Beyond(failed(
-        "the kernel has rules of the older iptables (table filter), and the program iptables-legacy, which shows and changes them, is not installed",
+        format!(
+            "the kernel has rules of the older iptables (table filter), and the program {first}, which shows and changes them, is not installed"
+        ),
         "if containers are not reached, install it (`apt install iptables`), or remove those rules by a reboot",
     )))
 }

@@ -5,23 +5,22 @@ use nix::errno::Errno;
 use super::plan::{Accept, Edit, Place, Position, Way};
 use super::{Changed, Trouble, failed};
 use crate::error::Error;
-use crate::firewall::meaning;
+use crate::firewall::family::IpFamily;
 use crate::firewall::rules::{Chain, Hook, Policy, Ruleset, Tool};
 use crate::firewall::table;
+use crate::firewall::{iptables, meaning};
 use crate::netlink::nftables::{
-    Batch, Expression, Family, Hook as KernelHook, Meta, Nftables, Problem, Rule, Slot, Verdict, from_ipv4, link,
-    to_ipv4,
+    Batch, Expression, Family, Hook as KernelHook, Meta, Nftables, Problem, Rule, Slot, Verdict, from_network, link,
+    to_network,
 };
 
-/// The families whose chains see packets of IPv4 that are forwarded; their names are the first word of a table's.
-const FAMILIES: [(Family, &str); 2] = [(Family::Ip, "ip"), (Family::Inet, "inet")];
-/// `NFPROTO_IPV4`: tables of `inet` see IPv6 as well.
-const IPV4: u8 = 2;
-/// Where iptables keeps its filter.
-const IPTABLES: &str = "ip filter";
+/// The families of tables whose chains see packets of that family.
+const fn families(family: IpFamily) -> [Family; 2] {
+    [family.tables(), Family::Inet]
+}
 
 /// The tables that have a chain for forwarded packets; nothing where there is none, or no nftables. flatnet's own does not drop.
-pub(super) async fn read() -> Result<Option<Ruleset>, Trouble> {
+pub(super) async fn read(family: IpFamily) -> Result<Option<Ruleset>, Trouble> {
     let mut nftables = match Nftables::open() {
         Err(Problem::Lacking { .. }) => return Ok(None),
         opened => opened.map_err(|problem| refused(&problem))?,
@@ -31,18 +30,18 @@ pub(super) async fn read() -> Result<Option<Ruleset>, Trouble> {
         found => found.map_err(|problem| refused(&problem))?,
     };
     let mut ruleset = Ruleset::default();
-    for (family, name) in FAMILIES {
-        let own = found.iter().filter(|(of, chain)| *of == family as u8 && chain.table != table::NAME);
+    for tables_family in families(family) {
+        let own = found.iter().filter(|(of, chain)| *of == tables_family as u8 && chain.table != table::NAME);
         let chains: Vec<_> = own.map(|(_, chain)| chain).collect();
         let is_start = |chain: &&&crate::netlink::nftables::Chain| hook(chain).is_some();
         let mut tables: Vec<_> = chains.iter().filter(is_start).map(|chain| chain.table.as_str()).collect();
         tables.dedup();
         for table in tables {
             let of_table = chains.iter().filter(|chain| chain.table == table);
-            let mut read: Vec<_> = of_table.map(|found| chain(name, found)).collect();
-            for (of, placed) in nftables.rules(family, table).await.map_err(|problem| refused(&problem))? {
+            let mut read: Vec<_> = of_table.map(|found| chain(tables_family, family, found)).collect();
+            for (of, placed) in nftables.rules(tables_family, table).await.map_err(|problem| refused(&problem))? {
                 if let Some(chain) = read.iter_mut().find(|chain| chain.name == of) {
-                    chain.rules.push(meaning::of(&placed));
+                    chain.rules.push(meaning::of(family, &placed));
                 }
             }
             ruleset.chains.extend(read);
@@ -52,16 +51,16 @@ pub(super) async fn read() -> Result<Option<Ruleset>, Trouble> {
 }
 
 /// A transaction for each table.
-pub(super) async fn change(edits: &[Edit]) -> Result<Changed, Trouble> {
+pub(super) async fn change(family: IpFamily, edits: &[Edit]) -> Result<Changed, Trouble> {
     let mut nftables = Nftables::open().map_err(|problem| refused(&problem))?;
     let mut tables: Vec<_> = edits.iter().map(|edit| place(edit).table.as_str()).collect();
     tables.sort_unstable();
     tables.dedup();
     for table in tables {
-        let Some((family, name)) = split(table) else { continue };
-        let mut batch = Batch::new(family, name);
+        let Some((tables_family, name)) = split(family, table) else { continue };
+        let mut batch = Batch::new(tables_family, name);
         for edit in edits.iter().filter(|edit| place(edit).table == table) {
-            add(&mut batch, family, edit);
+            add(&mut batch, (tables_family, family), edit);
         }
         match nftables.apply(&batch).await {
             Ok(()) => {}
@@ -84,9 +83,9 @@ fn hook(chain: &crate::netlink::nftables::Chain) -> Option<Policy> {
     is_forward.then_some(if base.accept { Policy::Accept } else { Policy::Drop })
 }
 
-fn chain(family: &str, found: &crate::netlink::nftables::Chain) -> Chain {
-    let table = format!("{family} {}", found.table);
-    let tool = if table == IPTABLES { Tool::Iptables } else { Tool::Nft };
+fn chain(tables_family: Family, family: IpFamily, found: &crate::netlink::nftables::Chain) -> Chain {
+    let table = format!("{} {}", tables_family.as_str(), found.table);
+    let tool = if table == iptables::table(family) { Tool::Iptables } else { Tool::Nft };
     let start = hook(found).map(|policy| (Hook::Forward, policy));
     Chain { tool, table, name: found.name.clone(), start, rules: Vec::new() }
 }
@@ -96,18 +95,18 @@ fn place(edit: &Edit) -> &Place {
     chain
 }
 
-fn split(table: &str) -> Option<(Family, &str)> {
-    let (family, name) = table.split_once(' ')?;
-    FAMILIES.iter().find(|(_, it)| *it == family).map(|(family, _)| (*family, name))
+fn split(family: IpFamily, table: &str) -> Option<(Family, &str)> {
+    let (of, name) = table.split_once(' ')?;
+    families(family).into_iter().find(|family| family.as_str() == of).map(|family| (family, name))
 }
 
-fn add(batch: &mut Batch, family: Family, edit: &Edit) {
+fn add(batch: &mut Batch, families: (Family, IpFamily), edit: &Edit) {
     match edit {
         Edit::Remove { chain, handle: Some(handle), .. } => batch.delete_rule(&chain.name, *handle),
         // What was read from the kernel has a handle.
         Edit::Remove { handle: None, .. } => {}
         Edit::Insert { chain, accept, position } => {
-            let rule = rule(family, accept);
+            let rule = rule(families, accept);
             match position {
                 Position::Before(_, Some(handle)) => batch.insert_rule_before(&chain.name, *handle, &rule),
                 Position::Last => batch.add_rule(&chain.name, &rule),
@@ -118,15 +117,15 @@ fn add(batch: &mut Batch, family: Family, edit: &Edit) {
 }
 
 /// With a comment and a counter as iptables would write it: it lists and saves the rule like its own.
-fn rule(family: Family, accept: &Accept) -> Rule {
+fn rule((tables_family, family): (Family, IpFamily), accept: &Accept) -> Rule {
     let mut expressions = Vec::new();
-    if family == Family::Inet {
+    if tables_family == Family::Inet {
         expressions.push(Expression::Meta { key: Meta::Family, to: Slot::FIRST });
-        expressions.push(Expression::Compare { slot: Slot::FIRST, equal: true, value: vec![IPV4] });
+        expressions.push(Expression::Compare { slot: Slot::FIRST, equal: true, value: vec![family.number()] });
     }
     let (key, network) = match accept.way {
-        Way::In => (Meta::OutLink, to_ipv4(accept.subnet, true)),
-        Way::Out => (Meta::InLink, from_ipv4(accept.subnet, true)),
+        Way::In => (Meta::OutLink, to_network(accept.subnet, true)),
+        Way::Out => (Meta::InLink, from_network(accept.subnet, true)),
     };
     expressions.extend(link(key, &accept.bridge, true));
     expressions.extend(network);

@@ -4,13 +4,13 @@
 //! rules have a chain of their own, accepts go to its end, so that what the user wrote there comes first; else to the beginning
 //! of the chain that drops. Nothing is asked for where nothing drops.
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 use crate::firewall::rules::{About, Chain, Condition, Fate, Hook, Packet, Rule, Ruleset, Verdict};
 
 /// Chains that firewalls leave to the user and reload without a change, or fill from the user's own files: Docker's
 /// (docs.docker.com, "Docker with iptables") and ufw's (ufw-framework(8)).
-const USER_CHAINS: [&str; 2] = ["DOCKER-USER", "ufw-user-forward"];
+const USER_CHAINS: [&str; 3] = ["DOCKER-USER", "ufw-user-forward", "ufw6-user-forward"];
 /// How every comment begins. The network's name follows, for people: whose rule it is, its bridge says.
 const COMMENT_PREFIX: &str = "flatnet: network ";
 /// iptables takes 255 bytes of comment, the program nft 128.
@@ -18,12 +18,13 @@ const NAME_MAX_BYTES: usize = 64;
 /// Rules lead to users' chains at most this deep.
 const DEPTH_MAX: usize = 4;
 
-/// The network that is to be reached.
-#[derive(Clone, Copy, Debug)]
+/// The network that is to be reached, by packets of one family.
+#[derive(Clone, Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) network: &'a str,
     pub(super) bridge: &'a str,
-    pub(super) subnet: Ipv4Network,
+    /// At least one.
+    pub(super) subnets: Vec<IpNetwork>,
     /// Bridged packets pass through the chains as well (`br_netfilter`).
     pub(super) bridged: bool,
 }
@@ -33,7 +34,7 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Accept {
     pub(super) way: Way,
     pub(super) bridge: String,
-    pub(super) subnet: Ipv4Network,
+    pub(super) subnet: IpNetwork,
     pub(super) comment: String,
 }
 
@@ -79,20 +80,20 @@ pub(super) struct Plan {
 
 impl Wanted<'_> {
     /// Both ways: whoever speaks first.
-    fn accepts(&self) -> [Accept; 2] {
+    fn accepts(&self) -> Vec<Accept> {
         let name = self.network.char_indices().take_while(|(at, _)| *at < NAME_MAX_BYTES).map(|(_, letter)| letter);
         let comment = COMMENT_PREFIX.chars().chain(name).collect::<String>();
-        [Way::In, Way::Out].map(|way| Accept {
-            way,
-            bridge: self.bridge.to_owned(),
-            subnet: self.subnet,
-            comment: comment.clone(),
-        })
+        let accept = |subnet, way| Accept { way, bridge: self.bridge.to_owned(), subnet, comment: comment.clone() };
+        self.subnets.iter().flat_map(|subnet| [Way::In, Way::Out].map(|way| accept(*subnet, way))).collect()
     }
 
     /// What has to pass: to containers, their answers, what they ask others, and what they send each other where that is filtered.
     fn packets(&self) -> Vec<Packet> {
-        let (bridge, subnet) = (Some(self.bridge.to_owned()), Some(self.subnet));
+        self.subnets.iter().flat_map(|subnet| self.packets_of(*subnet)).collect()
+    }
+
+    fn packets_of(&self, subnet: IpNetwork) -> Vec<Packet> {
+        let (bridge, subnet) = (Some(self.bridge.to_owned()), Some(subnet));
         let packet = |way: Way, state| {
             let (here, there) = ((bridge.clone(), subnet), (None, None));
             let ((input, source), (output, destination)) = match way {
@@ -196,7 +197,7 @@ pub(super) fn open(ruleset: &Ruleset, wanted: &Wanted<'_>) -> Plan {
         plan.edits.extend(own.iter().flat_map(|chain| removals(chain, |accept| accept.bridge == wanted.bridge)));
         for (chain, position) in places {
             let insert = |accept| Edit::Insert { chain: Place::of(chain), accept, position };
-            plan.edits.extend(wanted.accepts().map(insert));
+            plan.edits.extend(wanted.accepts().into_iter().map(insert));
         }
     }
     plan
@@ -208,7 +209,7 @@ impl Place {
     }
 }
 
-/// Both accepts in each of `places`, once, and nowhere else.
+/// All accepts in each of `places`, once, and nowhere else.
 fn is_in_place(chains: &[&Chain], places: &[(&Chain, Position)], wanted: &Wanted<'_>) -> bool {
     let needed = wanted.accepts();
     chains.iter().all(|chain| {

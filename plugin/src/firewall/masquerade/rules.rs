@@ -1,47 +1,72 @@
 //! The rules of a network that masquerades: a pure function of its configuration.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
+use super::super::family::IpFamily;
 use super::super::table;
 use crate::config::Network;
 use crate::layout::FLAT_RANGE;
 use crate::netlink::nftables::{
-    Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict, from_ipv4, link, to_ipv4,
+    Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict, from_network, link, to_network,
 };
 
 /// What a chain is called: this and the bridge's name.
 const CHAIN_PREFIX: &str = "masquerade-";
 /// `NF_IP_PRI_NAT_SRC` of Linux: where all translate source addresses.
 const PRIORITY: i32 = 100;
-/// 224.0.0.0/4: nobody answers to it.
-const MULTICAST: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(224, 0, 0, 0), 4) {
-    Some(network) => network,
-    None => unreachable!(),
-};
+/// 224.0.0.0/4 and ff00::/8: nobody answers to it.
+const MULTICAST: [IpNetwork; 2] =
+    [v4(Ipv4Addr::new(224, 0, 0, 0), 4), v6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)];
+/// fe80::/10: such an address means something on its link only, and so does whoever speaks to it.
+const LINK_LOCAL: IpNetwork = v6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 /// The number of the protocol, and of its header the byte with the flags, those that matter here, and SYN (RFC 9293).
 const TCP: u8 = 6;
 const TCP_FLAGS_OFFSET_BYTES: u32 = 13;
 const FIN_SYN_RST_ACK: u8 = 0x17;
 const SYN: u8 = 0x02;
 
+const fn v4(address: Ipv4Addr, prefix: u8) -> IpNetwork {
+    match Ipv4Network::new_checked(address, prefix) {
+        Some(network) => IpNetwork::V4(network),
+        None => unreachable!(),
+    }
+}
+
+const fn v6(address: Ipv6Addr, prefix: u8) -> IpNetwork {
+    match Ipv6Network::new_checked(address, prefix) {
+        Some(network) => IpNetwork::V6(network),
+        None => unreachable!(),
+    }
+}
+
+/// The families for which the network has rules.
+pub(super) fn families(network: &Network) -> impl Iterator<Item = IpFamily> {
+    IpFamily::BOTH.into_iter().filter(|family| network.masquerade && !family.subnets(network).is_empty())
+}
+
 /// The chain, and what has to be in it: exactly this, in this order. Nothing of it is the network's alone, such as its name: on WSL two
 /// distributions may have a network each on one bridge.
-pub(super) fn wanted(network: &Network) -> (Chain, Vec<Rule>) {
+pub(super) fn wanted(network: &Network, family: IpFamily) -> (Chain, Vec<Rule>) {
     let base = BaseChain { kind: "nat".into(), hook: Hook::Postrouting as u32, priority: PRIORITY, accept: true };
     let chain = Chain { table: table::NAME.into(), name: chain_name(&network.bridge), base: Some(base) };
-    let subnet = network.ipv4().map_or(FLAT_RANGE, |(subnet, _)| subnet);
+    let subnets = family.subnets(network);
+    let of_others = subnets.iter().flat_map(|subnet| from_network(*subnet, false)).collect();
     let mut rules = vec![
-        pass(from_ipv4(subnet, false), "of others"),
+        pass(of_others, "of others"),
         pass(link(Meta::OutLink, &network.bridge, true).to_vec(), "among the bridge's own"),
-        pass(to_ipv4(FLAT_RANGE, true), "the flat range"),
     ];
-    if !subnet.is_subnet_of(FLAT_RANGE) {
-        rules.push(pass(to_ipv4(subnet, true), "the subnet"));
-    }
-    rules.push(pass(to_ipv4(MULTICAST, true), "multicast"));
-    rules.extend(network.gateways.iter().map(|gateway| pass(to_ipv4(*gateway, true), "a gateway")));
+    let mut keep = |networks: &[IpNetwork], comment| {
+        let of_family = networks.iter().filter(|network| family.has(**network));
+        rules.extend(of_family.map(|network| pass(to_network(*network, true), comment)));
+    };
+    keep(&[FLAT_RANGE.into()], "the flat range");
+    let is_flat = |subnet: &IpNetwork| matches!(subnet, IpNetwork::V4(subnet) if subnet.is_subnet_of(FLAT_RANGE));
+    keep(&subnets.iter().copied().filter(|subnet| !is_flat(subnet)).collect::<Vec<_>>(), "the subnet");
+    keep(&MULTICAST, "multicast");
+    keep(&[LINK_LOCAL], "link-local");
+    keep(&network.gateways, "a gateway");
     rules.push(pass(begun_before(), "connections from before these rules"));
     let masquerade = vec![Expression::Masquerade];
     rules.push(Rule { expressions: masquerade, comment: Some("the rest".into()) });
@@ -85,7 +110,7 @@ mod tests {
     fn rules(change: &Value) -> Vec<Rule> {
         let mut config = json!({"name": "flatnet", "ipam": {"subnet": "10.87.1.0/24"}});
         config.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
-        wanted(&Network::parse(config.as_object().expect("an object")).expect("a network")).1
+        wanted(&Network::parse(config.as_object().expect("an object")).expect("a network"), IpFamily::V4).1
     }
 
     fn comments(rules: &[Rule]) -> Vec<&str> {

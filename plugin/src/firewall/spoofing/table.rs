@@ -1,45 +1,23 @@
-//! The table: its one chain with its rules, which are always the same, and what is found of it.
+//! The table: its chains with their rules, which are always the same, its sets, and what is found of it.
 //!
-//! Written whole or not at all; what was found is right only if it is exactly what would be written.
+//! Written whole or not at all; what was found is right only if it is exactly what would be written. Nothing of IPv6 is read where no port
+//! has any: the elements of those that do say so.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Speaker;
+use super::rules::{self, CHAIN, CHAIN_IPV6, PORTS, SPEAKERS, SPEAKERS_IPV6, TABLE};
 use crate::mac::Mac;
-use crate::netlink::nftables::{
-    Base, BaseChain, Batch, Chain, Element, Expression, Family, Field, Hook, Meta, Nftables, Problem, Rule, Set, Slot,
-    Verdict, key,
-};
+use crate::netlink::nftables::{Batch, Chain, Element, Family, Field, Nftables, Problem, Rule, Set, key};
 
-const TABLE: &str = "flatnet";
-/// The chain where all frames arrive at.
-const CHAIN: &str = "spoofing";
-/// The ports under control, by number.
-const PORTS: &str = "ports";
-/// Who may speak there: port, MAC, and address. Each port is there with 0.0.0.0 as well, which only ARP may say.
-const SPEAKERS: &str = "speakers";
-/// Before whatever else looks at frames: `NF_BR_PRI_NAT_DST_BRIDGED` of `linux/netfilter_bridge.h`.
-const PRIORITY: i32 = -300;
-/// Ethertypes (IEEE 802).
-const IPV4: [u8; 2] = [0x08, 0x00];
-const ARP: [u8; 2] = [0x08, 0x06];
-/// How a message of ARP begins (RFC 826): hardware Ethernet, protocol IPv4, addresses of six and of four bytes.
-const ARP_OF_IPV4: [u8; 6] = [0, 1, 0x08, 0, 6, 4];
+/// The comment of a port's element where there are elements of IPv6 for it.
+const WITH_IPV6: &str = "with IPv6";
 
-/// Where a frame has what is compared: base, offset and length.
-type Place = (Base, u32, u32);
-const ETHERTYPE: Place = (Base::Link, 12, 2);
-const MAC: Place = (Base::Link, 6, 6);
-const ADDRESS: Place = (Base::Network, 12, 4);
-const ARP_BEGINNING: Place = (Base::Network, 0, 6);
-const ARP_MAC: Place = (Base::Network, 8, 6);
-const ARP_ADDRESS: Place = (Base::Network, 14, 4);
-
-/// Lets the port's container speak for itself, in a table that is there. Nothing is deleted: the kernel would take its time for that.
-pub(super) fn admit(speaker: &Speaker) -> Batch {
+/// Lets a port's container speak for itself, in a table that is there. Nothing is deleted: the kernel would take its time for that.
+pub(super) fn admit(speakers: &[Speaker]) -> Batch {
     let mut batch = Batch::new(Family::Bridge, TABLE);
-    add_elements(&mut batch, std::slice::from_ref(speaker));
+    add_elements(&mut batch, speakers);
     batch
 }
 
@@ -51,13 +29,17 @@ pub(super) fn whole(speakers: &[Speaker], replaced: bool) -> Batch {
         batch.delete_table();
         batch.add_table();
     }
-    let speakers_key = vec![Field::LinkIndex, Field::EthernetAddress, Field::Ipv4Address];
+    let speakers_key = |address| vec![Field::LinkIndex, Field::EthernetAddress, address];
     batch.add_set(&Set { name: PORTS.into(), key: vec![Field::LinkIndex] });
-    batch.add_set(&Set { name: SPEAKERS.into(), key: speakers_key });
-    batch.add_chain(&chain());
-    batch.flush_chain(CHAIN);
-    for rule in rules() {
-        batch.add_rule(CHAIN, &rule);
+    batch.add_set(&Set { name: SPEAKERS.into(), key: speakers_key(Field::Ipv4Address) });
+    batch.add_set(&Set { name: SPEAKERS_IPV6.into(), key: speakers_key(Field::Ipv6Address) });
+    // What a rule leads to must be there.
+    for (chain, rules) in [rules::ipv6(), rules::first()] {
+        batch.add_chain(&chain);
+        batch.flush_chain(&chain.name);
+        for rule in rules {
+            batch.add_rule(&chain.name, &rule);
+        }
     }
     add_elements(&mut batch, speakers);
     batch
@@ -71,15 +53,16 @@ pub(super) fn without(found: &Found, is_gone: impl Fn(u32) -> bool) -> Option<Ba
         return Some(batch);
     }
     let gone_ports: Vec<_> =
-        found.ports.iter().filter(|port| is_gone(**port)).map(|port| port_element(*port)).collect();
-    let gone_entries: Vec<_> = found.entries.iter().filter(|entry| is_gone(entry.port)).map(Entry::element).collect();
+        found.ports.iter().filter(|port| is_gone(**port)).map(|port| port_element(*port, false)).collect();
+    let gone_entries: Vec<_> = found.entries.iter().filter(|entry| is_gone(entry.port)).collect();
     if gone_ports.is_empty() && gone_entries.is_empty() {
         return None;
     }
-    for (set, elements) in [(SPEAKERS, &gone_entries), (PORTS, &gone_ports)] {
-        for element in elements {
-            batch.delete_element(set, element);
-        }
+    for entry in gone_entries {
+        batch.delete_element(entry.set(), &entry.element());
+    }
+    for element in gone_ports {
+        batch.delete_element(PORTS, &element);
     }
     Some(batch)
 }
@@ -89,16 +72,17 @@ pub(super) fn without(found: &Found, is_gone: impl Fn(u32) -> bool) -> Option<Ba
 pub(super) struct Found {
     ports: BTreeSet<u32>,
     entries: BTreeSet<Entry>,
-    /// The chain, with its rules in order; nothing where there is none, or nobody asked.
-    chain: Option<(Chain, Vec<Rule>)>,
+    /// The chains, with their rules in order; nothing where there is none, or nobody asked.
+    first: Option<(Chain, Vec<Rule>)>,
+    ipv6: Option<(Chain, Vec<Rule>)>,
 }
 
-/// An element of the set of speakers.
+/// An element of a set of speakers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     port: u32,
     mac: [u8; 6],
-    address: Ipv4Addr,
+    address: IpAddr,
 }
 
 impl Found {
@@ -107,16 +91,20 @@ impl Found {
         Ok(nftables.elements(Family::Bridge, TABLE, PORTS).await?.is_some())
     }
 
-    /// Whether the chain is as it should be, at one round trip.
-    pub(super) async fn is_intact(nftables: &mut Nftables) -> Result<bool, Problem> {
-        Ok(Self::chain(nftables).await? == Some((chain(), rules())))
+    /// Whether the chain is as it should be, at one round trip; with IPv6 both are, at two.
+    pub(super) async fn is_intact(nftables: &mut Nftables, with_ipv6: bool) -> Result<bool, Problem> {
+        let first = Self::chain(nftables, CHAIN).await? == Some(rules::first());
+        Ok(first && (!with_ipv6 || Self::chain(nftables, CHAIN_IPV6).await? == Some(rules::ipv6())))
     }
 
     /// What is in the sets; nothing where they are not there.
     pub(super) async fn elements(nftables: &mut Nftables) -> Result<Option<Self>, Problem> {
         let ports = nftables.elements(Family::Bridge, TABLE, PORTS).await?;
         let entries = nftables.elements(Family::Bridge, TABLE, SPEAKERS).await?;
-        let (Some(ports), Some(entries)) = (ports, entries) else { return Ok(None) };
+        let (Some(ports), Some(mut entries)) = (ports, entries) else { return Ok(None) };
+        if ports.iter().any(|port| port.comment.is_some()) {
+            entries.extend(nftables.elements(Family::Bridge, TABLE, SPEAKERS_IPV6).await?.unwrap_or_default());
+        }
         Ok(Some(Self {
             ports: ports.iter().filter_map(|element| port(&element.key)).collect(),
             entries: entries.iter().filter_map(Entry::read).collect(),
@@ -126,12 +114,12 @@ impl Found {
 
     /// All of it.
     pub(super) async fn read(nftables: &mut Nftables) -> Result<Self, Problem> {
-        let chain = Self::chain(nftables).await?;
-        Ok(Self { chain, ..Self::elements(nftables).await?.unwrap_or_default() })
+        let (first, ipv6) = (Self::chain(nftables, CHAIN).await?, Self::chain(nftables, CHAIN_IPV6).await?);
+        Ok(Self { first, ipv6, ..Self::elements(nftables).await?.unwrap_or_default() })
     }
 
-    async fn chain(nftables: &mut Nftables) -> Result<Option<(Chain, Vec<Rule>)>, Problem> {
-        let found = nftables.chain(Family::Bridge, TABLE, CHAIN).await?;
+    async fn chain(nftables: &mut Nftables, name: &str) -> Result<Option<(Chain, Vec<Rule>)>, Problem> {
+        let found = nftables.chain(Family::Bridge, TABLE, name).await?;
         Ok(found.map(|(chain, rules)| (chain, rules.into_iter().map(|placed| placed.rule).collect())))
     }
 
@@ -142,10 +130,13 @@ impl Found {
 
     /// Why the ports of these speakers are not under control, or under another.
     pub(super) fn problem(&self, speakers: &[Speaker]) -> Option<String> {
-        match &self.chain {
-            None => return Some(format!("nftables table bridge {TABLE} has no chain {CHAIN}")),
-            Some(found) if *found == (chain(), rules()) => {}
-            Some(_) => return Some(format!("chain {CHAIN} of nftables table bridge {TABLE} was changed")),
+        for (found, wanted) in [(&self.first, rules::first()), (&self.ipv6, rules::ipv6())] {
+            let name = &wanted.0.name;
+            match found {
+                None => return Some(format!("nftables table bridge {TABLE} has no chain {name}")),
+                Some(found) if *found == wanted => {}
+                Some(_) => return Some(format!("chain {name} of nftables table bridge {TABLE} was changed")),
+            }
         }
         let ports: BTreeSet<_> = speakers.iter().map(|speaker| speaker.port).collect();
         if !ports.is_subset(&self.ports) {
@@ -153,99 +144,72 @@ impl Found {
         }
         let wanted: BTreeSet<_> = speakers.iter().flat_map(entries).collect();
         let found: BTreeSet<_> = self.entries.iter().filter(|entry| ports.contains(&entry.port)).copied().collect();
-        (found != wanted).then(|| format!("set {SPEAKERS} of nftables table bridge {TABLE} has other elements"))
+        let other = found.symmetric_difference(&wanted).next()?;
+        Some(format!("set {} of nftables table bridge {TABLE} has other elements", other.set()))
     }
 }
 
 impl Entry {
+    /// The set that it is in.
+    fn set(&self) -> &'static str {
+        if self.address.is_ipv4() { SPEAKERS } else { SPEAKERS_IPV6 }
+    }
+
     fn element(&self) -> Element {
-        let parts: [(Field, &[u8]); 3] = [
-            (Field::LinkIndex, &self.port.to_ne_bytes()),
-            (Field::EthernetAddress, &self.mac),
-            (Field::Ipv4Address, &self.address.octets()),
-        ];
-        Element { key: key(&parts), comment: None }
+        let of_key = |field, address: &[u8]| {
+            let parts: [(Field, &[u8]); 3] =
+                [(Field::LinkIndex, &self.port.to_ne_bytes()), (Field::EthernetAddress, &self.mac), (field, address)];
+            key(&parts)
+        };
+        let key = match self.address {
+            IpAddr::V4(address) => of_key(Field::Ipv4Address, &address.octets()),
+            IpAddr::V6(address) => of_key(Field::Ipv6Address, &address.octets()),
+        };
+        Element { key, comment: None }
     }
 
     fn read(element: &Element) -> Option<Self> {
-        let address: [u8; 4] = element.key.get(12..16)?.try_into().ok()?;
+        let address = element.key.get(12..)?;
+        let v4 = <[u8; 4]>::try_from(address).map(IpAddr::from);
         Some(Self {
             port: port(element.key.get(..4)?)?,
             mac: element.key.get(4..10)?.try_into().ok()?,
-            address: address.into(),
+            address: v4.or_else(|_| <[u8; 16]>::try_from(address).map(IpAddr::from)).ok()?,
         })
     }
 }
 
-fn entries(speaker: &Speaker) -> [Entry; 2] {
-    [speaker.address, Ipv4Addr::UNSPECIFIED].map(|address| Entry { port: speaker.port, mac: speaker.mac.0, address })
+/// What it may say of itself: with IPv6 also the address that its link has by itself.
+fn entries(speaker: &Speaker) -> Vec<Entry> {
+    let entry = |address| Entry { port: speaker.port, mac: speaker.mac.0, address };
+    match speaker.address {
+        IpAddr::V4(_) => vec![entry(speaker.address), entry(Ipv4Addr::UNSPECIFIED.into())],
+        IpAddr::V6(_) => {
+            let by_itself = speaker.mac.link_local();
+            vec![entry(speaker.address), entry(Ipv6Addr::UNSPECIFIED.into()), entry(by_itself.into())]
+        }
+    }
 }
 
 fn port(key: &[u8]) -> Option<u32> {
     key.try_into().ok().map(u32::from_ne_bytes)
 }
 
-fn port_element(port: u32) -> Element {
-    Element { key: key(&[(Field::LinkIndex, &port.to_ne_bytes())]), comment: None }
+fn port_element(port: u32, with_ipv6: bool) -> Element {
+    let key = key(&[(Field::LinkIndex, &port.to_ne_bytes())]);
+    Element { key, comment: with_ipv6.then(|| WITH_IPV6.to_owned()) }
 }
 
 fn add_elements(batch: &mut Batch, speakers: &[Speaker]) {
-    let speaking: Vec<_> = speakers.iter().flat_map(entries).map(|entry| entry.element()).collect();
-    let ports: Vec<_> = speakers.iter().map(|speaker| port_element(speaker.port)).collect();
-    batch.add_elements(SPEAKERS, &speaking);
+    let entries: BTreeSet<_> = speakers.iter().flat_map(entries).collect();
+    for set in [SPEAKERS, SPEAKERS_IPV6] {
+        let elements: Vec<_> = entries.iter().filter(|entry| entry.set() == set).map(Entry::element).collect();
+        batch.add_elements(set, &elements);
+    }
+    let ports: BTreeSet<_> = speakers.iter().map(|speaker| speaker.port).collect();
+    let with_ipv6 = |port| speakers.iter().any(|speaker| speaker.port == port && speaker.address.is_ipv6());
+    let ports: Vec<_> = ports.into_iter().map(|port| port_element(port, with_ipv6(port))).collect();
     batch.add_elements(PORTS, &ports);
-}
-
-fn chain() -> Chain {
-    let base = BaseChain { kind: "filter".into(), hook: Hook::Prerouting as u32, priority: PRIORITY, accept: true };
-    Chain { table: TABLE.into(), name: CHAIN.into(), base: Some(base) }
-}
-
-/// The ethertype is the frame's own bytes: of a frame with a tag it is the tag's, although the kernel may have set the tag aside.
-fn rules() -> Vec<Rule> {
-    vec![
-        // Frames from other ports go on as if this table were not there.
-        rule([
-            vec![Expression::Meta { key: Meta::InLinkIndex, to: Slot(0) }, lookup(PORTS, false)],
-            vec![Expression::Verdict(Verdict::Accept)],
-        ]),
-        rule([
-            vec![load(ETHERTYPE, Slot(0)), compare(true, &IPV4)],
-            vec![load(ADDRESS, Slot(0)), compare(false, &[0; 4])],
-            speaks(MAC, ADDRESS),
-            vec![Expression::Verdict(Verdict::Accept)],
-        ]),
-        rule([
-            vec![load(ETHERTYPE, Slot(0)), compare(true, &ARP)],
-            vec![load(ARP_BEGINNING, Slot(0)), compare(true, &ARP_OF_IPV4)],
-            speaks(MAC, ARP_ADDRESS),
-            speaks(ARP_MAC, ARP_ADDRESS),
-            vec![Expression::Verdict(Verdict::Accept)],
-        ]),
-        rule([vec![Expression::Verdict(Verdict::Drop)]]),
-    ]
-}
-
-/// Goes on only where the port may say this of itself.
-fn speaks(mac: Place, address: Place) -> Vec<Expression> {
-    let key = [Expression::Meta { key: Meta::InLinkIndex, to: Slot(0) }, load(mac, Slot(1)), load(address, Slot(3))];
-    key.into_iter().chain([lookup(SPEAKERS, true)]).collect()
-}
-
-fn rule<const N: usize>(parts: [Vec<Expression>; N]) -> Rule {
-    Rule { expressions: parts.into_iter().flatten().collect(), comment: None }
-}
-
-fn load((base, offset, length): Place, to: Slot) -> Expression {
-    Expression::Payload { base, offset, length, to }
-}
-
-fn compare(equal: bool, value: &[u8]) -> Expression {
-    Expression::Compare { slot: Slot(0), equal, value: value.to_vec() }
-}
-
-fn lookup(set: &str, present: bool) -> Expression {
-    Expression::Lookup { set: set.into(), slot: Slot(0), present }
 }
 
 #[cfg(test)]
@@ -255,14 +219,19 @@ mod tests {
     use super::*;
 
     fn speaker(port: u32, last: u8) -> Speaker {
-        Speaker { port, mac: Mac([2, 0, 0, 0, 0, last]), address: Ipv4Addr::new(10, 87, 1, last) }
+        Speaker { port, mac: Mac([2, 0, 0, 0, 0, last]), address: [10, 87, 1, last].into() }
+    }
+
+    fn speaker_of_ipv6(port: u32, last: u8) -> Speaker {
+        Speaker { address: Ipv6Addr::new(0xfd00, 0x87, 0, 0, 0, 0, 0, last.into()).into(), ..speaker(port, last) }
     }
 
     fn found(speakers: &[Speaker]) -> Found {
         Found {
             ports: speakers.iter().map(|speaker| speaker.port).collect(),
             entries: speakers.iter().flat_map(entries).collect(),
-            chain: Some((chain(), rules())),
+            first: Some(rules::first()),
+            ipv6: Some(rules::ipv6()),
         }
     }
 
@@ -272,14 +241,28 @@ mod tests {
         assert_eq!(found(&speakers).problem(&speakers), None);
         assert_eq!(found(&speakers).problem(&speakers[..1]), None, "others do not matter");
         assert_eq!(found(&speakers).speakers().collect::<Vec<_>>(), speakers);
-        let read: Vec<_> = entries(&speakers[0]).iter().map(|entry| Entry::read(&entry.element())).collect();
-        assert_eq!(read, entries(&speakers[0]).map(Some));
+        for speaker in [speaker(7, 2), speaker_of_ipv6(7, 2)] {
+            let read: Vec<_> = entries(&speaker).iter().filter_map(|entry| Entry::read(&entry.element())).collect();
+            assert_eq!(read, entries(&speaker));
+        }
+    }
+
+    #[test]
+    fn with_ipv6_the_address_of_its_link_is_its_own_too() {
+        let addresses: Vec<_> = entries(&speaker_of_ipv6(7, 2)).iter().map(|entry| entry.address.to_string()).collect();
+        assert_eq!(addresses, ["fd00:87::2", "::", "fe80::ff:fe00:2"]);
+        let speakers = [speaker(7, 2), speaker_of_ipv6(7, 2)];
+        assert_eq!(found(&speakers).problem(&speakers), None);
+        assert!(found(&speakers).problem(&speakers[..1]).expect("a problem").contains("set speakers-ipv6"));
+        let again: Vec<_> = found(&speakers).speakers().collect();
+        assert_eq!(found(&again).entries, found(&speakers).entries);
     }
 
     #[rstest]
     #[case::flushed(Found::default(), "no chain spoofing")]
-    #[case::rule_gone(Found { chain: Some((chain(), rules()[..3].to_vec())), ..found(&[speaker(7, 2)]) }, "was changed")]
-    #[case::other_policy(Found { chain: Some((Chain { base: None, ..chain() }, rules())), ..found(&[speaker(7, 2)]) }, "was changed")]
+    #[case::rule_gone(Found { first: Some((rules::first().0, rules::first().1[..3].to_vec())), ..found(&[speaker(7, 2)]) }, "was changed")]
+    #[case::other_policy(Found { first: Some((Chain { base: None, ..rules::first().0 }, rules::first().1)), ..found(&[speaker(7, 2)]) }, "was changed")]
+    #[case::rule_of_ipv6_gone(Found { ipv6: Some((rules::ipv6().0, vec![])), ..found(&[speaker(7, 2)]) }, "chain spoofing-ipv6")]
     #[case::not_under_control(Found { ports: BTreeSet::new(), ..found(&[speaker(7, 2)]) }, "set ports")]
     #[case::cut_off(Found { entries: BTreeSet::new(), ..found(&[speaker(7, 2)]) }, "set speakers")]
     #[case::says_more(found(&[speaker(7, 2), speaker(7, 3)]), "set speakers")]

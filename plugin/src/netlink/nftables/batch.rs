@@ -23,7 +23,7 @@ const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
 const DELETE_ELEMENT: u16 = 14;
-/// An attribute's length is a number of 16 bits; with the longest key and comment an element takes 212 bytes.
+/// An attribute's length is a number of 16 bits; with the longest key and comment an element takes 224 bytes.
 const ELEMENTS_PER_MESSAGE: usize = 256;
 
 /// What is to be changed, in this order, in one table.
@@ -54,7 +54,8 @@ impl Batch {
 
     /// Makes the table, if it is not there.
     pub(crate) fn add_table(&mut self) {
-        let piece = Some("this family of tables (CONFIG_NF_TABLES_IPV4, CONFIG_NF_TABLES_BRIDGE)");
+        let piece =
+            Some("this family of tables (CONFIG_NF_TABLES_IPV4, CONFIG_NF_TABLES_IPV6, CONFIG_NF_TABLES_BRIDGE)");
         self.step((NEW_TABLE, NLM_F_CREATE), self.table_name(), format!("make table {}", self.table), piece);
     }
 

@@ -3,9 +3,9 @@
 //! Only those are understood that flatnet writes, or has to judge in other firewalls' rules. Any other is read as `Unknown`, which
 //! equals none that is wanted: so a rule that somebody changed is never mistaken for flatnet's own.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 use crate::netlink::attribute::{self, Attributes};
 
@@ -151,23 +151,34 @@ pub(crate) fn link(key: Meta, name: &str, equal: bool) -> [Expression; 2] {
     [Expression::Meta { key, to: Slot::FIRST }, Expression::Compare { slot: Slot::FIRST, equal, value }]
 }
 
-/// Packets of IPv4 from an address of `network`, or from any other.
-pub(crate) fn from_ipv4(network: Ipv4Network, equal: bool) -> Vec<Expression> {
-    ipv4(12, network, equal)
+/// Packets from an address of `network`, or from any other of its family.
+pub(crate) fn from_network(network: IpNetwork, equal: bool) -> Vec<Expression> {
+    address(if network.is_ipv4() { 12 } else { 8 }, network, equal)
 }
 
-/// Packets of IPv4 to an address of `network`, or to any other.
-pub(crate) fn to_ipv4(network: Ipv4Network, equal: bool) -> Vec<Expression> {
-    ipv4(16, network, equal)
+/// Packets to an address of `network`, or to any other of its family.
+pub(crate) fn to_network(network: IpNetwork, equal: bool) -> Vec<Expression> {
+    address(if network.is_ipv4() { 16 } else { 24 }, network, equal)
 }
 
-fn ipv4(offset: u32, network: Ipv4Network, equal: bool) -> Vec<Expression> {
-    let mut steps = vec![Expression::Payload { base: Base::Network, offset, length: 4, to: Slot::FIRST }];
-    if network.mask() != Ipv4Addr::BROADCAST {
-        steps.push(Expression::Mask { slot: Slot::FIRST, bits: network.mask().octets().to_vec() });
+/// `offset` is that of the address in the header (RFC 791, RFC 8200).
+fn address(offset: u32, network: IpNetwork, equal: bool) -> Vec<Expression> {
+    let value = octets(network.network());
+    let length = u32::try_from(value.len()).expect("an address's length");
+    let mut steps = vec![Expression::Payload { base: Base::Network, offset, length, to: Slot::FIRST }];
+    let bits = octets(network.mask());
+    if bits.iter().any(|byte| *byte != u8::MAX) {
+        steps.push(Expression::Mask { slot: Slot::FIRST, bits });
     }
-    steps.push(Expression::Compare { slot: Slot::FIRST, equal, value: network.network().octets().to_vec() });
+    steps.push(Expression::Compare { slot: Slot::FIRST, equal, value });
     steps
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 /// The content of `NFTA_RULE_EXPRESSIONS`.
@@ -332,8 +343,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let network = "10.87.0.0/16".parse().expect("a network");
-        let mut steps = [from_ipv4(network, false), to_ipv4("172.30.0.1/32".parse().expect("a host"), true)].concat();
+        let network = |text: &str| text.parse::<IpNetwork>().expect("a network");
+        let mut steps =
+            [from_network(network("10.87.0.0/16"), false), to_network(network("172.30.0.1/32"), true)].concat();
+        steps.extend(from_network(network("fd00:87::/63"), false));
+        steps.extend(to_network(network("fd00:30::1/128"), true));
         steps.extend(link(Meta::OutLink, "flatnet-br0", true));
         steps.push(Expression::Lookup { set: "known".into(), slot: Slot(4), present: false });
         steps.push(Expression::Masquerade);
@@ -343,7 +357,7 @@ mod tests {
             steps.push(Expression::Verdict(verdict));
         }
         assert_eq!(read(write(&steps).as_ref()), steps);
-        assert_eq!(steps.iter().filter(|step| matches!(step, Expression::Mask { .. })).count(), 1);
+        assert_eq!(steps.iter().filter(|step| matches!(step, Expression::Mask { .. })).count(), 2);
     }
 
     #[test]

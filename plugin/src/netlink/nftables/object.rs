@@ -52,6 +52,20 @@ pub(crate) enum Family {
     Inet = 1,
     Ip = 2,
     Bridge = 7,
+    Ip6 = 10,
+}
+
+impl Family {
+    /// As `nft` calls it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::Inet => "inet",
+            Self::Ip => "ip",
+            Self::Bridge => "bridge",
+            Self::Ip6 => "ip6",
+        }
+    }
 }
 
 /// Where packets meet a base chain (`enum nf_inet_hooks`; a bridge's have the same numbers).
@@ -102,6 +116,7 @@ pub(crate) struct PlacedRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     Ipv4Address = 7,
+    Ipv6Address = 8,
     EthernetAddress = 9,
     /// In the byte order of the host.
     LinkIndex = 20,
@@ -145,6 +160,7 @@ impl Field {
         match self {
             Self::Ipv4Address | Self::LinkIndex => 1,
             Self::EthernetAddress => 2,
+            Self::Ipv6Address => 4,
         }
     }
 
@@ -153,6 +169,7 @@ impl Field {
         match self {
             Self::Ipv4Address | Self::LinkIndex => 4,
             Self::EthernetAddress => 6,
+            Self::Ipv6Address => 16,
         }
     }
 }
@@ -186,7 +203,7 @@ impl Chain {
     pub(super) fn piece(&self) -> Option<&'static str> {
         self.base.as_ref().map(|base| match base.kind.as_str() {
             "nat" => "nat chains (CONFIG_NFT_NAT)",
-            _ => "base chains of this family (CONFIG_NF_TABLES_IPV4, CONFIG_NF_TABLES_BRIDGE)",
+            _ => "base chains of this family (CONFIG_NF_TABLES_IPV4, CONFIG_NF_TABLES_IPV6, CONFIG_NF_TABLES_BRIDGE)",
         })
     }
 }

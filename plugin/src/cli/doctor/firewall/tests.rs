@@ -3,8 +3,9 @@
 use rstest::rstest;
 use serde_json::{Map, json};
 
-use super::super::finding::State;
 use super::*;
+use crate::firewall::iptables;
+use crate::firewall::rules::Ruleset;
 
 /// Docker's, beside a policy of DROP, as `iptables -S` has it.
 const DOCKER: &str = r"-P INPUT ACCEPT
@@ -51,14 +52,27 @@ fn network() -> Network {
 }
 
 fn judge(chains: Vec<Chain>, bridged: bool) -> (Finding, Finding) {
-    let firewall = Firewall { ruleset: Ruleset { chains }, sources: vec!["a text"], unread: Vec::new(), bridged };
+    judge_both([chains, Vec::new()], bridged, &network())
+}
+
+/// By the rules of each family.
+fn judge_both(chains: [Vec<Chain>; 2], bridged: bool, network: &Network) -> (Finding, Finding) {
+    let [v4, v6] = chains;
+    let filter = |family, chains| Filter {
+        family,
+        ruleset: Ruleset { chains },
+        sources: vec!["a text"],
+        unread: Vec::new(),
+        bridged,
+    };
+    let firewall = Firewall { filters: [filter(IpFamily::V4, v4), filter(IpFamily::V6, v6)] };
     let host = Host { root: true, release: "6.1.0".into() };
-    let mut findings = firewall.check(&host, Some("eth0"), &network()).into_iter();
+    let mut findings = firewall.check(&host, Some("eth0"), network).into_iter();
     (findings.next().expect("the firewall's"), findings.next().expect("the bridge's"))
 }
 
 fn iptables(text: &str) -> Finding {
-    judge(iptables::parse(Tool::Iptables, text), false).0
+    judge(iptables::parse(Tool::Iptables, IpFamily::V4, text), false).0
 }
 
 fn with(rules: &str, more: &str) -> String {
@@ -111,7 +125,7 @@ fn nft(rules: &str, policy: &str) -> Finding {
         {{"chain": {{"family": "inet", "table": "filter", "name": "forward", "handle": 2, "type": "filter", "hook": "forward", "prio": 0, "policy": "{policy}"}}}},
         {{"rule": {{"family": "inet", "table": "filter", "chain": "forward", "handle": 3, "expr": [{rules}]}}}}]}}"#
     );
-    judge(nft::parse(&text).expect("JSON").chains, false).0
+    judge(nft::parse(IpFamily::V4, &text).expect("JSON").chains, false).0
 }
 
 const ESTABLISHED: &str = r#"{"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["established", {"accept": null}], ["invalid", {"drop": null}]]}}}"#;
@@ -211,7 +225,7 @@ fn firewalld_has_words_of_its_own() {
         {"rule": {"family": "inet", "table": "firewalld", "chain": "filter_FORWARD", "expr": [{"match": {"op": "==", "left": {"ct": {"key": "status"}}, "right": "dnat"}}, {"accept": null}]}},
         {"rule": {"family": "inet", "table": "firewalld", "chain": "filter_FORWARD", "expr": [{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "lo"}}, {"accept": null}]}},
         {"rule": {"family": "inet", "table": "firewalld", "chain": "filter_FORWARD", "expr": [{"reject": {"type": "icmpx", "expr": "admin-prohibited"}}]}}]}"#;
-    let (finding, _) = judge(nft::parse(text).expect("JSON").chains, false);
+    let (finding, _) = judge(nft::parse(IpFamily::V4, text).expect("JSON").chains, false);
     assert_eq!(finding.state, State::Bad);
     assert!(finding.remedy.expect("a remedy").contains("firewall-cmd"));
 }
@@ -220,21 +234,23 @@ fn firewalld_has_words_of_its_own() {
 fn containers_are_cut_off_from_each_other_only_where_bridges_ask_the_firewall() {
     let rules =
         "-P FORWARD DROP\n-A FORWARD -i eth0 -o flatnet-br0 -j ACCEPT\n-A FORWARD -i flatnet-br0 -o eth0 -j ACCEPT\n";
-    let both = |bridged| judge(iptables::parse(Tool::Iptables, rules), bridged);
+    let both = |bridged| judge(iptables::parse(Tool::Iptables, IpFamily::V4, rules), bridged);
     assert_eq!((both(true).0.state, both(true).1.state), (State::Ok, State::Bad));
     assert_eq!(both(false).1.state, State::Ok);
-    let (forward, between) = judge(iptables::parse(Tool::Iptables, "-P FORWARD DROP\n"), true);
+    let (forward, between) = judge(iptables::parse(Tool::Iptables, IpFamily::V4, "-P FORWARD DROP\n"), true);
     assert_eq!((forward.state, between.state), (State::Bad, State::Skipped));
 }
 
 #[test]
 fn what_could_not_be_read_is_said() {
-    let firewall = Firewall {
+    let filter = |family| Filter {
+        family,
         ruleset: Ruleset::default(),
         sources: Vec::new(),
         unread: vec!["neither nft nor iptables is installed".into()],
         bridged: false,
     };
+    let firewall = Firewall { filters: IpFamily::BOTH.map(filter) };
     let host = Host { root: true, release: String::new() };
     let finding = &firewall.check(&host, None, &network())[0];
     assert_eq!(finding.state, State::Warning);

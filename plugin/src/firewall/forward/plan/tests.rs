@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::*;
+use crate::firewall::family::IpFamily;
 use crate::firewall::iptables;
 use crate::firewall::rules::Tool;
 
@@ -35,12 +36,16 @@ const UFW: &str = r"-P FORWARD DROP
 ";
 
 fn rules(text: &str) -> Ruleset {
-    Ruleset { chains: iptables::parse(Tool::Iptables, text) }
+    Ruleset { chains: iptables::parse(Tool::Iptables, IpFamily::V4, text) }
 }
 
 fn wanted(bridged: bool) -> Wanted<'static> {
-    let subnet = "10.87.1.0/24".parse().expect("a subnet");
-    Wanted { network: "flatnet", bridge: "flatnet-br0", subnet, bridged }
+    wanted_for(&["10.87.1.0/24"], bridged)
+}
+
+fn wanted_for(subnets: &[&str], bridged: bool) -> Wanted<'static> {
+    let subnets = subnets.iter().map(|subnet| subnet.parse().expect("a subnet")).collect();
+    Wanted { network: "flatnet", bridge: "flatnet-br0", subnets, bridged }
 }
 
 /// The words of each edit.
@@ -183,4 +188,51 @@ fn a_rule_that_only_looks_like_flatnets_is_left_alone() {
         let ruleset = rules(&format!("-P FORWARD DROP\n-A FORWARD {rule}\n"));
         assert_eq!(sweep(&ruleset, |_| true), [], "{rule}");
     }
+}
+
+/// The part of ufw's for IPv6 that forwarding meets.
+const UFW6: &str = r"-P FORWARD DROP
+-N ufw6-before-forward
+-N ufw6-user-forward
+-A FORWARD -j ufw6-before-forward
+-A ufw6-before-forward -m rt --rt-type 0 --rt-segsleft 0 -j DROP
+-A ufw6-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw6-before-forward -p ipv6-icmp -m icmp6 --icmpv6-type 128 -j ACCEPT
+-A ufw6-before-forward -j ufw6-user-forward
+";
+
+#[rstest]
+#[case::policy("-P FORWARD DROP\n", "FORWARD", "first")]
+#[case::docker(DOCKER, "DOCKER-USER", "before 0")]
+#[case::ufw(UFW6, "ufw6-user-forward", "last")]
+fn ip6tables_get_accepts_for_ipv6(#[case] text: &str, #[case] chain: &str, #[case] at: &str) {
+    let mut ruleset = Ruleset { chains: iptables::parse(Tool::Iptables, IpFamily::V6, text) };
+    let wanted = wanted_for(&["fd00:87::/64"], false);
+    let plan = open(&ruleset, &wanted);
+    assert_eq!(plan.obstacles, ["ip6tables chain FORWARD (policy drop)"]);
+    let expected = ["In", "Out"].map(|way| format!("+ {chain} {way} fd00:87::/64 {at}"));
+    assert_eq!(plan.edits.iter().map(words).collect::<Vec<_>>(), expected);
+    apply(&mut ruleset, &plan.edits);
+    assert_eq!(open(&ruleset, &wanted), Plan::default(), "{ruleset:#?}");
+}
+
+#[test]
+fn each_subnet_has_accepts_of_its_own() {
+    let wanted = wanted_for(&["10.87.1.0/24", "10.87.9.0/24"], false);
+    let text = format!("-P FORWARD DROP\n-A FORWARD {IN}\n-A FORWARD {OUT}\n");
+    let mut ruleset = rules(&text);
+    let edits = open(&ruleset, &wanted).edits;
+    assert_eq!(
+        edits.iter().map(words).collect::<Vec<_>>(),
+        [
+            "- FORWARD In 10.87.1.0/24",
+            "- FORWARD Out 10.87.1.0/24",
+            "+ FORWARD In 10.87.1.0/24 first",
+            "+ FORWARD Out 10.87.1.0/24 first",
+            "+ FORWARD In 10.87.9.0/24 first",
+            "+ FORWARD Out 10.87.9.0/24 first",
+        ]
+    );
+    apply(&mut ruleset, &edits);
+    assert_eq!(open(&ruleset, &wanted), Plan::default(), "{ruleset:#?}");
 }
