@@ -105,7 +105,8 @@ fn rules<'a>(now: &'a Inventory, network: &Network) -> BTreeSet<&'a str> {
     if !network.masquerade() || !now.lines().any(|line| line.starts_with(&format!("link {bridge} (bridge) "))) {
         return BTreeSet::new();
     }
-    nftables::masquerade(now.lines(), bridge)
+    let of_ipv6 = network.has_ipv6().then(|| nftables::masquerade(now.lines(), "ip6", bridge));
+    nftables::masquerade(now.lines(), "ip", bridge).into_iter().chain(of_ipv6.into_iter().flatten()).collect()
 }
 
 /// A network's bridge stays, up, with exactly the gateway's addresses, the routes to the subnets, and the mark that it has rules.
@@ -120,7 +121,8 @@ fn is_furniture(line: &str, networks: &[&Network]) -> bool {
             format!("route {subnet} dev {bridge} table 254 proto kernel type unicast{metric}")
         };
         let range = network.subnets().iter().any(|subnet| line == route(subnet));
-        let mark = network.masquerade() && line == format!("name flatnet-masquerade-{bridge} of {bridge}");
+        let marked = |family: &str| line == format!("name flatnet-masquerade{family}-{bridge} of {bridge}");
+        let mark = network.masquerade() && (marked("") || (network.has_ipv6() && marked("6")));
         own || gateway || range || mark
     })
 }

@@ -52,6 +52,8 @@ pub(crate) struct Network<P = Pools> {
     pub(crate) mtu: Option<u32>,
     /// `macspoofchk`: whether containers may speak for themselves only.
     pub(crate) macspoofchk: bool,
+    /// `enabledad`: whether containers' IPv6 addresses are asked for on the bridge first: ADD waits until nobody else has them.
+    pub(crate) dad: bool,
     /// `ipam`: the subnets, their gateways and what may be given out.
     pub(crate) pools: P,
     /// `ipMasq`: whether what leaves the flat range is masqueraded.
@@ -88,9 +90,9 @@ enum Ipam {
 impl Draft {
     /// The network, its addresses known.
     pub(crate) fn with(self, pools: impl Into<Pools>) -> Network {
-        let Self { name, bridge, mtu, macspoofchk, pools: (), masquerade, gateways, routes, dns, resolv_conf } = self;
+        let Self { name, bridge, mtu, macspoofchk, dad, pools: (), masquerade, gateways, routes, dns, resolv_conf } = self;
         let pools = pools.into();
-        Network { name, bridge, mtu, macspoofchk, pools, masquerade, gateways, routes, dns, resolv_conf }
+        Network { name, bridge, mtu, macspoofchk, dad, pools, masquerade, gateways, routes, dns, resolv_conf }
     }
 }
 
@@ -125,6 +127,16 @@ impl Network {
             self.dns = dns;
         }
         Ok(())
+    }
+
+    /// Whether containers get addresses of IPv4.
+    pub(crate) fn has_ipv4(&self) -> bool {
+        self.pools.ranges().any(|range| range.subnet().is_ipv4())
+    }
+
+    /// Whether containers get addresses of IPv6.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.pools.ranges().any(|range| range.subnet().is_ipv6())
     }
 
     /// The subnets, to be shown.
@@ -167,6 +179,7 @@ impl Configured {
         let bridge = bridge(&mut section)?;
         let mtu = mtu(&mut section)?;
         let macspoofchk = section.boolean("macspoofchk")?.unwrap_or(false);
+        let dad = section.boolean("enabledad")?.unwrap_or(false);
         let ipam = ipam(section.section("ipam")?, config)?;
         let dns = dns(section.optional_section("dns")?)?;
         let masquerade = section.boolean("ipMasq")?.unwrap_or(true);
@@ -176,7 +189,8 @@ impl Configured {
         let gateways = gateways.map_err(|problem| section.problem("gateways", problem))?;
         section.end()?;
         let (routes, resolv_conf, pools) = (Vec::new(), None, ());
-        let draft = Network { name, bridge, mtu, macspoofchk, pools, masquerade, gateways, routes, dns, resolv_conf };
+        let draft =
+            Network { name, bridge, mtu, macspoofchk, dad, pools, masquerade, gateways, routes, dns, resolv_conf };
         Ok(match ipam {
             Ipam::Own(own) => {
                 let Addresses { pools, routes, resolv_conf } = *own;

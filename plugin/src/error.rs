@@ -179,6 +179,9 @@ fn kernel_remedy(errno: Errno) -> &'static str {
         Errno::EOPNOTSUPP => {
             "the kernel lacks this: flatnet needs Linux 5.5 or newer with the bridge and veth modules (`uname -r`; on WSL: `wsl --update`)"
         }
+        Errno::EAFNOSUPPORT => {
+            "this kernel has no IPv6: boot it without `ipv6.disable=1`, or give the network no subnet of IPv6"
+        }
         Errno::ENODEV => "somebody deleted it while flatnet was at work: try again",
         Errno::EROFS => {
             "/proc/sys is read-only where flatnet runs: set it where it is not (`sysctl -w net.ipv4.ip_forward=1`), or run flatnet there"

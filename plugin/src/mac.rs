@@ -21,8 +21,11 @@ impl Mac {
                 Self([0x0a, 0x57, a, b, c, d])
             }
             IpAddr::V6(address) => {
-                let [a, b, c, d] = bytes4(&[&address.to_string()]);
-                Self([0x0a, 0x58, a, b, c, d])
+                // Within one subnet the last 32 bits, and so the MACs, differ; the rest keeps subnets apart.
+                let [.., a, b, c, d] = address.octets();
+                let rest = Ipv6Addr::from_bits(address.to_bits() >> 32);
+                let mix = bytes4(&[&rest.to_string()]);
+                Self([0x0a, 0x58, a ^ mix[0], b ^ mix[1], c ^ mix[2], d ^ mix[3]])
             }
         }
     }
@@ -75,6 +78,9 @@ mod tests {
         assert_eq!(of("10.87.1.2").to_string(), "0a:57:0a:57:01:02");
         assert_eq!(of("fd00::2").0[..2], [0x0a, 0x58]);
         assert_ne!(of("fd00::2"), of("fd00::3"));
+        assert_ne!(of("fd00::2"), of("fd01::2"));
+        let own: std::collections::HashSet<_> = (0..=0xffff).map(|n| of(&format!("fd00::{n:x}:0")).0).collect();
+        assert_eq!(own.len(), 0x1_0000);
     }
 
     #[test]

@@ -16,7 +16,6 @@ pub(crate) mod nftables;
 mod socket;
 
 use std::io;
-use std::thread;
 
 use futures_util::StreamExt;
 use nix::errno::Errno;
@@ -28,7 +27,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 pub(crate) use self::changes::Changes;
 pub(crate) use self::conntrack::forget_udp;
-pub(crate) use self::l3::{Route, RouteAttributes};
+pub(crate) use self::l3::{Address, AddressState, Route, RouteAttributes};
 pub(crate) use self::link::{Link, NewVeth};
 use self::socket::{Death, Exchange};
 use crate::error::errno_of;
@@ -53,18 +52,12 @@ impl Netlink {
         connect().map_err(|e| errno_of(&e))
     }
 
-    /// Opens a socket in `netns`. A thread of its own goes there and ends: the caller never leaves home, so no future of
-    /// its runtime can be polled in the wrong namespace.
+    /// Opens a socket in `netns`.
     pub(crate) fn open_in(netns: &Netns) -> Result<Self, Errno> {
         let runtime = tokio::runtime::Handle::current();
-        let visit = || {
+        netns.visit(|| {
             let _entered = runtime.enter();
-            netns.enter()?;
-            connect().map_err(|e| errno_of(&e))
-        };
-        thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, visit) {
-            Ok(thread) => thread.join().unwrap_or(Err(Errno::EIO)),
-            Err(e) => Err(errno_of(&e)),
+            connect()
         })
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -64,9 +65,17 @@ impl Netns {
         &self.path
     }
 
-    /// Moves the calling thread, which should be a short-lived one, into the namespace.
-    pub(crate) fn enter(&self) -> Result<(), Errno> {
-        setns(self.as_fd(), CloneFlags::CLONE_NEWNET)
+    /// Does `work` in the namespace. A thread of its own goes there and ends: the caller never leaves home, so no future of its
+    /// runtime can be polled in the wrong namespace.
+    pub(crate) fn visit<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> Result<T, Errno> {
+        let visit = || {
+            setns(self.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            work().map_err(|e| errno_of(&e))
+        };
+        thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, visit) {
+            Ok(thread) => thread.join().unwrap_or(Err(Errno::EIO)),
+            Err(e) => Err(errno_of(&e)),
+        })
     }
 
     /// For netlink's `IFLA_NET_NS_FD`; valid as long as `self` is.

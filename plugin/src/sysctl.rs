@@ -1,22 +1,67 @@
-//! The one kernel setting that flatnet needs, in the network namespace of the caller.
+//! The kernel's settings for forwarding, in the network namespace of the caller.
+//!
+//! Only the families that a network has are looked at, and nothing is written that is right already.
 
 use std::fs;
 
+use nix::errno::Errno;
+
+use crate::config::Network;
 use crate::error::{Doing, Result, errno_of};
+use crate::link::ipv6;
+use crate::netlink::Netlink;
 
-/// Whether the host passes packets on between its links (ip-sysctl.rst, `ip_forward`).
-const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
-
-/// Turns forwarding on; writes only if it is off. Without it the gateway's packets end at the host.
-pub(crate) fn enable_forwarding() -> Result<()> {
-    if is_forwarding()? {
-        return Ok(());
-    }
-    fs::write(IP_FORWARD, "1").map_err(|e| errno_of(&e)).doing(|| format!("write {IP_FORWARD}"))
+/// Whether the host passes packets of a family on between its links.
+pub(crate) struct Forwarding {
+    /// As `sysctl` calls it.
+    pub(crate) setting: &'static str,
+    file: &'static str,
 }
 
-/// Whether forwarding is on.
-pub(crate) fn is_forwarding() -> Result<bool> {
-    let text = fs::read_to_string(IP_FORWARD).map_err(|e| errno_of(&e)).doing(|| format!("read {IP_FORWARD}"))?;
-    Ok(text.trim() == "1")
+/// ip-sysctl.rst, `ip_forward`.
+pub(crate) const IPV4: Forwarding =
+    Forwarding { setting: "net.ipv4.ip_forward", file: "/proc/sys/net/ipv4/ip_forward" };
+/// ip-sysctl.rst, `conf/all/forwarding` of IPv6.
+const IPV6: Forwarding =
+    Forwarding { setting: "net.ipv6.conf.all.forwarding", file: "/proc/sys/net/ipv6/conf/all/forwarding" };
+
+impl Forwarding {
+    pub(crate) fn is_on(&self) -> Result<bool> {
+        let file = self.file;
+        let text = fs::read_to_string(file).map_err(|e| errno_of(&e)).doing(|| format!("read {file}"))?;
+        Ok(text.trim() == "1")
+    }
+
+    /// Writes only if it is off.
+    pub(crate) fn enable(&self) -> Result<()> {
+        if self.is_on()? { Ok(()) } else { write(self.file, "1").doing(|| format!("write {}", self.file)) }
+    }
+}
+
+/// Turns forwarding on for the network's families. Without it the gateway's packets end at the host.
+pub(crate) async fn enable_forwarding(host: &Netlink, network: &Network) -> Result<()> {
+    if network.has_ipv4() {
+        IPV4.enable()?;
+    }
+    if network.has_ipv6() && !IPV6.is_on()? {
+        // A host that forwards listens to no router any more, unless it is told to.
+        ipv6::keep_routers(host).await?;
+        IPV6.enable()?;
+    }
+    Ok(())
+}
+
+/// The setting that keeps the network's packets from being forwarded, if one does.
+pub(crate) fn not_forwarding(network: &Network) -> Result<Option<&'static str>> {
+    for (forwarding, needed) in [(IPV4, network.has_ipv4()), (IPV6, network.has_ipv6())] {
+        if needed && !forwarding.is_on()? {
+            return Ok(Some(forwarding.setting));
+        }
+    }
+    Ok(None)
+}
+
+/// Writes a setting.
+pub(crate) fn write(file: &str, value: &str) -> Result<(), Errno> {
+    fs::write(file, value).map_err(|e| errno_of(&e))
 }

@@ -31,12 +31,13 @@ struct Kind {
 
 /// A bridge's chain of flatnet's table, and the comments of the rules in it. Each is there once, but for one for each of the `gateways`.
 const MASQUERADE: &str = "masquerade-";
-const COMMENTS: [&str; 8] = [
+const COMMENTS: [&str; 9] = [
     "of others",
     "among the bridge's own",
     "the flat range",
     "the subnet",
     "multicast",
+    "link-local",
     A_GATEWAY,
     "connections from before these rules",
     "the rest",
@@ -50,13 +51,19 @@ const KINDS: [Kind; 4] = [
     Kind { name: "rule", ask: 7, texts: &[1, 2], handle: Some(3), comment: Some(7) },
 ];
 
-/// Those of `lines` that are what flatnet has for a network that masquerades: its table, its bridge's chain, and the rules in it.
-pub(crate) fn masquerade<'a>(lines: impl Iterator<Item = &'a str> + Clone, bridge: &str) -> BTreeSet<&'a str> {
-    let chain = format!("nftables chain ip flatnet {MASQUERADE}{bridge}");
-    let rule = format!("nftables rule ip flatnet {MASQUERADE}{bridge} #");
+/// Those of `lines` that are what flatnet has, in one family (`ip` or `ip6`), for a network that masquerades: its table, its bridge's
+/// chain, and the rules in it.
+pub(crate) fn masquerade<'a>(
+    lines: impl Iterator<Item = &'a str> + Clone,
+    family: &str,
+    bridge: &str,
+) -> BTreeSet<&'a str> {
+    let chain = format!("nftables chain {family} flatnet {MASQUERADE}{bridge}");
+    let rule = format!("nftables rule {family} flatnet {MASQUERADE}{bridge} #");
     let mut known: BTreeSet<_> = lines.clone().filter(|line| *line == chain).collect();
     if !known.is_empty() {
-        known.extend(lines.clone().filter(|line| *line == "nftables table ip flatnet"));
+        let table = format!("nftables table {family} flatnet");
+        known.extend(lines.clone().filter(|line| *line == table));
     }
     let mut seen = BTreeSet::new();
     for line in lines {
@@ -213,9 +220,10 @@ mod tests {
             "nftables rule ip flatnet masquerade-flatnet-br0 #9",
             "nftables rule ip flatnet masquerade-flatnet-br0 #10 \"somebody's\"",
         ];
-        let known = masquerade(lines.iter().copied(), "flatnet-br0");
+        let known = masquerade(lines.iter().copied(), "ip", "flatnet-br0");
         let unknown: Vec<_> = lines.iter().filter(|line| !known.contains(**line)).collect();
         assert_eq!(unknown, [&lines[1], &lines[3], &lines[8], &lines[9], &lines[10]]);
-        assert!(masquerade(lines[..2].iter().copied(), "flatnet-br0").is_empty());
+        assert!(masquerade(lines.iter().copied(), "ip6", "flatnet-br0").is_empty());
+        assert!(masquerade(lines[..2].iter().copied(), "ip", "flatnet-br0").is_empty());
     }
 }

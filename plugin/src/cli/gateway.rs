@@ -12,7 +12,7 @@ mod watch;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
 struct Gateway {
     node: Rc<Node>,
     door: Rc<Door>,
-    /// Those whose bridge is in order, by name, and where to listen for them.
+    /// Those whose bridge is in order, by name, and where to listen for them: once for each of its addresses.
     networks: Vec<(String, SocketAddr)>,
     /// Those without a bridge yet, and who gives their addresses.
     waiting: Vec<(String, String)>,
@@ -110,6 +110,8 @@ struct Gateway {
     told: BTreeSet<String>,
     /// What has been found wrong in this round.
     found: BTreeSet<String>,
+    /// Whether all networks have been put in order once.
+    has_begun: bool,
 }
 
 impl Gateway {
@@ -117,13 +119,22 @@ impl Gateway {
         let node = Rc::new(Node::new()?);
         let door = Rc::new(Door::new(Rc::clone(&node)));
         let (networks, waiting, listening) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Ok(Self { node, door, networks, waiting, listening, told: BTreeSet::new(), found: BTreeSet::new() })
+        let (told, found) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self { node, door, networks, waiting, listening, told, found, has_begun: false })
     }
 
     /// Packets to containers end here without it. Only at the start: whoever switches it off later shall find it in the health.
     fn forward(&mut self) {
-        if let Err(error) = sysctl::enable_forwarding() {
+        if let Err(error) = sysctl::IPV4.enable() {
             self.found.insert(words(&error));
+        }
+    }
+
+    /// The same for the network's families, of which IPv6 is not switched on before a network has it.
+    async fn forward_for(&mut self, network: &Network) {
+        if !self.has_begun {
+            let forwarding = within_deadline(forward_for(network)).await;
+            self.found.extend(forwarding.err().as_ref().map(words));
         }
     }
 
@@ -154,6 +165,7 @@ impl Gateway {
             match &mended {
                 Err(error) => _ = self.found.insert(words(error)),
                 Ok(bridge) => {
+                    self.forward_for(&network).await;
                     let addresses = network.gateway_networks().into_iter();
                     let addresses = addresses.map(|gateway| SocketAddr::new(gateway.ip(), NAME_SERVICE_PORT));
                     self.networks.extend(addresses.map(|address| (network.name.clone(), address)));
@@ -180,6 +192,7 @@ impl Gateway {
             self.found.extend(within_deadline(guard()).await.err().as_ref().map(words));
         }
         self.node.keep(kept);
+        self.has_begun = true;
     }
 
     /// Listens where it should from the start. Errors: an address that was asked for cannot be had, or no bridge's can, as when
@@ -213,9 +226,12 @@ impl Gateway {
     }
 
     async fn listen_on(&mut self, address: SocketAddr) -> Result<()> {
-        // Who listens on all addresses of IPv4 has this one, and the kernel gives it to nobody else.
-        let covers = |other: &SocketAddr| other.port() == address.port() && other.ip() == Ipv4Addr::UNSPECIFIED;
-        if self.listening.contains(&address) || (address.is_ipv4() && self.listening.iter().any(covers)) {
+        // Who listens on all addresses of a family has this one, and the kernel gives it to nobody else; all of IPv6 are IPv4's, too.
+        let covers = |other: &SocketAddr| {
+            let all = other.ip().is_unspecified() && (other.is_ipv6() || address.is_ipv4());
+            all && other.port() == address.port()
+        };
+        if self.listening.contains(&address) || self.listening.iter().any(covers) {
             return Ok(());
         }
         let remedy =
@@ -229,7 +245,9 @@ impl Gateway {
     /// In one line.
     fn describe(&self) -> String {
         let addresses: Vec<_> = self.listening.iter().map(|address| format!("http://{address}/")).collect();
-        let names: Vec<_> = self.networks.iter().map(|(name, _)| name.as_str()).collect();
+        let mut names: Vec<_> = self.networks.iter().map(|(name, _)| name.as_str()).collect();
+        // One with both families stands twice, one after the other.
+        names.dedup();
         let wait = |(name, plugin): &(String, String)| {
             format!("{name} when its first container has made its bridge ({plugin} gives the addresses)")
         };
@@ -259,6 +277,12 @@ async fn mend(network: &Network) -> error::Result<Link> {
     let bridge = bridge::ensure(&host, network).await?;
     bridge::gather(&host, network, &bridge).await?;
     Ok(bridge)
+}
+
+/// Forwarding of the network's families.
+async fn forward_for(network: &Network) -> error::Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    sysctl::enable_forwarding(&host, network).await
 }
 
 /// The network whose rules the bridge has, where this one would have others: they would take turns at rewriting them.

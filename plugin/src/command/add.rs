@@ -16,7 +16,7 @@ use crate::firewall::{self, Door, Port, forward, masquerade};
 use crate::ipam::lease::{self, Attachment};
 use crate::ipam::pool::Own;
 use crate::link::veth::{Made, Pair};
-use crate::link::{bridge, veth};
+use crate::link::{bridge, ipv6, veth};
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink, Route};
 use crate::netns::Netns;
@@ -125,7 +125,7 @@ impl Site<'_> {
         let Self { network, target, netns, host, container, .. } = self;
         let attachment = Attachment { network: &network.name, target };
         let bridge = bridge::ensure(host, network).await?;
-        sysctl::enable_forwarding()?;
+        sysctl::enable_forwarding(host, network).await?;
         masquerade::ensure(host, network, &bridge).await?;
         if let Some(error) = forward::open(host, network).await? {
             // No reason to have no containers: the next try would not end otherwise.
@@ -141,7 +141,7 @@ impl Site<'_> {
             self.raise_host_end(&pair.host, &attachment).await?;
             self.claim_addresses(&pair.host, &bridge).await?
         };
-        let routes = self.set_up_container(&pair.container, &own, mac).await?;
+        let routes = self.set_up_container(&pair, &own, mac).await?;
         self.port_opens(&pair.host).await?;
         Ok(self.success(&bridge, &pair, (&own, mac), routes))
     }
@@ -240,14 +240,13 @@ impl Site<'_> {
     }
 
     /// Gives the routes that it added.
-    async fn set_up_container(&self, link: &Link, own: &[Own], mac: Mac) -> Result<Vec<reply::Route>> {
-        let (container, name) = (&self.container, &link.name);
+    async fn set_up_container(&self, pair: &Pair, own: &[Own], mac: Mac) -> Result<Vec<reply::Route>> {
+        let (container, link) = (&self.container, &pair.container);
+        let name = &link.name;
         container.set_up(LOOPBACK_INDEX).await.doing(|| "set lo up in the container".into())?;
         container.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
         container.set_up_with_mac(link.index, mac).await.doing(|| format!("set {name} up with MAC {mac}"))?;
-        for Own { address, .. } in own {
-            container.add_address(link.index, *address).await.doing(|| format!("give {name} the address {address}"))?;
-        }
+        self.give_addresses(pair, own, mac).await?;
         let mut added = Vec::new();
         for route in self.network.container_routes(own) {
             match container.add_route(link.index, &route).await {
@@ -258,6 +257,32 @@ impl Site<'_> {
             }
         }
         Ok(added)
+    }
+
+    /// Gives the container's end its addresses; for IPv6 one of its link's own as well, as every link has by itself otherwise. They can
+    /// be used, and are heard of, when this is over.
+    async fn give_addresses(&self, Pair { host, container: link }: &Pair, own: &[Own], mac: Mac) -> Result<()> {
+        let place = ipv6::Place { netlink: &self.container, netns: Some(&self.netns), link };
+        let mut addresses: Vec<IpNetwork> = own.iter().map(|own| own.address).collect();
+        let asks = self.network.dad;
+        if addresses.iter().any(IpNetwork::is_ipv6) {
+            addresses.insert(0, ipv6::link_local(mac));
+            if asks {
+                // Nobody hears the question otherwise.
+                self.port_opens(host).await?;
+            }
+        }
+        for address in &addresses {
+            let given = place.give(*address, asks).await;
+            given.doing(|| format!("give {} the address {address}", link.name))?;
+        }
+        if addresses.len() == own.len() {
+            return Ok(());
+        }
+        if asks {
+            place.settles().await?;
+        }
+        place.hears(addresses.iter().map(IpNetwork::ip)).await
     }
 
     /// Frames pass only once the port forwards; ADD is not done before.

@@ -145,8 +145,8 @@ async fn check_host(host: &Netlink, target: &Target, network: &Network, expected
     if let Some(problem) = bridge::problem(host, network, &bridge).await? {
         return Ok(Some(problem));
     }
-    if !sysctl::is_forwarding()? {
-        return Ok(Some("net.ipv4.ip_forward is 0".into()));
+    if let Some(setting) = sysctl::not_forwarding(network)? {
+        return Ok(Some(format!("{setting} is 0")));
     }
     if let Some(problem) = masquerade::problem(network).await? {
         return Ok(Some(problem));

@@ -7,7 +7,7 @@ use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
 use crate::firewall::{forward, masquerade, spoofing};
 use crate::ipam::lease;
-use crate::link::bridge;
+use crate::link::{bridge, ipv6};
 use crate::netlink::{Link, Netlink};
 use crate::reply::Reply;
 use crate::sysctl;
@@ -43,6 +43,7 @@ pub(super) async fn status(mut network: Network) -> Result<Reply> {
         network.read_resolv_conf().map_err(|cause| not_ready(false, &cause))?;
         let network = &network;
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        ipv6::refuse_lacking(network).map_err(|cause| not_ready(false, &cause))?;
         masquerade::try_out(network).await.map_err(|cause| not_ready(false, &cause))?;
         if network.macspoofchk {
             spoofing::refuse_lacking().await.map_err(|cause| not_ready(false, &cause))?;
@@ -84,7 +85,10 @@ async fn refuse_orphans(host: &Netlink, network: &str, bridge: &str) -> Result<(
 /// Errors: 51 where containers are cut off from the gateway. The next ADD would mend it.
 async fn refuse_suffering(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     let problem = match bridge::problem(host, network, bridge).await? {
-        None if !sysctl::is_forwarding()? => Some("net.ipv4.ip_forward is 0".to_owned()),
+        None => sysctl::not_forwarding(network)?.map(|setting| format!("{setting} is 0")),
+        problem => problem,
+    };
+    let problem = match problem {
         None => forward::problem(network).await?,
         problem => problem,
     };

@@ -10,6 +10,7 @@ use crate::error::{Doing, Error, Result};
 use crate::firewall::masquerade;
 use crate::ipam::lease;
 use crate::ipam::pool::{Pool, Pools, Range};
+use crate::link::ipv6;
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
 
@@ -22,12 +23,12 @@ const MTU_MAX_BYTES: u32 = 65_535;
 /// Errors: 105 where the name is something else's.
 pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     let name = &network.bridge;
+    ipv6::refuse_lacking(network)?;
     let (mut bridge, in_use) = match find(host, name).await? {
         Some(bridge) if has_gateways(host, network, &bridge).await? => (bridge, true),
         found => (take_into_use(host, network, found).await?, false),
     };
-    let mac = network.gateway_networks().first().map(|gateway| Mac::of(gateway.ip()));
-    if let Some(mac) = mac.filter(|mac| bridge.mac != Some(*mac)) {
+    if let Some(mac) = mac(network).filter(|mac| bridge.mac != Some(*mac)) {
         // New, or made by hand: its MAC would change with its ports, and the containers' ARP caches go stale.
         host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
         bridge.mac = Some(mac);
@@ -35,7 +36,7 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     // Not at creation: only a change of its MTU keeps the kernel from adjusting it to the bridge's ports later.
     let mtu = match network.mtu {
         Some(mtu) => mtu,
-        None => match uplink_mtu(host).await? {
+        None => match uplink_mtu(host, network).await? {
             Some(mtu) => mtu,
             // An uplink that is gone comes back: its containers' MTU is not to change twice.
             None if in_use => bridge.mtu,
@@ -49,7 +50,16 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
     if !bridge.up {
         host.set_up(bridge.index).await.doing(|| format!("set {name} up"))?;
     }
+    if !in_use && network.has_ipv6() {
+        let place = ipv6::Place { netlink: host, netns: None, link: &bridge };
+        place.hears(network.gateway_networks().iter().map(IpNetwork::ip)).await?;
+    }
     Ok(bridge)
+}
+
+/// The MAC that the network's bridge has.
+fn mac(network: &Network) -> Option<Mac> {
+    network.gateway_networks().first().map(|gateway| Mac::of(gateway.ip()))
 }
 
 /// The network as its bridge has it: where another plugin gives the addresses, nothing else on the host says which. None before
@@ -143,8 +153,12 @@ async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -
     }
     // Before the address: with that the bridge is in use, and nobody looks for more.
     gather(host, network, &bridge).await?;
+    if let Some(mac) = mac(network).filter(|_| network.has_ipv6()) {
+        ipv6::prepare_bridge(host, &bridge, ipv6::link_local(mac)).await?;
+    }
+    let place = ipv6::Place { netlink: host, netns: None, link: &bridge };
     for gateway in network.gateway_networks() {
-        match host.add_address(bridge.index, gateway).await {
+        match place.give(gateway, false).await {
             // Another first ADD was faster, or it has this one already.
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(errno).doing(|| format!("give {name} the address {gateway}")),
@@ -164,13 +178,16 @@ async fn create(host: &Netlink, name: &str) -> Result<Link> {
     Ok(bridge)
 }
 
-/// Whether the bridge has the gateways' addresses. Errors: 105 where it has others only: it is then not taken over.
+/// Whether the bridge has the gateways' addresses, and for IPv6 one to ask by. Errors: 105 where it has others only: it is then not
+/// taken over.
 pub(crate) async fn has_gateways(host: &Netlink, network: &Network, bridge: &Link) -> Result<bool> {
     let (name, gateways) = (&network.bridge, network.gateway_networks());
-    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
+    let found = host.addresses_of_any_scope(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
+    let can_ask = !network.has_ipv6() || ipv6::can_ask(&found);
+    let addresses: Vec<_> = found.iter().filter(|found| !found.is_link_local()).map(|found| found.network).collect();
     let (Some(other), Some(gateway)) = (addresses.first(), gateways.first()) else { return Ok(gateways.is_empty()) };
     match gateways.iter().filter(|gateway| addresses.contains(gateway)).count() {
-        found if found == gateways.len() => Ok(true),
+        found if found == gateways.len() => Ok(can_ask),
         // The network has grown.
         1.. => Ok(false),
         0 => Err(Error::BridgeConflict {
@@ -220,14 +237,17 @@ pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<
     Ok(())
 }
 
-/// The MTU, in bytes, of the link that the host's default route leaves by, if there is one.
-async fn uplink_mtu(host: &Netlink) -> Result<Option<u32>> {
-    let routes = host.ipv4_routes().await.doing(|| "list the routes".into())?;
+/// The MTU, in bytes, of the link that the host's default route leaves by, if there is one; IPv4's where there are two.
+async fn uplink_mtu(host: &Netlink, network: &Network) -> Result<Option<u32>> {
+    let ipv6 = network.has_ipv6();
+    let routes = if ipv6 { host.routes().await } else { host.ipv4_routes().await };
+    let routes = routes.doing(|| "list the routes".into())?;
     let Some(uplink) = routes.iter().find(|route| route.is_default()).and_then(|route| route.link) else {
         return Ok(None);
     };
     let link = host.link_by_index(uplink).await.doing(|| "look up the uplink".into())?;
-    Ok(link.map(|link| link.mtu.min(MTU_MAX_BYTES)))
+    let least = if ipv6 { ipv6::MTU_MIN_BYTES } else { 0 };
+    Ok(link.map(|link| link.mtu.clamp(least, MTU_MAX_BYTES)))
 }
 
 /// What is wrong with the bridge, for CHECK, to follow "failed to ...: ".
@@ -236,9 +256,13 @@ pub(crate) async fn problem(host: &Netlink, network: &Network, bridge: &Link) ->
     if !bridge.up {
         return Ok(Some(format!("bridge {name} is down")));
     }
-    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
-    let missing = network.gateway_networks().into_iter().find(|gateway| !addresses.contains(gateway));
-    Ok(missing.map(|gateway| format!("bridge {name} lacks the gateway address {gateway}")))
+    let found = host.addresses_of_any_scope(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
+    let is_there = |gateway: &IpNetwork| found.iter().any(|found| found.network == *gateway);
+    if let Some(gateway) = network.gateway_networks().iter().find(|gateway| !is_there(gateway)) {
+        return Ok(Some(format!("bridge {name} lacks the gateway address {gateway}")));
+    }
+    let mute = network.has_ipv6() && !ipv6::can_ask(&found);
+    Ok(mute.then(|| format!("bridge {name} lacks a link-local address, and so finds no container by IPv6")))
 }
 
 /// Whether two networks have an address in common.

@@ -1,4 +1,4 @@
-//! Whether links or IPv4 addresses have changed, or rules of nftables: for whoever remembers what the kernel said.
+//! Whether links or addresses have changed, or rules of nftables: for whoever remembers what the kernel said.
 //!
 //! The kernel queues its announcement here before it answers the request that caused it: a look at the queue misses nothing that
 //! was over when the look began. What is announced does not matter: whoever needs it asks.
@@ -25,7 +25,7 @@ pub(crate) struct Changes {
 impl Changes {
     /// Listens for links and addresses, in the namespace of the calling thread.
     pub(crate) fn open() -> Result<Self, Errno> {
-        let groups = [MulticastGroup::Link as u32, MulticastGroup::Ipv4Ifaddr as u32];
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr].map(|it| it as u32);
         listen(NETLINK_ROUTE, &groups).map(|socket| Self { socket }).map_err(|e| errno_of(&e))
     }
 

@@ -1,13 +1,14 @@
 //! Addresses, routes and neighbours.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
 
@@ -111,37 +112,81 @@ fn everything(ipv4: bool) -> IpNetwork {
     IpNetwork::new(any, 0).expect("a prefix length that every family has")
 }
 
+/// An address of a link, of any scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// Index of the link.
+    pub(crate) link: u32,
+    /// With its subnet's prefix length.
+    pub(crate) network: IpNetwork,
+    /// Whether the kernel uses it.
+    pub(crate) state: AddressState,
+}
+
+/// What has become of the question whether somebody else has an address (RFC 4862, section 5.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AddressState {
+    /// Nobody has, or nobody was asked.
+    Usable,
+    /// It is still asked.
+    Tentative,
+    /// Somebody has.
+    Duplicate,
+}
+
+impl Address {
+    /// Whether it means something on its own link only (`fe80::/10`).
+    pub(crate) fn is_link_local(&self) -> bool {
+        matches!(self.network.ip(), IpAddr::V6(address) if address.is_unicast_link_local())
+    }
+}
+
 impl Netlink {
-    /// Gives the link an address, and so a route to its subnet; one of IPv6 is not looked for elsewhere first (RFC 4862, section 5.4).
-    /// Errors: `EEXIST`.
+    /// Gives the link an address, and so a route to its subnet; it is not asked who else has it. Errors: `EEXIST`.
     pub(crate) async fn add_address(&self, link: u32, address: IpNetwork) -> Result<(), Errno> {
-        let message = match address {
+        let flags = if address.is_ipv6() { AddressFlags::Nodad } else { AddressFlags::empty() };
+        self.add_address_with(link, address, flags).await
+    }
+
+    /// The same, but an address of IPv6 is tentative until it is known that nobody else has it. Errors: `EEXIST`.
+    pub(crate) async fn add_tentative_address(&self, link: u32, address: IpNetwork) -> Result<(), Errno> {
+        self.add_address_with(link, address, AddressFlags::empty()).await
+    }
+
+    async fn add_address_with(&self, link: u32, address: IpNetwork, flags: AddressFlags) -> Result<(), Errno> {
+        let mut message = match address {
             IpNetwork::V4(address) => {
                 AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(address.ip(), address.prefix()).build()
             }
             IpNetwork::V6(address) => {
-                let message =
-                    AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(address.ip(), address.prefix());
-                let mut message = message.build();
-                message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-                message
+                AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(address.ip(), address.prefix()).build()
             }
         };
+        if !flags.is_empty() {
+            message.attributes.push(AddressAttribute::Flags(flags));
+        }
         self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL).await
     }
 
-    /// The link's addresses, but for those of a link's own scope (`fe80::/10`).
+    /// The link's addresses, but for those of a link's own scope.
     pub(crate) async fn addresses(&self, link: u32) -> Result<Vec<IpNetwork>, Errno> {
+        let found = self.addresses_of_any_scope(link).await?;
+        Ok(found.iter().filter(|address| !address.is_link_local()).map(|address| address.network).collect())
+    }
+
+    /// All addresses of the link.
+    pub(crate) async fn addresses_of_any_scope(&self, link: u32) -> Result<Vec<Address>, Errno> {
         let mut message = AddressMessage::default();
         message.header.index = link;
         let messages = self.dump_whole(RouteNetlinkMessage::GetAddress(message)).await?;
-        Ok(messages.into_iter().filter_map(read_address).filter(|(index, _)| *index == link).map(|(_, a)| a).collect())
+        Ok(messages.into_iter().filter_map(read_address).filter(|address| address.link == link).collect())
     }
 
-    /// The addresses of all links, each with its link's index.
+    /// The addresses of all links, each with its link's index, but for those of a link's own scope.
     pub(crate) async fn all_addresses(&self) -> Result<Vec<(u32, IpNetwork)>, Errno> {
         let messages = self.dump_whole(RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
-        Ok(messages.into_iter().filter_map(read_address).collect())
+        let found = messages.into_iter().filter_map(read_address).filter(|address| !address.is_link_local());
+        Ok(found.map(|address| (address.link, address.network)).collect())
     }
 
     /// Adds a route that leaves by the link. Errors: `EEXIST`.
@@ -198,6 +243,18 @@ impl Netlink {
         }
     }
 
+    /// The links that have learnt IPv6 routes from router advertisements.
+    pub(crate) async fn links_with_routers(&self) -> Result<BTreeSet<u32>, Errno> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        let messages = self.dump_whole(RouteNetlinkMessage::GetRoute(message)).await?;
+        let learnt = messages.into_iter().filter(|message| match message {
+            RouteNetlinkMessage::NewRoute(message) => message.header.protocol == RouteProtocol::Ra,
+            _ => false,
+        });
+        Ok(learnt.filter_map(read_route).filter_map(|route| route.link).collect())
+    }
+
     /// The way that the kernel would take to `address` now, policy rules and all tables considered.
     pub(crate) async fn way_to(&self, address: IpAddr) -> Result<Route, Errno> {
         let mut message = RouteMessage::default();
@@ -230,7 +287,7 @@ impl Netlink {
     }
 }
 
-fn read_address(message: RouteNetlinkMessage) -> Option<(u32, IpNetwork)> {
+fn read_address(message: RouteNetlinkMessage) -> Option<Address> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return None };
     // IPv4's is IFA_LOCAL, where IFA_ADDRESS is the peer's on a point-to-point link; IPv6 has IFA_ADDRESS alone, as a rule.
     let find = |pick: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
@@ -244,10 +301,16 @@ fn read_address(message: RouteNetlinkMessage) -> Option<(u32, IpNetwork)> {
             _ => None,
         })
     })?;
-    if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
-        return None;
-    }
-    Some((message.header.index, IpNetwork::new(address, message.header.prefix_len).ok()?))
+    let flags = message.header.flags;
+    let state = if flags.contains(AddressHeaderFlags::Dadfailed) {
+        AddressState::Duplicate
+    } else if flags.contains(AddressHeaderFlags::Tentative) {
+        AddressState::Tentative
+    } else {
+        AddressState::Usable
+    };
+    let network = IpNetwork::new(address, message.header.prefix_len).ok()?;
+    Some(Address { link: message.header.index, network, state })
 }
 
 fn read_route(message: RouteNetlinkMessage) -> Option<Route> {

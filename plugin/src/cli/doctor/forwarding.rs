@@ -11,7 +11,7 @@ const STRICT: &str = "1";
 
 /// `in_use` says whether a network's bridge is there.
 pub(super) fn forwarding(in_use: bool) -> Finding {
-    match sysctl::is_forwarding() {
+    match sysctl::IPV4.is_on() {
         Ok(true) => IP_FORWARD.ok("net.ipv4.ip_forward = 1"),
         Ok(false) if !in_use => IP_FORWARD.ok("off: the first container switches it on"),
         Ok(false) => IP_FORWARD.bad(

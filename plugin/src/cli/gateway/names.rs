@@ -1,10 +1,11 @@
 //! Which container a host name means. Pure: it knows the leases only by being told.
 //!
-//! The longest part of the host name, from its beginning and up to a dot, that is a container's name decides; the rest is the zone.
+//! The longest part of the host name, from its beginning and up to a dot, that is a container's name decides; the rest is the zone. A zone
+//! that begins with `ipv6` asks for the container's IPv6 address; otherwise IPv4 is preferred.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::Serialize;
 
@@ -13,6 +14,8 @@ use crate::netlink::Link;
 
 /// The port of a name that has none.
 const HTTP_PORT: u16 = 80;
+/// The first label of a zone in which names mean IPv6 addresses.
+const IPV6_ZONE: &str = "ipv6";
 /// A name in the DNS is no longer (RFC 1035, 2.3.4).
 const HOST_MAX_BYTES: usize = 253;
 
@@ -32,8 +35,10 @@ pub(super) struct Entry {
 pub(super) struct Names {
     /// By name and then by address.
     entries: Vec<Entry>,
-    /// From the name in lower case to the entry with the lowest address.
+    /// From the name in lower case to the entry with the lowest address, IPv4 before IPv6.
     places: BTreeMap<String, usize>,
+    /// The same of IPv6 alone.
+    ipv6_places: BTreeMap<String, usize>,
 }
 
 /// Why a host name leads nowhere.
@@ -45,6 +50,8 @@ pub(super) enum Unknown {
     Address,
     /// None of its parts is a container's name; this is the first.
     NoContainer(String),
+    /// The container of this name was asked for by IPv6, and has none.
+    NoIpv6(String),
 }
 
 impl Names {
@@ -52,14 +59,8 @@ impl Names {
     pub(super) fn of(links: &[Link]) -> Self {
         let mut entries: Vec<_> = links.iter().flat_map(entries_of).collect();
         entries.sort();
-        let mut places = BTreeMap::new();
-        for (place, entry) in entries.iter().enumerate() {
-            let known = places.entry(entry.name.to_lowercase()).or_insert(place);
-            if entries[*known].address > entry.address {
-                *known = place;
-            }
-        }
-        Self { entries, places }
+        let (all, ipv6) = (places(&entries, |_| true), places(&entries, |entry| entry.address.is_ipv6()));
+        Self { entries, places: all, ipv6_places: ipv6 }
     }
 
     /// All of them.
@@ -75,16 +76,36 @@ impl Names {
             return Err(Unknown::Address);
         }
         let found = prefixes(&host).find_map(|name| {
-            let with_port = || self.find(split_port(name)?.0).zip(split_port(name).map(|(_, port)| port));
-            self.find(name).map(|entry| (entry, HTTP_PORT)).or_else(with_port)
+            let with_port = || self.place(split_port(name)?.0).zip(split_port(name).map(|(_, port)| port));
+            let (place, port) = self.place(name).map(|place| (place, HTTP_PORT)).or_else(with_port)?;
+            Some((place, port, &host[name.len()..]))
         });
-        let (entry, port) = found.ok_or_else(|| Unknown::NoContainer(first.to_owned()))?;
+        let (place, port, zone) = found.ok_or_else(|| Unknown::NoContainer(first.to_owned()))?;
+        let name = &self.entries[place].name;
+        let place = if zone.split('.').nth(1) == Some(IPV6_ZONE) {
+            *self.ipv6_places.get(&name.to_lowercase()).ok_or_else(|| Unknown::NoIpv6(name.clone()))?
+        } else {
+            place
+        };
+        let entry = &self.entries[place];
         Ok((entry, SocketAddr::new(entry.address, port)))
     }
 
-    fn find(&self, name: &str) -> Option<&Entry> {
-        self.places.get(name).map(|place| &self.entries[*place])
+    fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).copied()
     }
+}
+
+/// From each name, in lower case, to the entry with the lowest address of those that count.
+fn places(entries: &[Entry], counts: impl Fn(&Entry) -> bool) -> BTreeMap<String, usize> {
+    let mut places = BTreeMap::new();
+    for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| counts(entry)) {
+        let known = places.entry(entry.name.to_lowercase()).or_insert(place);
+        if entries[*known].address > entry.address {
+            *known = place;
+        }
+    }
+    places
 }
 
 impl fmt::Display for Unknown {
@@ -93,6 +114,7 @@ impl fmt::Display for Unknown {
             Self::NotAName => f.write_str("this cannot be the name of a container"),
             Self::Address => f.write_str("this is an address, which needs no name"),
             Self::NoContainer(name) => write!(f, "no running container is called {name}"),
+            Self::NoIpv6(name) => write!(f, "{name} has no IPv6 address"),
         }
     }
 }
@@ -126,8 +148,22 @@ fn split_port(name: &str) -> Option<(&str, u16)> {
     Some((name, number(port).filter(|port| *port > 0)?))
 }
 
-/// Whether a label is four octets and perhaps a port: `10-87-1-2-8080`.
+/// Whether a label is an address and perhaps a port: `10-87-1-2-8080`, `fd87-1--2-p8080`.
 fn is_address(label: &str) -> bool {
+    is_ipv4(label) || is_ipv6(label)
+}
+
+/// Unique local or global ones (RFC 4193, RFC 4291): what else looks like one may be a name.
+fn is_ipv6(label: &str) -> bool {
+    let address = match label.split_once("-p") {
+        Some((address, port)) => number(port).filter(|port| *port > 0).map(|_| address),
+        None => Some(label),
+    };
+    let address = address.and_then(|address| address.replace('-', ":").parse::<Ipv6Addr>().ok());
+    address.is_some_and(|address| address.is_unique_local() || matches!(address.segments()[0], 0x2000..=0x3fff))
+}
+
+fn is_ipv4(label: &str) -> bool {
     let numbers: Option<Vec<_>> = label.split('-').map(number).collect();
     match numbers.as_deref() {
         Some([octets @ .., port]) if octets.len() == 4 => octets.iter().all(|octet| *octet < 256) && *port > 0,
@@ -169,6 +205,11 @@ mod tests {
             named("10.87.1.8", "api"),
             named("10.87.1.9", "10-87-1-2"),
             named("10.87.1.10", "10-87-1-999"),
+            named("fd87:1::2", "web"),
+            named("fd87:1::2:1", "web"),
+            named("fd87:1::3", "only"),
+            named("10.87.1.13", "my.ipv6"),
+            named("10.87.1.14", "dead--beef"),
             link("10.87.1.11", "network=flatnet container=feedf00d interface=eth0"),
             Link { alias: Some("container=ghost name=ghost".into()), ..Link::default() },
             link("10.87.1.12", "somebody else's words"),
@@ -194,6 +235,13 @@ mod tests {
     #[case::several_networks("db.flat", "10.87.1.5:80")]
     #[case::by_id("feedf00d.flat", "10.87.1.11:80")]
     #[case::no_address_at_all("10-87-1-999.flat", "10.87.1.10:80")]
+    #[case::no_address_of_anybody("dead--beef.flat", "10.87.1.14:80")]
+    #[case::by_ipv6("web.ipv6.flat", "[fd87:1::2]:80")]
+    #[case::by_ipv6_with_port("web-8080.ipv6.flat", "[fd87:1::2]:8080")]
+    #[case::by_ipv6_without_zone("web.ipv6", "[fd87:1::2]:80")]
+    #[case::nothing_but_ipv6("only.flat", "[fd87:1::3]:80")]
+    #[case::longer_than_the_zone("my.ipv6.flat", "10.87.1.13:80")]
+    #[case::deeper_in_the_zone("web.flat.ipv6", "10.87.1.2:80")]
     fn known(#[case] host: &str, #[case] address: &str) {
         assert_eq!(names().resolve(host).map(|(_, found)| found.to_string()), Ok(address.to_owned()));
     }
@@ -201,6 +249,10 @@ mod tests {
     #[rstest]
     #[case::address("10-87-1-2.flat", Unknown::Address)]
     #[case::address_with_port("10-87-1-2-80.flat", Unknown::Address)]
+    #[case::ipv6_address("fd87-1--2.flat", Unknown::Address)]
+    #[case::whole_ipv6_address("2001-db8-0-0-0-0-0-1.flat", Unknown::Address)]
+    #[case::ipv6_address_with_port("fd87-1--2-p80.flat", Unknown::Address)]
+    #[case::no_ipv6("shop_1.ipv6.flat", Unknown::NoIpv6("Shop_1".into()))]
     #[case::other("nginx.flat", Unknown::NoContainer("nginx".into()))]
     #[case::in_the_zone("x.web.flat", Unknown::NoContainer("x".into()))]
     #[case::port_zero("web-0.flat", Unknown::NoContainer("web-0".into()))]

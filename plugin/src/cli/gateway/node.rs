@@ -38,7 +38,7 @@ pub(super) struct Kept {
 pub(super) struct Health {
     version: &'static str,
     healthy: bool,
-    /// `net.ipv4.ip_forward`
+    /// `net.ipv4.ip_forward`, and `net.ipv6.conf.all.forwarding` where a network has IPv6.
     forwarding: bool,
     networks: Vec<NetworkHealth>,
 }
@@ -102,7 +102,10 @@ impl Node {
                 problem: found,
             });
         }
-        let forwarding = sysctl::is_forwarding()?;
+        let mut forwarding = !kept.is_empty() || sysctl::IPV4.is_on()?;
+        for Kept { network, .. } in kept.iter() {
+            forwarding &= sysctl::not_forwarding(network)?.is_none();
+        }
         let healthy = forwarding && networks.iter().all(|network| network.problem.is_none());
         Ok(Health { version: env!("CARGO_PKG_VERSION"), healthy, forwarding, networks })
     }

@@ -1,0 +1,195 @@
+//! What a link needs for IPv6 beside its addresses, and what IPv6 needs of the host.
+//!
+//! Nothing here waits for duplicate address detection unless the network says so: the lease is the proof that an address is nobody
+//! else's. Networks without IPv6 come here for nothing.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use ipnetwork::{IpNetwork, Ipv6Network};
+use nix::errno::Errno;
+
+use crate::config::Network;
+use crate::error::{Doing, Error, Result, errno_of};
+use crate::mac::Mac;
+use crate::netlink::{Address, AddressState, Link, Netlink};
+use crate::netns::Netns;
+use crate::sysctl;
+
+/// A folder for each link (ip-sysctl.rst, `conf/interface`).
+const CONF: &str = "/proc/sys/net/ipv6/conf";
+/// The groups that this thread's namespace listens to.
+const GROUPS: &str = "/proc/thread-self/net/igmp6";
+/// Below this a link carries no IPv6 (RFC 8200, section 5).
+pub(crate) const MTU_MIN_BYTES: u32 = 1280;
+/// The kernel joins an address's group from a work queue, some microseconds after it has taken the address.
+const GROUP_INTERVAL: Duration = Duration::from_millis(1);
+/// A tentative address stays so for one to two seconds (RFC 4862, sections 5.1 and 5.4.2).
+const TENTATIVE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A link that gets addresses, and where it is.
+pub(crate) struct Place<'a> {
+    pub(crate) netlink: &'a Netlink,
+    /// None for the host's own.
+    pub(crate) netns: Option<&'a Netns>,
+    pub(crate) link: &'a Link,
+}
+
+/// Errors: 7 and 100 where a network with IPv6 cannot be on this host.
+pub(crate) fn refuse_lacking(network: &Network) -> Result<()> {
+    if !network.has_ipv6() {
+        return Ok(());
+    }
+    if let Some(mtu) = network.mtu.filter(|mtu| *mtu < MTU_MIN_BYTES) {
+        let problem = format!("is {mtu}, but IPv6 needs {MTU_MIN_BYTES} bytes");
+        return Err(Error::Config { key: "mtu".into(), problem });
+    }
+    match fs::metadata(CONF).map_err(|e| errno_of(&e)) {
+        Err(Errno::ENOENT) => Err(Errno::EAFNOSUPPORT).doing(|| format!("use IPv6 for network {}", network.name)),
+        found => found.map(drop).doing(|| format!("look at {CONF}")),
+    }
+}
+
+/// Makes the bridge ready for IPv6: it listens to no router, and has an address of its own link, by which it asks for containers
+/// (RFC 4861, section 7.2.2) when it forwards what others send to them.
+pub(crate) async fn prepare_bridge(host: &Netlink, bridge: &Link, link_local: IpNetwork) -> Result<()> {
+    let name = &bridge.name;
+    if bridge.mtu < MTU_MIN_BYTES {
+        host.set_mtu(bridge.index, MTU_MIN_BYTES)
+            .await
+            .doing(|| format!("set the MTU of {name} to {MTU_MIN_BYTES}"))?;
+    }
+    let accept_ra = format!("{CONF}/{name}/accept_ra");
+    if read(&accept_ra)? != "0" {
+        sysctl::write(&accept_ra, "0").doing(|| format!("write {accept_ra}"))?;
+    }
+    match (Place { netlink: host, netns: None, link: bridge }).give(link_local, false).await {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno).doing(|| format!("give {name} the address {link_local}")),
+    }
+}
+
+/// The address by which a link of that MAC speaks within its own segment, with its prefix.
+pub(crate) fn link_local(mac: Mac) -> IpNetwork {
+    Ipv6Network::new(mac.link_local(), 64).expect("64 < 128").into()
+}
+
+/// Whether a bridge's addresses have one by which it can ask for containers.
+pub(crate) fn can_ask(addresses: &[Address]) -> bool {
+    addresses.iter().any(|address| address.is_link_local() && address.state == AddressState::Usable)
+}
+
+/// Keeps the host's own IPv6 when forwarding goes on: links that live on router advertisements listen to them from now on all the same
+/// (ip-sysctl.rst, `accept_ra`). Those to which somebody else listens are left alone.
+pub(crate) async fn keep_routers(host: &Netlink) -> Result<()> {
+    for index in host.links_with_routers().await.doing(|| "list the routes that routers have told of".into())? {
+        let link = host.link_by_index(index).await.doing(|| format!("look up link {index}"))?;
+        let Some(Link { name, .. }) = link else { continue };
+        let file = format!("{CONF}/{name}/accept_ra");
+        if read(&file)? == "1" {
+            sysctl::write(&file, "2").doing(|| format!("write {file}"))?;
+        }
+    }
+    Ok(())
+}
+
+impl Place<'_> {
+    /// Gives the link an address; `asks` has the kernel ask first whether somebody else has it. Where IPv6 is switched off on the link, as
+    /// it may be by default, it is switched on. Errors: `EEXIST`.
+    pub(crate) async fn give(&self, address: IpNetwork, asks: bool) -> Result<(), Errno> {
+        match self.add(address, asks).await {
+            // What the kernel says of `disable_ipv6`.
+            Err(Errno::EACCES) if address.is_ipv6() => {
+                let file = format!("{CONF}/{}/disable_ipv6", self.link.name);
+                match self.netns {
+                    Some(netns) => netns.visit(|| fs::write(&file, "0"))?,
+                    None => sysctl::write(&file, "0")?,
+                }
+                self.add(address, asks).await
+            }
+            done => done,
+        }
+    }
+
+    async fn add(&self, address: IpNetwork, asks: bool) -> Result<(), Errno> {
+        if asks {
+            self.netlink.add_tentative_address(self.link.index, address).await
+        } else {
+            self.netlink.add_address(self.link.index, address).await
+        }
+    }
+
+    /// Ends when the link hears who asks for these addresses: a question that comes earlier is lost, and asked again a second later.
+    pub(crate) async fn hears(&self, addresses: impl Iterator<Item = IpAddr>) -> Result<()> {
+        let wanted: Vec<_> = addresses.filter_map(group_of).map(|group| (self.link.index, group)).collect();
+        let opened = match self.netns {
+            // Once it is open, it shows that namespace to whoever reads it.
+            Some(netns) => netns.visit(|| File::open(GROUPS)),
+            None => File::open(GROUPS).map_err(|e| errno_of(&e)),
+        };
+        let mut file = opened.doing(|| format!("open {GROUPS}"))?;
+        loop {
+            let mut groups = String::new();
+            let read = file.rewind().and_then(|()| file.read_to_string(&mut groups));
+            read.map_err(|e| errno_of(&e)).doing(|| format!("read {GROUPS}"))?;
+            let joined: Vec<_> = groups.lines().filter_map(joined).collect();
+            if wanted.iter().all(|group| joined.contains(group)) {
+                return Ok(());
+            }
+            tokio::time::sleep(GROUP_INTERVAL).await;
+        }
+    }
+
+    /// Ends when no address is tentative any more. Errors: 102 where somebody else has one.
+    pub(crate) async fn settles(&self) -> Result<()> {
+        let name = &self.link.name;
+        loop {
+            let found = self.netlink.addresses_of_any_scope(self.link.index).await;
+            let found = found.doing(|| format!("list the addresses of {name}"))?;
+            if let Some(taken) = found.iter().find(|address| address.state == AddressState::Duplicate) {
+                let address = taken.network.ip();
+                let holder = "somebody on the bridge, who has answered for it (duplicate address detection)".to_owned();
+                return Err(Error::AddressTaken { address, holder });
+            }
+            if found.iter().all(|address| address.state == AddressState::Usable) {
+                return Ok(());
+            }
+            tokio::time::sleep(TENTATIVE_INTERVAL).await;
+        }
+    }
+}
+
+/// The group in which an address is asked for (RFC 4291, section 2.7.1).
+fn group_of(address: IpAddr) -> Option<Ipv6Addr> {
+    let IpAddr::V6(address) = address else { return None };
+    let [.., high, low] = address.segments();
+    Some(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | (high & 0xff), low))
+}
+
+/// The link, by its index, and the group of a line of the list.
+fn joined(text: &str) -> Option<(u32, Ipv6Addr)> {
+    let mut words = text.split_whitespace();
+    let (link, group) = (words.next()?.parse().ok()?, u128::from_str_radix(words.nth(1)?, 16).ok()?);
+    Some((link, Ipv6Addr::from_bits(group)))
+}
+
+fn read(file: &str) -> Result<String> {
+    let text = fs::read_to_string(file).map_err(|e| errno_of(&e)).doing(|| format!("read {file}"))?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_groups_is_read() {
+        let line = "2    eth0            ff0200000000000000000001ff000102     1 00000004 0";
+        let group = group_of("fd87:1::ab00:102".parse().expect("an address"));
+        assert_eq!(joined(line), group.map(|group| (2, group)));
+        assert_eq!(joined(""), None);
+        assert_eq!(group_of("10.87.1.2".parse().expect("an address")), None);
+    }
+}
