@@ -19,7 +19,13 @@ const IPV6: u16 = 0x86dd;
 const UDP: u8 = 17;
 /// IPv6 has this where nothing follows its header.
 const NOTHING: u8 = 59;
+const ICMPV6: u8 = 58;
+const ROUTER_ADVERTISEMENT: u8 = 134;
 const HOPS: u8 = 64;
+/// What no router has passed on still has all of them (RFC 4861, section 6.1.2).
+const HOPS_OF_NEIGHBOURS: u8 = 255;
+/// The group of all on the wire.
+const ALL_NODES: Mac = [0x33, 0x33, 0, 0, 0, 1];
 /// The port that datagrams come from: "discard".
 const SOURCE_PORT: u16 = 9;
 
@@ -80,6 +86,33 @@ pub fn ipv6(envelope: Envelope, source: Ipv6Addr, destination: Ipv6Addr, data: &
     packet.extend(source.octets());
     packet.extend(destination.octets());
     packet.extend(data);
+    wrap(envelope, IPV6, &packet)
+}
+
+/// To all on the wire that somebody is a router, for `lifetime_s` from now on (RFC 4861, section 4.2).
+pub fn router_advertisement(source: Mac, address: Ipv6Addr, lifetime_s: u16) -> Vec<u8> {
+    let everybody = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let envelope = Envelope { source, destination: ALL_NODES, vlan: None };
+    let mut message = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, 0, 0];
+    message.extend(lifetime_s.to_be_bytes());
+    // Neither how long a neighbour is reachable nor when to ask again.
+    message.extend([0; 8]);
+    // The option that tells the sender's hardware address, in units of eight bytes.
+    message.extend([1, 1]);
+    message.extend(source);
+    let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
+    let mut pseudo = [address.octets(), everybody.octets()].concat();
+    pseudo.extend(u32::from(length).to_be_bytes());
+    pseudo.extend([0, 0, 0, ICMPV6]);
+    pseudo.extend(&message);
+    let sum = checksum(&pseudo).to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend(length.to_be_bytes());
+    packet.extend([ICMPV6, HOPS_OF_NEIGHBOURS]);
+    packet.extend(address.octets());
+    packet.extend(everybody.octets());
+    packet.extend(message);
     wrap(envelope, IPV6, &packet)
 }
 
