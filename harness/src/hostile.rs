@@ -152,7 +152,7 @@ fn may_stand(command: &str, variable: &str, text: &[u8]) -> bool {
 
 /// Every key of the configuration.
 fn of_configuration(network: &Network, all: &mut Vec<Request>) {
-    const KEYS: [(&str, &[u32]); 26] = [
+    const KEYS: [(&str, &[u32]); 36] = [
         ("cniVersion", &[1, 7]),
         ("name", &[7]),
         ("type", &[]),
@@ -167,6 +167,11 @@ fn of_configuration(network: &Network, all: &mut Vec<Request>) {
         ("ipam.gateway", &[7, 105]),
         ("ipam.rangeStart", &[7]),
         ("ipam.rangeEnd", &[7]),
+        ("ipam.ranges", &[7]),
+        ("ipam.exclude", &[7]),
+        ("ipam.routes", &[7]),
+        ("ipam.resolvConf", &[7]),
+        ("ipam.dataDir", &[2, 7]),
         ("dns", &[7]),
         ("dns.nameservers", &[7]),
         ("dns.domain", &[7]),
@@ -174,9 +179,14 @@ fn of_configuration(network: &Network, all: &mut Vec<Request>) {
         ("prevResult.interfaces", &[7]),
         ("prevResult.ips", &[7]),
         ("prevResult.dns", &[7]),
-        ("runtimeConfig", &[2]),
-        ("runtimeConfig.ips", &[2]),
-        ("args.cni.mac", &[2]),
+        ("runtimeConfig", &[7]),
+        ("runtimeConfig.ips", &[7]),
+        ("runtimeConfig.mac", &[7]),
+        ("runtimeConfig.ipRanges", &[7]),
+        ("args", &[7]),
+        ("args.cni", &[7]),
+        ("args.cni.ips", &[7]),
+        ("args.cni.mac", &[7]),
         ("cni.dev/attachments", &[]),
         ("no-such-key", &[7]),
     ];

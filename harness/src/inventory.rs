@@ -1,9 +1,10 @@
 //! What is on a node: links, addresses, routes, rules, permanent neighbours, netfilter rules, files. Two of them show what was left.
 //!
-//! Not looked at: the forwarding database of bridges, sysctls, `/tmp`. Processes are looked at by [`crate::world`].
+//! What flatnet remembers of addresses stays, is no part of it, and is nothing but that ([`memory`]). Not looked at: the forwarding database of bridges, sysctls, `/tmp`. Processes are looked at by [`crate::world`].
 //!
 //! Invariant: read afresh from the kernel each time; what cannot be read is said, not taken for empty.
 
+pub(crate) mod memory;
 pub(crate) mod nftables;
 
 use std::collections::BTreeSet;
@@ -37,10 +38,11 @@ pub fn clear_run() -> Result<()> {
     Ok(())
 }
 
-/// What is in the folders where flatnet could keep state, each thing a line.
+/// What is in the folders where flatnet could keep state, each thing a line, but for what it remembers of addresses.
 pub fn files() -> Result<BTreeSet<String>> {
     let mut lines = BTreeSet::new();
     STATE_FOLDERS.iter().try_for_each(|folder| list_files(Path::new(folder), &mut lines))?;
+    lines.retain(|line| !memory::is_line(line));
     Ok(lines)
 }
 

@@ -9,7 +9,7 @@ mod gc;
 pub(crate) mod properties;
 mod status;
 
-pub(crate) use self::add::attach;
+pub(crate) use self::add::attach_and_remember;
 pub(crate) use self::del::{Published, detach, remove};
 
 use std::future::Future;
@@ -24,6 +24,7 @@ use self::delegated::Call;
 use crate::config::{self, Configured};
 use crate::error::{Doing, Error, Result, errno_of};
 use crate::reply::Reply;
+use crate::request::asked::Asked;
 use crate::request::{Command, Environment, Input};
 use crate::spec::SpecVersion;
 
@@ -59,11 +60,12 @@ pub(crate) fn run(
             let target = environment.target(command)?;
             let configured = Configured::parse(&input.config)?;
             let before = add::before(&input.config, input.version)?;
+            let asked = Asked::read(&target.args, &input.config)?;
             match configured {
-                Configured::Whole(network) => block_on(add::add(&input, &target, &network, before)),
+                Configured::Whole(network) => block_on(add::add(&input, (target, &asked), network, before)),
                 Configured::Delegated(draft, plugin) => {
                     let delegate = call.find(&plugin)?;
-                    block_on(delegated::add(&input, target, (draft, &delegate), before))
+                    block_on(delegated::add(&input, (target, &asked), (draft, &delegate), before))
                 }
             }
         }
@@ -89,7 +91,7 @@ pub(crate) fn run(
             call.pass_on(block_on(gc::gc(&network, &valid)), config::delegate_of(&input.config))
         }
         Command::Status => match Configured::parse(&input.config)? {
-            Configured::Whole(network) => block_on(status::status(&network)),
+            Configured::Whole(network) => block_on(status::status(network)),
             Configured::Delegated(draft, plugin) => {
                 call.pass_on(block_on(status::status_of_delegated(draft)), Some(&plugin))
             }

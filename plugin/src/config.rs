@@ -3,16 +3,20 @@
 //! Nothing past this module sees the JSON, and a `Network` that exists is one that can be built.
 
 pub(crate) mod gateways;
+mod ipam;
+pub(crate) mod resolv_conf;
 pub(crate) mod section;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
 
+use self::ipam::Addresses;
 use self::section::Section;
 use crate::error::{Error, Result};
-use crate::ipam::pool::{Own, Pools, Range};
+use crate::ipam::pool::{Own, Pools};
 use crate::netlink::Route;
 use crate::reply::Dns;
 use crate::request::{interface_name_problem, is_identifier};
@@ -60,6 +64,8 @@ pub(crate) struct Network<P = Pools> {
     pub(crate) routes: Vec<Route>,
     /// `dns`, as it goes into the result (section "Success", key `dns`).
     pub(crate) dns: Dns,
+    /// `ipam.resolvConf`: the file that `dns` is read from where the configuration says none.
+    pub(crate) resolv_conf: Option<PathBuf>,
 }
 
 /// All of a network but its addresses, which somebody else gives.
@@ -76,7 +82,7 @@ pub(crate) enum Configured {
 
 /// Who gives the addresses.
 enum Ipam {
-    Own(Pools),
+    Own(Box<Addresses>),
     /// The rest of `ipam` is that plugin's business.
     Delegated(String),
 }
@@ -84,8 +90,9 @@ enum Ipam {
 impl Draft {
     /// The network, its addresses known.
     pub(crate) fn with(self, pools: impl Into<Pools>) -> Network {
-        let Self { name, bridge, mtu, macspoofchk, dad, pools: (), masquerade, gateways, routes, dns } = self;
-        Network { name, bridge, mtu, macspoofchk, dad, pools: pools.into(), masquerade, gateways, routes, dns }
+        let Self { name, bridge, mtu, macspoofchk, dad, pools: (), masquerade, gateways, routes, dns, resolv_conf } = self;
+        let pools = pools.into();
+        Network { name, bridge, mtu, macspoofchk, dad, pools, masquerade, gateways, routes, dns, resolv_conf }
     }
 }
 
@@ -101,14 +108,25 @@ impl Network {
         let mut routes = self.routes.clone();
         for gateway in [gateway(true), gateway(false)].into_iter().flatten() {
             let default = Route::default_by(gateway);
-            if !routes.iter().any(|route| route.destination == default.destination) {
+            let is_it = |route: &Route| route.destination == default.destination && route.attributes.is_in_main_table();
+            if !routes.iter().any(is_it) {
                 routes.push(default);
             }
         }
         for route in &mut routes {
-            route.gateway = route.gateway.or_else(|| gateway(route.destination.is_ipv4()));
+            route.gateway = ipam::next_hop(route, gateway(route.destination.is_ipv4()));
         }
         routes
+    }
+
+    /// Reads the file that `dns` comes from, if there is one; what the configuration itself says as `dns` goes before. Errors: 7.
+    pub(crate) fn read_resolv_conf(&mut self) -> Result<()> {
+        let Some(path) = &self.resolv_conf else { return Ok(()) };
+        let dns = resolv_conf::read(path)?;
+        if self.dns.is_empty() {
+            self.dns = dns;
+        }
+        Ok(())
     }
 
     /// Whether containers get addresses of IPv4.
@@ -162,7 +180,7 @@ impl Configured {
         let mtu = mtu(&mut section)?;
         let macspoofchk = section.boolean("macspoofchk")?.unwrap_or(false);
         let dad = section.boolean("enabledad")?.unwrap_or(false);
-        let ipam = ipam(section.section("ipam")?)?;
+        let ipam = ipam(section.section("ipam")?, config)?;
         let dns = dns(section.optional_section("dns")?)?;
         let masquerade = section.boolean("ipMasq")?.unwrap_or(true);
         refuse_backend(section.string("ipMasqBackend")?)?;
@@ -170,11 +188,14 @@ impl Configured {
         let gateways = gateways::parse(gateways.iter().map(String::as_str));
         let gateways = gateways.map_err(|problem| section.problem("gateways", problem))?;
         section.end()?;
-        refuse_requests(config, &ipam)?;
+        let (routes, resolv_conf, pools) = (Vec::new(), None, ());
         let draft =
-            Network { name, bridge, mtu, macspoofchk, dad, pools: (), masquerade, gateways, routes: Vec::new(), dns };
+            Network { name, bridge, mtu, macspoofchk, dad, pools, masquerade, gateways, routes, dns, resolv_conf };
         Ok(match ipam {
-            Ipam::Own(pools) => Self::Whole(draft.with(pools)),
+            Ipam::Own(own) => {
+                let Addresses { pools, routes, resolv_conf } = *own;
+                Self::Whole(Draft { routes, resolv_conf, ..draft }.with(pools))
+            }
             Ipam::Delegated(plugin) => Self::Delegated(draft, plugin),
         })
     }
@@ -202,33 +223,6 @@ fn refuse_backend(backend: Option<String>) -> Result<()> {
     }
 }
 
-/// Requests of an address or a MAC that come by another road than `CNI_ARGS` (CNI conventions) must not be ignored in silence.
-/// (A delegated plugin sees them as well, and honours those of addresses, as host-local does.)
-fn refuse_requests(config: &Map<String, Value>, ipam: &Ipam) -> Result<()> {
-    let requests = [("runtimeConfig", "/ips"), ("runtimeConfig", "/mac"), ("args", "/cni/ips"), ("args", "/cni/mac")];
-    let is_own = |(_, rest): &(&str, &str)| matches!(ipam, Ipam::Own(_)) || rest.ends_with("/mac");
-    for (key, rest) in requests.into_iter().filter(is_own) {
-        let asked = config.get(key).and_then(|value| value.pointer(rest));
-        if let Some(asked) = asked.filter(|asked| !is_empty(asked)) {
-            return Err(Error::Unsupported {
-                key: format!("{key}{}", rest.replace('/', ".")),
-                value: asked.to_string(),
-                remedy: "ask by IP and MAC in CNI_ARGS, as Podman does, and declare no capability for it".into(),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        _ => false,
-    }
-}
-
 fn bridge(section: &mut Section) -> Result<String> {
     let bridge = section.string("bridge")?.unwrap_or_else(|| DEFAULT_BRIDGE.to_owned());
     match interface_name_problem(&bridge) {
@@ -249,13 +243,13 @@ pub(crate) fn fitting_mtu(mtu: i64) -> Result<u32, String> {
     fitting.ok_or_else(|| format!("is {mtu}, but must be {} - {} bytes", MTU_BYTES.start(), MTU_BYTES.end()))
 }
 
-fn ipam(mut section: Section) -> Result<Ipam> {
+fn ipam(mut section: Section, config: &Map<String, Value>) -> Result<Ipam> {
     match section.string("type")? {
         Some(plugin) if plugin != OWN_IPAM => match plugin_name_problem(&plugin) {
             Some(problem) => Err(section.problem("type", problem)),
             None => Ok(Ipam::Delegated(plugin)),
         },
-        _ => range(section).map(|range| Ipam::Own(range.into())),
+        _ => ipam::parse(section, config).map(|own| Ipam::Own(Box::new(own))),
     }
 }
 
@@ -269,17 +263,6 @@ pub(crate) fn delegate_of(config: &Map<String, Value>) -> Option<&str> {
 fn plugin_name_problem(plugin: &str) -> Option<String> {
     let is_plain = !matches!(plugin, "" | "." | "..") && !plugin.contains(['/', '\0']);
     (!is_plain).then(|| format!("is {plugin:?}, but must be the plain name of a plugin in a folder of CNI_PATH"))
-}
-
-fn range(mut section: Section) -> Result<Range> {
-    let subnet = subnet(&mut section)?;
-    let gateway = address(&mut section, "gateway")?;
-    let start = address(&mut section, "rangeStart")?;
-    let end = address(&mut section, "rangeEnd")?;
-    let range = Range::new(subnet, gateway, start, end);
-    let range = range.map_err(|(key, problem)| section.problem(key, problem))?;
-    section.end()?;
-    Ok(range)
 }
 
 /// `subnet`, which must be there.
@@ -356,15 +339,12 @@ mod tests {
     #[case::name_bad(json!({"name": "../x"}), 7, "../x")]
     #[case::no_ipam(json!({"ipam": null}), 7, "ipam is missing")]
     #[case::no_subnet(json!({"ipam": {}}), 7, "ipam.subnet is missing")]
-    #[case::requested_ips(json!({"runtimeConfig": {"ips": ["10.87.1.9"]}}), 2, "runtimeConfig.ips")]
-    #[case::requested_mac(json!({"args": {"cni": {"mac": "02:00:00:00:00:01"}}}), 2, "args.cni.mac")]
     #[case::subnet_no_prefix(json!({"ipam": {"subnet": "10.87.1.0"}}), 7, "prefix length")]
     #[case::delegated(json!({"ipam": {"type": "host-local", "subnet": "10.87.1.0/24"}}), 2, "host-local")]
     #[case::delegated_path(json!({"ipam": {"type": "../host-local"}}), 7, "ipam.type is \"../host-local\"")]
     #[case::delegated_parent(json!({"ipam": {"type": ".."}}), 7, "ipam.type is \"..\"")]
     #[case::delegated_nothing(json!({"ipam": {"type": ""}}), 7, "ipam.type is \"\"")]
     #[case::delegated_nul(json!({"ipam": {"type": "host\u{0}local"}}), 7, "ipam.type is")]
-    #[case::delegated_mac(json!({"ipam": {"type": "static"}, "runtimeConfig": {"mac": "02:00:00:00:00:01"}}), 2, "runtimeConfig.mac")]
     #[case::masquerade_text(json!({"ipMasq": "yes"}), 7, "ipMasq is \"yes\", not true or false")]
     #[case::masquerade_backend(json!({"ipMasqBackend": "iptables"}), 2, "ipMasqBackend = \"iptables\"")]
     #[case::gateways_text(json!({"gateways": "172.30.0.1"}), 7, "gateways is \"172.30.0.1\", not a list of strings")]
@@ -389,7 +369,6 @@ mod tests {
     #[case::masquerade_on(json!({"ipMasq": true, "ipMasqBackend": "nftables", "gateways": []}))]
     #[case::runtime_keys(json!({"args": {}, "runtimeConfig": {}, "capabilities": {}, "cni.dev/attachments": []}))]
     #[case::mtu_zero(json!({"mtu": 0}))]
-    #[case::no_requests(json!({"runtimeConfig": {"ips": [], "mac": ""}, "args": {"cni": {}}}))]
     fn accepted(#[case] change: Value) {
         assert_eq!(parse(&change).expect("a network").mtu, None);
     }

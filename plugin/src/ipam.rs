@@ -2,4 +2,5 @@
 
 pub(crate) mod delegate;
 pub(crate) mod lease;
+pub(crate) mod memory;
 pub(crate) mod pool;

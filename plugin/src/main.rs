@@ -16,6 +16,7 @@ mod mac;
 mod netavark;
 mod netlink;
 mod netns;
+mod processes;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod reply;

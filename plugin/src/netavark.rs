@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
+use self::request::{Setup, Teardown};
 use crate::command::{self, DEADLINE, Published};
 use crate::config::Network;
 use crate::error::{Error, Result};
@@ -98,13 +99,13 @@ fn answer(call: &Call) -> Result<Option<Value>> {
         Call::Info => Ok(Some(json!({ "version": env!("CARGO_PKG_VERSION"), "api_version": API_VERSION }))),
         Call::Create => create::create(Input::object(&read_stdin(DEADLINE)?)?).map(Some),
         Call::Setup { netns } => {
-            let request = request::Setup::parse(&Input::object(&read_stdin(DEADLINE)?)?, netns)?;
-            let attached = command::attach(&request.target, &request.network, Some(&request.ports), Ok);
+            let Setup { target, network, ports } = Setup::parse(&Input::object(&read_stdin(DEADLINE)?)?, netns)?;
+            let attached = command::attach_and_remember(&target, &network, Some(&ports), Ok);
             let success = command::block_on(attached)?;
-            Ok(Some(status::block(&success, &request.target.interface)))
+            Ok(Some(status::block(&success, &target.interface)))
         }
         Call::Teardown { netns } => {
-            let request = request::Teardown::parse(&Input::object(&read_stdin(DEADLINE)?)?, netns)?;
+            let request = Teardown::parse(&Input::object(&read_stdin(DEADLINE)?)?, netns)?;
             let bridge = &request.bridge;
             let published = if request.published || firewall::is_in_use(bridge) {
                 Published::Perhaps(bridge)

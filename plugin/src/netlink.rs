@@ -27,7 +27,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 pub(crate) use self::changes::Changes;
 pub(crate) use self::conntrack::forget_udp;
-pub(crate) use self::l3::{Address, AddressState, Route};
+pub(crate) use self::l3::{Address, AddressState, Route, RouteAttributes};
 pub(crate) use self::link::{Link, NewVeth};
 use self::socket::{Death, Exchange};
 use crate::error::errno_of;

@@ -71,7 +71,8 @@ pub fn args(data: &[u8]) {
         Ok(args) => {
             let part =
                 |key: &str, value: Option<String>| value.map(|value| format!("{key}={value};")).unwrap_or_default();
-            let ip = part("IP", args.ips.first().map(ToString::to_string));
+            let ips: Vec<_> = args.ips.iter().map(ToString::to_string).collect();
+            let ip = part("IP", Some(ips.join(",")).filter(|ips| !ips.is_empty()));
             let text =
                 ip + &part("MAC", args.mac.map(|mac| mac.to_string())) + &part("K8S_POD_NAME", args.name.clone());
             assert_eq!(Args::parse(&text).as_ref(), Ok(&args), "{text}");

@@ -2,6 +2,7 @@
 //!
 //! Nothing here has a side effect beyond reading standard input, so every refusal leaves the machine as it was.
 
+pub(crate) mod asked;
 mod input;
 
 use std::collections::HashMap;
@@ -186,7 +187,7 @@ impl Args {
                 // An empty request is none.
                 "IP" | "MAC" | "K8S_POD_NAME" if value.is_empty() => {}
                 "IgnoreUnknown" => ignore_unknown = matches!(value, "1" | "true"),
-                "IP" => args.ips = vec![parse_ip(value)?],
+                "IP" => args.ips = parse_ips(value)?,
                 "MAC" => {
                     args.mac = Some(value.parse().map_err(|problem| format!("has MAC={value}, which {problem}"))?);
                 }
@@ -201,10 +202,16 @@ impl Args {
     }
 }
 
-/// Reads an address, with or without a prefix length.
-fn parse_ip(text: &str) -> Result<IpAddr, String> {
-    let address = text.split_once('/').map_or(text, |(address, _)| address);
-    address.parse().map_err(|_| format!("has IP={text}, which is not an IP address"))
+/// Reads addresses with commas between them, each with or without a prefix length.
+fn parse_ips(text: &str) -> Result<Vec<IpAddr>, String> {
+    let mut ips = Vec::new();
+    for one in text.split(',') {
+        let ip = asked::parse_ip(one.trim()).ok_or_else(|| format!("has IP={text}, which is not an IP address"))?;
+        if !ips.contains(&ip) {
+            ips.push(ip);
+        }
+    }
+    Ok(ips)
 }
 
 /// The pattern of container ids and network names (section "Parameters"): `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`.

@@ -71,6 +71,13 @@ impl Watched {
         found.sort();
         Ok(found)
     }
+
+    /// The path under which a process of this view has `written` what an overlay keeps.
+    pub fn original(written: &Path) -> Option<PathBuf> {
+        let (place, file) = written.to_str()?.split_once("/upper/")?;
+        let covered = place.rsplit('/').next()?.replace('-', "/");
+        Some(Path::new("/").join(covered).join(file))
+    }
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {

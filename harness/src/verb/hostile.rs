@@ -4,7 +4,7 @@
 //! nothing is there that was not before: nothing in the kernel, no file in the plugin's own folders, no file anywhere else.
 
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::netavark_answer::{self, Answer as NetavarkAnswer};
 use super::{Failure, Misfit, Verb, misfit};
 use crate::hostile::{self, CONTAINER, Request};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, memory};
 use crate::lab::{Namespace, View};
 use crate::plugin::{self, Answer};
 use crate::process::{self, Finished};
@@ -203,9 +203,15 @@ impl<'a> Attack<'a> {
 
     fn left(&self) -> Result<Vec<String>, Failure> {
         let mut left = self.world.changes_since(self.node, &self.before)?;
-        left.extend(self.watched.written()?.iter().map(|path| format!("+ written {}", path.display())));
+        let written = self.watched.written()?.into_iter().filter(|path| !is_memory(path));
+        left.extend(written.map(|path| format!("+ written {}", path.display())));
         Ok(left)
     }
+}
+
+/// The one thing that flatnet writes: which name had which address, in its own folder.
+fn is_memory(written: &Path) -> bool {
+    Watched::original(written).is_some_and(|file| memory::is_link(&file, written))
 }
 
 /// What a person reads in a terminal or a log is one line, of a length that can be read.

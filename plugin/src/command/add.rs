@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use serde_json::{Map, Value};
 
-use super::{or_undo, within_part};
+use super::{del, or_undo, within_part};
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
 use crate::firewall::spoofing::{self, Speaker};
@@ -20,7 +20,9 @@ use crate::link::{bridge, ipv6, veth};
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink, Route};
 use crate::netns::Netns;
+use crate::processes;
 use crate::reply::{self, Reply, Success};
+use crate::request::asked::Asked;
 use crate::request::{Input, Target};
 use crate::spec::SpecVersion;
 use crate::sysctl;
@@ -53,18 +55,49 @@ pub(super) fn before(config: &Map<String, Value>, version: SpecVersion) -> Resul
 }
 
 /// Answers a CNI runtime's ADD.
-pub(super) async fn add(input: &Input, target: &Target, network: &Network, before: Success) -> Result<Reply> {
-    let refusal = target.args.ips.iter().find_map(|ip| Some((ip, network.pools.refusal(*ip)?)));
-    if let Some((address, problem)) = refusal {
-        return Err(Error::Environment { problems: vec![("CNI_ARGS", format!("has IP={address}, which {problem}"))] });
+pub(super) async fn add(
+    input: &Input,
+    (mut target, asked): (Target, &Asked),
+    mut network: Network,
+    before: Success,
+) -> Result<Reply> {
+    (target.args.ips, target.args.mac) = (asked.of_pools(&network.pools)?, asked.mac);
+    refuse_crowd(input.version, &network)?;
+    network.read_resolv_conf()?;
+    let tell = |own: Success| own.after(before).json(input.version);
+    attach_and_remember(&target, &network, None, tell).await.map(Reply::Added)
+}
+
+/// The results of the oldest versions have room for one address of each family. Errors: 7.
+fn refuse_crowd(version: SpecVersion, network: &Network) -> Result<()> {
+    let of_family = |ipv4| network.pools.iter().filter(|pool| pool.is_ipv4() == ipv4).count();
+    if version >= SpecVersion::V0_3_0 || (of_family(true) <= 1 && of_family(false) <= 1) {
+        return Ok(());
     }
-    attach(target, network, None, |own| own.after(before).json(input.version)).await.map(Reply::Added)
+    let problem = format!("give several addresses of a family, but a result of CNI {version} has room for one of each");
+    Err(Error::Config { key: "ipam.ranges".into(), problem })
+}
+
+/// [`attach`] on a network whose addresses are flatnet's to give: the next container of this name gets the same ones, if it can.
+pub(crate) async fn attach_and_remember<T>(
+    target: &Target,
+    network: &Network,
+    ports: Option<&[Port]>,
+    tell: impl FnOnce(Success) -> Result<T>,
+) -> Result<T> {
+    let tell_and_remember = |success: Success| {
+        let addresses: Vec<_> = success.ips.iter().map(|ip| ip.address.ip()).collect();
+        let told = tell(success)?;
+        Attachment { network: &network.name, target }.memory().remember(&addresses);
+        Ok(told)
+    };
+    attach(target, network, ports, tell_and_remember).await
 }
 
 /// Makes the bridge if need be and then the attachment, whole or not at all. `ports` are published, where the runtime leaves
 /// that to flatnet; with none (CNI has `portmap` for it) the packet filter is not even looked at. `tell` makes the answer: one that
 /// cannot be given undoes all of it.
-pub(crate) async fn attach<T>(
+pub(super) async fn attach<T>(
     target: &Target,
     network: &Network,
     ports: Option<&[Port]>,
@@ -99,7 +132,7 @@ impl Site<'_> {
             eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
         }
         let pair = veth::create((host, container), netns, &attachment, &bridge, made).await?;
-        lease::claim_attachment(host, &pair.host, &attachment).await?;
+        self.claim_attachment(&pair.host, &attachment).await?;
         let (own, mac) = if network.macspoofchk {
             let (own, mac) = self.claim_addresses(&pair.host, &bridge).await?;
             self.raise_guarded(&pair.host, &attachment, (&own, mac)).await?;
@@ -148,11 +181,41 @@ impl Site<'_> {
         both(withdrawn, both(deleted, released))
     }
 
+    /// Errors: 104.
+    async fn claim_attachment(&self, link: &Link, attachment: &Attachment<'_>) -> Result<()> {
+        let host = &self.host;
+        match lease::claim_attachment(host, link, attachment).await {
+            Err(Error::AttachmentExists { .. }) if self.buries_remains(link, attachment).await? => {
+                lease::claim_attachment(host, link, attachment).await
+            }
+            claimed => claimed,
+        }
+    }
+
+    /// Whether what has the attachment's name was left by an unclean end of this very container, and is gone now: it leads to another
+    /// namespace than the container has today, and no process is there.
+    async fn buries_remains(&self, own: &Link, attachment: &Attachment<'_>) -> Result<bool> {
+        let (host, name) = (&self.host, attachment.name());
+        let found = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))?;
+        let Some(former) = found else { return Ok(true) };
+        let is_its_own = lease::is_host_end(&former) && lease::is_of_network(&former, attachment.network);
+        match former.peer_namespace {
+            Some(namespace) if is_its_own && former.peer_namespace != own.peer_namespace => {
+                if processes::are_in(host, namespace).await? {
+                    return Ok(false);
+                }
+                del::remove(host, &former).await.map(|()| true)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// An address of each pool, and the MAC that goes with them: IPv4's, where there is one.
     async fn claim_addresses(&self, link: &Link, bridge: &Link) -> Result<(Vec<Own>, Mac)> {
         let Self { network, target, host, .. } = self;
-        let asked = &target.args.ips;
-        let own = lease::claim_addresses(host, link, &network.pools, asked, (&bridge.name, bridge.index)).await?;
+        let memory = Attachment { network: &network.name, target }.memory();
+        let wish = (target.args.ips.as_slice(), &memory);
+        let own = lease::claim_addresses(host, link, &network.pools, wish, (&bridge.name, bridge.index)).await?;
         let first = own.iter().map(|own| own.address.ip()).min_by_key(IpAddr::is_ipv6);
         // A veth of its own choosing where there is no address: the kernel's.
         let mac = target.args.mac.or(first.map(Mac::of)).ok_or(Errno::EADDRNOTAVAIL);

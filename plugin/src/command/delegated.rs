@@ -5,7 +5,8 @@
 
 use std::net::IpAddr;
 
-use super::{attach, block_on, undone, within_deadline};
+use super::add::attach;
+use super::{block_on, undone, within_deadline};
 use crate::config::Draft;
 use crate::error::{Doing, Error, Result, both};
 use crate::ipam::delegate::{Delegate, Given};
@@ -14,6 +15,7 @@ use crate::link::veth;
 use crate::netlink::Netlink;
 use crate::netns::Netns;
 use crate::reply::{Reply, Success};
+use crate::request::asked::Asked;
 use crate::request::{Command, Environment, Input, Target};
 
 /// What a runtime called flatnet with: what the other plugin is called with.
@@ -42,14 +44,14 @@ impl<'a> Call<'a> {
 /// Answers a CNI runtime's ADD.
 pub(super) async fn add(
     input: &Input,
-    target: Target,
+    (target, asked): (Target, &Asked),
     (draft, delegate): (Draft, &Delegate<'_>),
     before: Success,
 ) -> Result<Reply> {
     within_deadline(refuse_existing(&draft.name, &target)).await?;
-    let asked = delegate.start(Command::Add)?;
-    let outcome = match within_deadline(asked.given(input.version)).await {
-        Ok(given) => build(target, draft, given, |own| own.after(before).json(input.version)).await,
+    let running = delegate.start(Command::Add)?;
+    let outcome = match within_deadline(running.given(input.version)).await {
+        Ok(given) => build((target, asked), draft, given, |own| own.after(before).json(input.version)).await,
         Err(cause) => Err(cause),
     };
     undone(outcome, || delegate.undo()).await.map(Reply::Added)
@@ -68,17 +70,17 @@ async fn refuse_existing(network: &str, target: &Target) -> Result<()> {
 
 /// Leases what was given as if it had been asked for: an address that is given twice is refused.
 async fn build<T>(
-    mut target: Target,
+    (mut target, asked): (Target, &Asked),
     draft: Draft,
     given: Given,
     tell: impl FnOnce(Success) -> Result<T>,
 ) -> Result<T> {
-    let asked = std::mem::replace(&mut target.args.ips, given.addresses.clone());
-    if let Some(asked) = asked.into_iter().find(|asked| !given.addresses.contains(asked)) {
+    (target.args.ips, target.args.mac) = (given.addresses.clone(), asked.mac);
+    if let Some((asked, road)) = asked.missing_in(&given.addresses) {
         let given: Vec<_> = given.addresses.iter().map(IpAddr::to_string).collect();
         let given = given.join(", ");
         return Err(Error::Unsupported {
-            key: "IP in CNI_ARGS".into(),
+            key: road.to_string(),
             value: asked.to_string(),
             remedy: format!("ask for none: the plugin of ipam.type gives {given}, whatever is asked for"),
         });

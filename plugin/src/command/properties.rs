@@ -7,6 +7,7 @@ use crate::config::{self, Configured, Network};
 use crate::error::Result;
 use crate::properties::{can_be_built, can_have, is_recorded, is_sound, refused};
 use crate::reply::Reply;
+use crate::request::asked::Asked;
 use crate::request::{Command, Environment, Input, Target, version_to_answer};
 use crate::spec;
 
@@ -23,12 +24,13 @@ pub(crate) fn request(command: Command, environment: &Environment, config: Map<S
     match command {
         Command::Add => match add_of(environment, &input) {
             Err(error) => refused(&error, &[2, 4, 7]),
-            Ok((target, configured)) => {
+            Ok((target, configured, asked)) => {
                 can_be_built(&configured);
                 let name = match &configured {
                     Configured::Whole(network) => {
-                        for asked in target.args.ips.iter().filter(|asked| network.pools.refusal(**asked).is_none()) {
-                            can_have(&network.pools, *asked);
+                        match asked.of_pools(&network.pools) {
+                            Err(error) => refused(&error, &[4, 7]),
+                            Ok(ips) => ips.into_iter().for_each(|asked| can_have(&network.pools, asked)),
                         }
                         &network.name
                     }
@@ -63,11 +65,12 @@ pub(crate) fn request(command: Command, environment: &Environment, config: Map<S
     }
 }
 
-fn add_of(environment: &Environment, input: &Input) -> Result<(Target, Configured)> {
+fn add_of(environment: &Environment, input: &Input) -> Result<(Target, Configured, Asked)> {
     let target = environment.target(Command::Add)?;
     let configured = Configured::parse(&input.config)?;
     add::before(&input.config, input.version)?;
-    Ok((target, configured))
+    let asked = Asked::read(&target.args, &input.config)?;
+    Ok((target, configured, asked))
 }
 
 fn del_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Target, String)> {

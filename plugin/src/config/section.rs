@@ -29,6 +29,11 @@ impl<'a> Section<'a> {
         Error::Config { key: self.full(key), problem: problem.into() }
     }
 
+    /// Whether the key is there; null counts as not.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(|value| !value.is_null())
+    }
+
     /// Accepts the key whatever its value.
     pub(crate) fn skip(&mut self, key: &'static str) {
         self.known.push(key);
@@ -72,6 +77,28 @@ impl<'a> Section<'a> {
         self.take(key, "an object", |value| Some(Section::new(&path, value.as_object()?)))
     }
 
+    /// A list of objects; none where there is no such key.
+    pub(crate) fn sections(&mut self, key: &'static str) -> Result<Vec<Section<'a>>> {
+        let path = self.full(key);
+        let found = self.take(key, "a list of objects", |value| sections(&path, value))?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// A list of lists of objects; none where there is no such key.
+    pub(crate) fn lists_of_sections(&mut self, key: &'static str) -> Result<Vec<Vec<Section<'a>>>> {
+        let path = self.full(key);
+        let found = self.take(key, "a list of lists of objects", |value| {
+            let lists = value.as_array()?.iter().enumerate();
+            lists.map(|(n, list)| sections(&format!("{path}[{n}]"), list)).collect()
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// Where it stands in the whole, as messages name it.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Refuses every key that nobody asked for. Errors: 7, with the nearest known key.
     pub(crate) fn end(self) -> Result<()> {
         let unknown = self.map.keys().find(|key| !self.known.contains(&key.as_str()) && !key.starts_with(SPEC_PREFIX));
@@ -105,4 +132,9 @@ impl<'a> Section<'a> {
     fn full(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
+}
+
+fn sections<'a>(path: &str, list: &'a Value) -> Option<Vec<Section<'a>>> {
+    let objects = list.as_array()?.iter().enumerate();
+    objects.map(|(n, object)| Some(Section::new(&format!("{path}[{n}]"), object.as_object()?))).collect()
 }

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use crate::error::{Doing, Error, Result};
 use crate::hash::{hex8, hex16};
+use crate::ipam::memory::Memory;
 use crate::ipam::pool::{Own, Pool, Pools};
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
@@ -68,6 +69,22 @@ impl Attachment<'_> {
         }
         record
     }
+
+    /// What the network remembers of the name that the container is known by.
+    pub(crate) fn memory(&self) -> Memory {
+        memory_of(&self.record(None))
+    }
+}
+
+/// What a link's network remembers of the name that its container is known by.
+pub(crate) fn memory(link: &Link) -> Option<Memory> {
+    link.alias.as_deref().map(memory_of)
+}
+
+/// By the record, so that DEL, which has nothing else, finds what ADD has written.
+fn memory_of(record: &str) -> Memory {
+    let name = record_part(record, "name").or(record_part(record, "container"));
+    Memory::of(record_part(record, "network").unwrap_or_default(), name.unwrap_or_default())
 }
 
 /// The alternative name that says "this attachment exists".
@@ -176,12 +193,13 @@ fn exists(attachment: &Attachment<'_>, link: String) -> Error {
     Error::AttachmentExists { container: container.clone(), interface: interface.clone(), link }
 }
 
-/// Leases an address of each pool to `link`: the one asked for, or the lowest free one. Errors: 101, 102.
+/// Leases an address of each pool to `link`: the one asked for, else the best that is free, as the pool and the container's name have it.
+/// Errors: 101, 102.
 pub(crate) async fn claim_addresses(
     host: &Netlink,
     link: &Link,
     pools: &Pools,
-    asked: &[IpAddr],
+    (asked, memory): (&[IpAddr], &Memory),
     bridge: (&str, u32),
 ) -> Result<Vec<Own>> {
     let mut claimed = Vec::new();
@@ -196,7 +214,7 @@ pub(crate) async fn claim_addresses(
             Some(taken) => taken,
             None => taken.insert(taken_on(host, bridge).await?),
         };
-        match claim_free(host, link, pool, taken).await? {
+        match claim_free(host, link, pool, (taken, memory)).await? {
             Some(own) => claimed.push(own),
             None => return Err(Error::PoolFull { pool: pool.to_string(), bridge: bridge.0.to_owned() }),
         }
@@ -217,8 +235,13 @@ async fn claim_asked(host: &Netlink, link: &Link, address: IpAddr) -> Result<()>
     Err(Error::AddressTaken { address, holder: holder(host, address).await? })
 }
 
-async fn claim_free(host: &Netlink, link: &Link, pool: &Pool, taken: &BTreeSet<IpAddr>) -> Result<Option<Own>> {
-    for own in pool.free(taken) {
+async fn claim_free(
+    host: &Netlink,
+    link: &Link,
+    pool: &Pool,
+    (taken, memory): (&BTreeSet<IpAddr>, &Memory),
+) -> Result<Option<Own>> {
+    for own in pool.candidates(taken, memory.last(), || memory.used(taken)) {
         if claim(host, link, own.address.ip()).await? {
             return Ok(Some(own));
         }
@@ -268,7 +291,7 @@ pub(crate) fn is_whole(link: &Link) -> bool {
 }
 
 /// Whether it can be one of flatnet's at all: what else somebody gave such names is not flatnet's to delete.
-fn is_host_end(link: &Link) -> bool {
+pub(crate) fn is_host_end(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth")
 }
 
@@ -284,103 +307,4 @@ pub(crate) fn is_half_made(link: &Link) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-    use crate::request::Args;
-
-    fn target(container: &str, name: Option<&str>) -> Target {
-        let args = Args { name: name.map(str::to_owned), ..Args::default() };
-        Target { container: container.into(), interface: "eth0".into(), netns: "".into(), args }
-    }
-
-    #[rstest]
-    #[case::short("web", "flatnet-att-web@eth0")]
-    #[case::longest(&"a".repeat(110), &format!("flatnet-att-{}@eth0", "a".repeat(110)))]
-    fn attachment_names(#[case] container: &str, #[case] expected: &str) {
-        assert_eq!(Attachment { network: "flatnet", target: &target(container, None) }.name(), expected);
-    }
-
-    #[test]
-    fn a_long_attachment_name_is_hashed_and_still_its_own() {
-        let (one, other) = (target(&"a".repeat(111), None), target(&"a".repeat(112), None));
-        let name = |target| Attachment { network: "flatnet", target }.name();
-        assert_eq!(name(&one).len(), ATTACHMENT_PREFIX.len() + 16);
-        assert_ne!(name(&one), name(&other));
-    }
-
-    #[rstest]
-    #[case::own("fn-0123abcd", Some(7), None, true)]
-    #[case::another_s("veth0123abc", Some(7), None, false)]
-    #[case::not_a_port("fn-0123abcd", None, None, false)]
-    #[case::finished("fn-0123abcd", Some(7), Some("network=flatnet"), false)]
-    fn half_made_links(
-        #[case] name: &str,
-        #[case] bridge: Option<u32>,
-        #[case] alias: Option<&str>,
-        #[case] half: bool,
-    ) {
-        let alias = alias.map(str::to_owned);
-        let link = Link { name: name.into(), kind: Some("veth".into()), bridge, alias, ..Link::default() };
-        assert_eq!(is_half_made(&link), half);
-    }
-
-    #[test]
-    fn host_names_fit_and_differ() {
-        let target = target("web", None);
-        let names: BTreeSet<_> = Attachment { network: "flatnet", target: &target }.host_names().collect();
-        assert_eq!(names.len(), HOST_NAMES as usize);
-        assert!(names.iter().all(|name| name.len() == 11 && name.starts_with("fn-")), "{names:?}");
-    }
-
-    #[rstest]
-    #[case::plain("flatnet", "web", None, "network=flatnet container=web interface=eth0")]
-    #[case::named("flatnet", "0123", Some("web"), "network=flatnet container=0123 interface=eth0 name=web")]
-    #[case::spaces("flatnet", "0123", Some("a b"), "network=flatnet container=0123 interface=eth0 name=a_b")]
-    fn records(#[case] network: &str, #[case] container: &str, #[case] name: Option<&str>, #[case] expected: &str) {
-        assert_eq!(Attachment { network, target: &target(container, name) }.record(None), expected);
-    }
-
-    #[test]
-    fn the_longest_record_fits_an_alias() {
-        let long = "\u{e9}".repeat(300);
-        let mut target = target(&long, Some(&long));
-        target.interface = "a23456789012345".into();
-        for guarded in [None, Some(Mac([0x0a, 0x57, 0x0a, 0x57, 1, 2]))] {
-            let record = Attachment { network: &long, target: &target }.record(guarded);
-            assert!(record.len() <= RECORD_MAX_BYTES, "{record}");
-            assert!(record_part(&record, "name").is_some_and(|name| name.len() > 50), "{record}");
-        }
-    }
-
-    #[test]
-    fn the_record_tells_the_mac_that_a_container_is_held_to() {
-        let mac = Mac([0x0a, 0x57, 0x0a, 0x57, 1, 2]);
-        // Nobody can smuggle another in by the name.
-        let target = target("0123", Some("web mac=0a:00:00:00:00:01"));
-        let link = |guarded| {
-            let alias = Some(Attachment { network: "flatnet", target: &target }.record(guarded));
-            guarded_mac(&Link { alias, ..Link::default() })
-        };
-        assert_eq!((link(Some(mac)), link(None)), (Some(mac), None));
-    }
-
-    #[rstest]
-    #[case::first("network", Some("flatnet"))]
-    #[case::last("name", Some("web=1"))]
-    #[case::not_there("nam", None)]
-    fn record_parts(#[case] key: &str, #[case] expected: Option<&str>) {
-        assert_eq!(record_part("network=flatnet container=0123 interface=eth0 name=web=1", key), expected);
-    }
-
-    #[rstest]
-    #[case::lease("flatnet-ip-10.87.1.2", Some("10.87.1.2"))]
-    #[case::v6("flatnet-ip-fd00::2", Some("fd00::2"))]
-    #[case::attachment("flatnet-att-web@eth0", None)]
-    #[case::foreign("enp1s0", None)]
-    #[case::nonsense("flatnet-ip-10.87.1", None)]
-    fn addresses_in_names(#[case] name: &str, #[case] expected: Option<&str>) {
-        assert_eq!(address_in(name), expected.map(|text| text.parse().expect("an address")));
-    }
-}
+mod tests;

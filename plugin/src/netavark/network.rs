@@ -65,6 +65,7 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
             gateways,
             routes: Vec::new(),
             dns: Dns::default(),
+            resolv_conf: None,
         },
         allocator,
     ))

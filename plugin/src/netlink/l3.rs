@@ -8,13 +8,13 @@ use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
 
 use super::Netlink;
 
-/// A route of the main table.
+/// A route, of the main table unless it says another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     /// A prefix of length 0 for the default route of its family.
@@ -23,12 +23,27 @@ pub(crate) struct Route {
     pub(crate) gateway: Option<IpAddr>,
     /// Index of the link that it leaves by.
     pub(crate) link: Option<u32>,
+    pub(crate) attributes: RouteAttributes,
+}
+
+/// What a route may say beyond where it leads; what is absent is the kernel's to choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RouteAttributes {
+    /// The largest packet that is sent there, in bytes.
+    pub(crate) mtu: Option<u32>,
+    /// The largest segment that TCP is told of there, in bytes.
+    pub(crate) advmss: Option<u32>,
+    /// Of two routes to one destination the one of the lower number is taken.
+    pub(crate) priority: Option<u32>,
+    pub(crate) table: Option<u32>,
+    /// How far it leads (`RT_SCOPE_*` of linux/rtnetlink.h); IPv6 has no use for it.
+    pub(crate) scope: Option<u8>,
 }
 
 impl Route {
     /// To `destination`, by `gateway`.
     pub(crate) fn by(destination: IpNetwork, gateway: IpAddr) -> Self {
-        Self { destination, gateway: Some(gateway), link: None }
+        Self { destination, gateway: Some(gateway), link: None, attributes: RouteAttributes::default() }
     }
 
     /// To everything of the gateway's family that no other route matches.
@@ -39,6 +54,55 @@ impl Route {
     /// Whether it is its family's default route.
     pub(crate) fn is_default(&self) -> bool {
         self.destination.prefix() == 0
+    }
+}
+
+impl RouteAttributes {
+    /// RT_TABLE_MAIN of linux/rtnetlink.h.
+    const MAIN: u8 = 254;
+
+    /// Whether the route is where every packet looks that no rule sends elsewhere.
+    pub(crate) fn is_in_main_table(&self) -> bool {
+        self.table.is_none_or(|table| table == u32::from(Self::MAIN))
+    }
+
+    fn write(&self, message: &mut RouteMessage) {
+        let metrics = [self.mtu.map(RouteMetric::Mtu), self.advmss.map(RouteMetric::Advmss)];
+        let metrics: Vec<_> = metrics.into_iter().flatten().collect();
+        if !metrics.is_empty() {
+            message.attributes.push(RouteAttribute::Metrics(metrics));
+        }
+        message.attributes.extend(self.priority.map(RouteAttribute::Priority));
+        if let Some(table) = self.table {
+            // The header has room for a byte.
+            message.header.table = u8::try_from(table).unwrap_or_default();
+            message.attributes.push(RouteAttribute::Table(table));
+        }
+        if let Some(scope) = self.scope {
+            message.header.scope = scope.into();
+        }
+    }
+
+    /// What the kernel has chosen itself is told as well.
+    fn read(message: &RouteMessage) -> Self {
+        let mut read = Self {
+            table: Some(message.header.table.into()),
+            scope: Some(message.header.scope.into()),
+            ..Self::default()
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Priority(priority) => read.priority = Some(*priority),
+                RouteAttribute::Table(table) => read.table = Some(*table),
+                RouteAttribute::Metrics(metrics) => metrics.iter().for_each(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => read.mtu = Some(*mtu),
+                    RouteMetric::Advmss(advmss) => read.advmss = Some(*advmss),
+                    _ => {}
+                }),
+                _ => {}
+            }
+        }
+        read
     }
 }
 
@@ -128,7 +192,7 @@ impl Netlink {
 
     /// Adds a route that leaves by the link. Errors: `EEXIST`.
     pub(crate) async fn add_route(&self, link: u32, route: &Route) -> Result<(), Errno> {
-        let message = match (route.destination, route.gateway) {
+        let mut message = match (route.destination, route.gateway) {
             (IpNetwork::V4(destination), gateway) => {
                 let message = RouteMessageBuilder::<Ipv4Addr>::new()
                     .destination_prefix(destination.ip(), destination.prefix())
@@ -150,6 +214,7 @@ impl Netlink {
                 }
             }
         };
+        route.attributes.write(&mut message);
         self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL).await
     }
 
@@ -169,8 +234,8 @@ impl Netlink {
     async fn routes_of(&self, family: AddressFamily) -> Result<Vec<Route>, Errno> {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
-        // RT_TABLE_MAIN: the kernel filters by it.
-        message.header.table = 254;
+        // The kernel filters by it.
+        message.header.table = RouteAttributes::MAIN;
         match self.dump_whole(RouteNetlinkMessage::GetRoute(message)).await {
             Ok(messages) => Ok(messages.into_iter().filter_map(read_route).collect()),
             // A namespace makes the table with its first route; a kernel may lack IPv6.
@@ -263,7 +328,8 @@ fn read_address(message: RouteNetlinkMessage) -> Option<Address> {
 fn read_route(message: RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
     let destination = everything(message.header.address_family == AddressFamily::Inet);
-    let mut route = Route { destination, gateway: None, link: None };
+    let attributes = RouteAttributes::read(&message);
+    let mut route = Route { destination, gateway: None, link: None, attributes };
     let length = message.header.destination_prefix_length;
     for attribute in message.attributes {
         match attribute {

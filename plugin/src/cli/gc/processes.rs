@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::attachment::Attachment;
-use crate::error::{Doing, Result, errno_of};
+use crate::error::Result;
 use crate::netlink::Netlink;
+use crate::processes;
 
 /// One look at all processes.
 #[derive(Debug, Default)]
@@ -21,11 +22,8 @@ impl Processes {
     pub(super) async fn look(host: &Netlink, attachments: &[Attachment]) -> Result<Self> {
         let asked: BTreeSet<_> = attachments.iter().filter_map(|it| it.container.as_deref()).collect();
         let mut seen = Self::default();
-        let entries = fs::read_dir("/proc").map_err(|e| errno_of(&e)).doing(|| "list processes".into())?;
-        let processes = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        for process in processes {
-            let namespace = host.namespace_of(process).await;
-            seen.inhabited.extend(namespace.doing(|| format!("find the network namespace of process {process}"))?);
+        for process in processes::all()? {
+            seen.inhabited.extend(processes::namespace_of(host, process).await?);
             // One that has ended meanwhile tends nothing.
             let line = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
             let arguments = line.split(|byte| *byte == 0).filter_map(|argument| std::str::from_utf8(argument).ok());

@@ -103,7 +103,12 @@ fn lower(plugin: &str, route: &Route, addresses: &[IpAddr]) -> Result<netlink::R
             remedy: "leave it out".into(),
         });
     }
-    Ok(netlink::Route { destination: masked(*dst), gateway: *gw, link: None })
+    Ok(netlink::Route {
+        destination: masked(*dst),
+        gateway: *gw,
+        link: None,
+        attributes: netlink::RouteAttributes::default(),
+    })
 }
 
 /// None in the answer means that of the configuration, and before 0.3.0 there is no difference between the two versions.

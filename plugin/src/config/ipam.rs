@@ -1,0 +1,220 @@
+//! `ipam` where flatnet gives the addresses itself: the keys of host-local, with its meaning of them, and `exclude`.
+//!
+//! Every address is given out of one place: ranges that overlap are refused, whoever configured them.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+use serde_json::{Map, Value};
+
+use super::section::Section;
+use super::{address, subnet};
+use crate::error::{Error, Result};
+use crate::ipam::pool::{Pool, Pools, Range, Span, host_bits_problem};
+use crate::netlink::{Route, RouteAttributes};
+
+/// RT_SCOPE_LINK of linux/rtnetlink.h: from here on a route leads no further than its link, and has no next hop.
+const LINK_SCOPE: u8 = 253;
+
+/// What `ipam` says.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    pub(super) pools: Pools,
+    pub(super) routes: Vec<Route>,
+    pub(super) resolv_conf: Option<PathBuf>,
+}
+
+/// A range, and where it stands.
+struct Placed {
+    path: String,
+    range: Range,
+}
+
+/// `config` is the whole, of which the runtime's part may bring further ranges. Errors: 2 and 7.
+pub(super) fn parse(mut section: Section, config: &Map<String, Value>) -> Result<Addresses> {
+    let excluded = spans(&mut section)?;
+    let single = single(&mut section)?;
+    let mut sets = runtime_ranges(config)?;
+    sets.extend(single.map(|range| vec![range]));
+    sets.extend(sets_of(&mut section, "ranges")?);
+    let routes = section.sections("routes")?;
+    let resolv_conf = resolv_conf(&mut section)?;
+    refuse_data_dir(&mut section)?;
+    if sets.is_empty() {
+        return Err(section.problem("subnet", "is missing, and so is ipam.ranges: one of them says what is given out"));
+    }
+    section.end()?;
+    let pools = pools(sets, &excluded)?;
+    let routes = routes.into_iter().map(|route| self::route(route, &pools)).collect::<Result<_>>()?;
+    Ok(Addresses { pools, routes, resolv_conf })
+}
+
+/// `subnet` and its keys right in `ipam`, as one range is configured: the first set, of its own.
+fn single(section: &mut Section) -> Result<Option<Placed>> {
+    let path = section.path().to_owned();
+    if section.has("subnet") {
+        return Ok(Some(Placed { path, range: range(section)? }));
+    }
+    for key in ["subnet", "gateway", "rangeStart", "rangeEnd"] {
+        if section.has(key) {
+            return Err(section.problem(key, format!("is given without {path}.subnet, of which it would be")));
+        }
+        section.skip(key);
+    }
+    Ok(None)
+}
+
+/// `runtimeConfig.ipRanges`: before all others, as with host-local.
+fn runtime_ranges(config: &Map<String, Value>) -> Result<Vec<Vec<Placed>>> {
+    let mut whole = Section::new("", config);
+    match whole.optional_section("runtimeConfig")? {
+        Some(mut runtime) => sets_of(&mut runtime, "ipRanges"),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// A list of sets, each a list of ranges of one family.
+fn sets_of(section: &mut Section, key: &'static str) -> Result<Vec<Vec<Placed>>> {
+    let sets = section.lists_of_sections(key)?;
+    let path = |n: usize| format!("{key}[{n}]");
+    if let Some(empty) = sets.iter().position(Vec::is_empty) {
+        return Err(section.problem(&path(empty), "has no range: leave it out, or put one in"));
+    }
+    let sets = sets.into_iter().map(|set| set.into_iter().map(placed).collect::<Result<Vec<_>>>());
+    let sets = sets.collect::<Result<Vec<_>>>()?;
+    for (n, set) in sets.iter().enumerate() {
+        let subnets = || set.iter().map(|placed| placed.range.subnet());
+        let other = subnets().find(|subnet| subnet.is_ipv4() != set[0].range.subnet().is_ipv4());
+        if let Some(other) = other {
+            let first = set[0].range.subnet();
+            let problem = format!(
+                "has {first} and {other}, but its ranges give one address: for one of each family, make two lists of them"
+            );
+            return Err(section.problem(&path(n), problem));
+        }
+    }
+    Ok(sets)
+}
+
+fn placed(mut section: Section) -> Result<Placed> {
+    let excluded = spans(&mut section)?;
+    let range = range(&mut section)?.without(&excluded);
+    let path = section.path().to_owned();
+    section.end()?;
+    Ok(Placed { path, range })
+}
+
+fn range(section: &mut Section) -> Result<Range> {
+    let subnet = subnet(section)?;
+    let gateway = address(section, "gateway")?;
+    let start = address(section, "rangeStart")?;
+    let end = address(section, "rangeEnd")?;
+    Range::new(subnet, gateway, start, end).map_err(|(key, problem)| section.problem(key, problem))
+}
+
+/// `exclude`: what is never given out.
+fn spans(section: &mut Section) -> Result<Vec<Span>> {
+    let texts = section.strings("exclude")?.unwrap_or_default();
+    let spans = texts.iter().map(|text| Span::parse(text).map_err(|problem| section.problem("exclude", problem)));
+    spans.collect()
+}
+
+fn pools(sets: Vec<Vec<Placed>>, excluded: &[Span]) -> Result<Pools> {
+    let problem = |key: &str, problem: String| Error::Config { key: key.into(), problem };
+    let all: Vec<_> = sets.iter().flatten().collect();
+    for (n, one) in all.iter().enumerate() {
+        for other in &all[..n] {
+            if let Some(clash) = one.range.clash(&other.range) {
+                return Err(problem(&one.path, format!("overlaps {}: it {clash}", other.path)));
+            }
+        }
+    }
+    let paths: Vec<_> = all.iter().map(|placed| placed.path.clone()).collect();
+    let pool = |set: Vec<Placed>| Pool::new(set.into_iter().map(|placed| placed.range.without(excluded)).collect());
+    let pools = Pools::new(sets.into_iter().map(pool).collect());
+    for (range, path) in pools.ranges().zip(paths) {
+        if let Some(emptiness) = range.emptiness() {
+            return Err(problem(&path, emptiness));
+        }
+    }
+    Ok(pools)
+}
+
+/// One of `routes`: `dst`, by `gw`, else by the gateway of the address of its family.
+fn route(mut section: Section, pools: &Pools) -> Result<Route> {
+    let destination = destination(&mut section)?;
+    let gateway = address(&mut section, "gw")?;
+    let attributes = RouteAttributes {
+        mtu: number(&mut section, "mtu")?,
+        advmss: number(&mut section, "advmss")?,
+        priority: number(&mut section, "priority")?,
+        table: number(&mut section, "table")?,
+        scope: number(&mut section, "scope")?,
+    };
+    let family = if destination.is_ipv4() { "IPv4" } else { "IPv6" };
+    if !pools.iter().any(|pool| pool.is_ipv4() == destination.is_ipv4()) {
+        return Err(section.problem("dst", format!("is {destination}, but the network has no {family} addresses")));
+    }
+    if let Some(gateway) = gateway {
+        if gateway.is_ipv4() != destination.is_ipv4() {
+            return Err(section.problem("gw", format!("is {gateway}, by which no {family} leads")));
+        }
+        if let Some(scope) = attributes.scope.filter(|scope| *scope >= LINK_SCOPE) {
+            let problem = format!("is {gateway}, but a route of scope {scope} leads no further than its link");
+            return Err(section.problem("gw", problem));
+        }
+    }
+    section.end()?;
+    Ok(Route { destination, gateway, link: None, attributes })
+}
+
+fn destination(section: &mut Section) -> Result<IpNetwork> {
+    let text = section.required_string("dst")?;
+    let Some(destination) = text.parse::<IpNetwork>().ok().filter(|_| text.contains('/')) else {
+        return Err(section.problem("dst", format!("is {text:?}, not a subnet such as 192.168.50.0/24 or ::/0")));
+    };
+    match host_bits_problem(destination) {
+        Some(problem) => Err(section.problem("dst", format!("is {destination}, which {problem}"))),
+        None => Ok(destination),
+    }
+}
+
+/// A whole number of the kernel's; zero is none, as for the reference.
+fn number<T: TryFrom<i64> + Default + PartialEq>(section: &mut Section, key: &'static str) -> Result<Option<T>> {
+    let Some(number) = section.integer(key)? else { return Ok(None) };
+    match T::try_from(number) {
+        Ok(number) => Ok(Some(number).filter(|number| *number != T::default())),
+        Err(_) => Err(section.problem(key, format!("is {number}, which is no number that the kernel has for it"))),
+    }
+}
+
+/// What a container's `dns` is read from, if the network itself says none.
+fn resolv_conf(section: &mut Section) -> Result<Option<PathBuf>> {
+    let Some(path) = section.string("resolvConf")?.filter(|path| !path.is_empty()) else { return Ok(None) };
+    if path.starts_with('/') && !path.contains('\0') {
+        return Ok(Some(path.into()));
+    }
+    Err(section.problem("resolvConf", format!("is {path:?}, not an absolute path")))
+}
+
+/// host-local's: the folder of its files. (Where `ipam.type` is host-local, the key is that plugin's, and is honoured.)
+fn refuse_data_dir(section: &mut Section) -> Result<()> {
+    match section.string("dataDir")?.filter(|path| !path.is_empty()) {
+        None => Ok(()),
+        Some(path) => Err(Error::Unsupported {
+            key: format!("{}.dataDir", section.path()),
+            value: format!("{path:?}"),
+            remedy: "leave it out: there are no files to put there, as the kernel holds flatnet's leases; or set ipam.type to host-local, whose key it is".into(),
+        }),
+    }
+}
+
+/// The next hop of a route that names none, for a container with that gateway.
+pub(super) fn next_hop(route: &Route, gateway: Option<IpAddr>) -> Option<IpAddr> {
+    let stays = route.attributes.scope.is_some_and(|scope| scope >= LINK_SCOPE);
+    route.gateway.or(gateway.filter(|_| !stays))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+
+fn parse_with(ipam: &Value, more: &Value) -> Result<Addresses> {
+    let section = Section::new("ipam", ipam.as_object().expect("an object"));
+    parse(section, more.as_object().expect("an object"))
+}
+
+/// The pools, as messages show them.
+fn shown(addresses: &Addresses) -> Vec<String> {
+    addresses.pools.iter().map(ToString::to_string).collect()
+}
+
+#[rstest]
+#[case::single(json!({"subnet": "10.87.1.0/24"}), &["10.87.1.1 - 10.87.1.254"])]
+#[case::single_with_null(json!({"subnet": "10.87.1.0/24", "ranges": null, "exclude": null, "routes": null}), &["10.87.1.1 - 10.87.1.254"])]
+#[case::ranges(json!({"ranges": [[{"subnet": "10.87.1.0/24"}], [{"subnet": "fd00::/120"}]]}), &["10.87.1.1 - 10.87.1.254", "fd00::1 - fd00::ff"])]
+#[case::ranges_of_a_set(
+    json!({"ranges": [[{"subnet": "10.87.1.0/24", "rangeEnd": "10.87.1.9"}, {"subnet": "10.87.2.0/24", "rangeStart": "10.87.2.9"}]]}),
+    &["10.87.1.1 - 10.87.1.9, 10.87.2.9 - 10.87.2.254"]
+)]
+#[case::single_first(
+    json!({"ranges": [[{"subnet": "fd00::/120"}]], "subnet": "10.87.1.0/24", "rangeStart": "10.87.1.9"}),
+    &["10.87.1.9 - 10.87.1.254", "fd00::1 - fd00::ff"]
+)]
+fn sets(#[case] ipam: Value, #[case] expected: &[&str]) {
+    assert_eq!(shown(&parse_with(&ipam, &json!({})).expect("addresses")), expected);
+}
+
+#[test]
+fn a_runtime_s_ranges_come_first() {
+    let more = json!({"runtimeConfig": {"ipRanges": [[{"subnet": "10.87.3.0/24", "rangeEnd": "10.87.3.9"}]]}});
+    let ipam = json!({"subnet": "10.87.1.0/24", "ranges": [[{"subnet": "10.87.2.0/24"}]]});
+    let addresses = parse_with(&ipam, &more).expect("addresses");
+    assert_eq!(shown(&addresses), ["10.87.3.1 - 10.87.3.9", "10.87.1.1 - 10.87.1.254", "10.87.2.1 - 10.87.2.254"]);
+    assert_eq!(shown(&parse_with(&json!({}), &more).expect("addresses")), ["10.87.3.1 - 10.87.3.9"]);
+}
+
+#[test]
+fn what_is_excluded_of_all_or_of_a_range_is_not_given() {
+    let ipam = json!({
+        "exclude": ["10.87.1.2", "fd00::/126"],
+        "ranges": [[{"subnet": "10.87.1.0/28", "exclude": ["10.87.1.4-10.87.1.14"]}], [{"subnet": "fd00::/120"}]],
+    });
+    let addresses = parse_with(&ipam, &json!({})).expect("addresses");
+    let none = std::collections::BTreeSet::new();
+    let firsts = addresses.pools.iter().map(|pool| pool.free(&none).next().expect("one").address.to_string());
+    assert_eq!(firsts.collect::<Vec<_>>(), ["10.87.1.3/28", "fd00::4/120"]);
+}
+
+#[rstest]
+#[case::nothing(json!({}), 7, "ipam.subnet is missing")]
+#[case::no_sets(json!({"ranges": []}), 7, "ipam.subnet is missing")]
+#[case::empty_set(json!({"ranges": [[]]}), 7, "ipam.ranges[0] has no range")]
+#[case::not_lists(json!({"ranges": [{"subnet": "10.87.1.0/24"}]}), 7, "not a list of lists of objects")]
+#[case::no_subnet(json!({"ranges": [[{"rangeStart": "10.87.1.9"}]]}), 7, "ipam.ranges[0][0].subnet is missing")]
+#[case::start_alone(json!({"rangeStart": "10.87.1.9", "ranges": [[{"subnet": "10.87.1.0/24"}]]}), 7, "ipam.rangeStart is given without ipam.subnet")]
+#[case::unknown_inside(json!({"ranges": [[{"subnet": "10.87.1.0/24", "gatway": "10.87.1.1"}]]}), 7, "did you mean ipam.ranges[0][0].gateway?")]
+#[case::host_bits(json!({"ranges": [[{"subnet": "10.87.1.9/24"}]]}), 7, "ipam.ranges[0][0].subnet is 10.87.1.9/24, which has host bits set")]
+#[case::gateway_outside(json!({"subnet": "10.87.1.0/24", "ranges": [[{"subnet": "fd00::/64", "gateway": "fd01::1"}]]}), 7, "ipam.ranges[0][0].gateway is fd01::1")]
+#[case::mixed(json!({"ranges": [[{"subnet": "10.87.1.0/24"}, {"subnet": "fd00::/64"}]]}), 7, "make two lists of them")]
+#[case::overlap_of_sets(json!({"subnet": "10.87.1.0/24", "ranges": [[{"subnet": "10.87.1.0/24"}]]}), 7, "ipam.ranges[0][0] overlaps ipam: it gives out")]
+#[case::overlap_in_a_set(json!({"ranges": [[{"subnet": "fd00::/64"}, {"subnet": "fd00::/64", "rangeStart": "fd00::9"}]]}), 7, "ipam.ranges[0][1] overlaps ipam.ranges[0][0]")]
+#[case::overlap_of_subnets(json!({"ranges": [[{"subnet": "10.88.0.0/16", "rangeStart": "10.88.9.0"}], [{"subnet": "10.88.1.0/24"}]]}), 7, "10.88.1.0/24, which overlaps 10.88.0.0/16")]
+#[case::everything_excluded(json!({"subnet": "10.87.1.0/30", "exclude": ["10.87.1.2"]}), 7, "no container can have any")]
+#[case::only_another_s_gateway(json!({"subnet": "10.87.1.0/24", "rangeStart": "10.87.1.9", "ranges": [[{"subnet": "10.87.1.0/24", "gateway": "10.87.1.2", "rangeEnd": "10.87.1.2"}]]}), 7, "ipam.ranges[0][0] leaves")]
+#[case::exclude_text(json!({"subnet": "10.87.1.0/24", "exclude": ["all"]}), 7, "ipam.exclude has \"all\"")]
+#[case::exclude_type(json!({"subnet": "10.87.1.0/24", "exclude": "10.87.1.9"}), 7, "ipam.exclude is \"10.87.1.9\", not a list of strings")]
+#[case::resolv_conf(json!({"subnet": "10.87.1.0/24", "resolvConf": "resolv.conf"}), 7, "not an absolute path")]
+#[case::data_dir(json!({"subnet": "10.87.1.0/24", "dataDir": "/run/ipam"}), 2, "ipam.dataDir = \"/run/ipam\"")]
+fn refused(#[case] ipam: Value, #[case] code: u32, #[case] words: &str) {
+    let error = parse_with(&ipam, &json!({})).unwrap_err();
+    assert_eq!(error.code(), code, "{error}");
+    assert!(error.to_string().contains(words), "{error}");
+}
+
+#[rstest]
+#[case::ranges(json!({"runtimeConfig": {"ipRanges": [{"subnet": "10.87.3.0/24"}]}}), "runtimeConfig.ipRanges is")]
+#[case::subnet(json!({"runtimeConfig": {"ipRanges": [[{"subnet": "10.87.3.9/24"}]]}}), "runtimeConfig.ipRanges[0][0].subnet is")]
+#[case::overlap(json!({"runtimeConfig": {"ipRanges": [[{"subnet": "10.87.1.0/24"}]]}}), "ipam overlaps runtimeConfig.ipRanges[0][0]")]
+fn refused_of_a_runtime(#[case] more: Value, #[case] words: &str) {
+    let error = parse_with(&json!({"subnet": "10.87.1.0/24"}), &more).unwrap_err();
+    assert_eq!(error.code(), 7, "{error}");
+    assert!(error.to_string().contains(words), "{error}");
+}
+
+fn routes(routes: &Value) -> Result<Vec<Route>> {
+    parse_with(&json!({"subnet": "10.87.1.0/24", "routes": routes}), &json!({})).map(|addresses| addresses.routes)
+}
+
+#[test]
+fn routes_say_what_the_kernel_is_told() {
+    let found = routes(&json!([
+        {"dst": "0.0.0.0/0"},
+        {"dst": "192.168.0.0/16", "gw": "10.87.1.9", "mtu": 1400, "advmss": 1360, "priority": 7, "table": 100, "scope": 0},
+        {"dst": "169.254.1.1/32", "scope": 253, "mtu": 0, "priority": null},
+    ]));
+    let route = |destination: &str, gateway: Option<&str>, attributes| Route {
+        destination: destination.parse().expect("a network"),
+        gateway: gateway.map(|text| text.parse().expect("an address")),
+        link: None,
+        attributes,
+    };
+    let attributes =
+        RouteAttributes { mtu: Some(1400), advmss: Some(1360), priority: Some(7), table: Some(100), scope: None };
+    assert_eq!(
+        found.expect("routes"),
+        [
+            route("0.0.0.0/0", None, RouteAttributes::default()),
+            route("192.168.0.0/16", Some("10.87.1.9"), attributes),
+            route("169.254.1.1/32", None, RouteAttributes { scope: Some(253), ..RouteAttributes::default() }),
+        ]
+    );
+}
+
+#[rstest]
+#[case::no_list(json!({}), "ipam.routes is {}, not a list of objects")]
+#[case::no_destination(json!([{"gw": "10.87.1.9"}]), "ipam.routes[0].dst is missing")]
+#[case::an_address(json!([{"dst": "10.9.0.1"}]), "ipam.routes[0].dst is \"10.9.0.1\", not a subnet")]
+#[case::host_bits(json!([{"dst": "10.9.0.1/16"}]), "did you mean 10.9.0.0/16?")]
+#[case::other_family(json!([{"dst": "::/0"}]), "ipam.routes[0].dst is ::/0, but the network has no IPv6 addresses")]
+#[case::gateway_s_family(json!([{"dst": "10.9.0.0/16", "gw": "fd00::1"}]), "ipam.routes[0].gw is fd00::1, by which no IPv4 leads")]
+#[case::link_scope_by_a_gateway(json!([{"dst": "10.9.0.0/16", "gw": "10.87.1.9", "scope": 253}]), "leads no further than its link")]
+#[case::mtu(json!([{"dst": "10.9.0.0/16", "mtu": -1}]), "ipam.routes[0].mtu is -1")]
+#[case::table(json!([{"dst": "10.9.0.0/16", "table": 4_294_967_296_u64}]), "ipam.routes[0].table is 4294967296")]
+#[case::scope(json!([{"dst": "10.9.0.0/16", "scope": 256}]), "ipam.routes[0].scope is 256")]
+#[case::unknown(json!([{"dst": "10.9.0.0/16", "via": "10.87.1.9"}]), "ipam.routes[0].via is not a known key")]
+fn refused_routes(#[case] given: Value, #[case] words: &str) {
+    let error = routes(&given).unwrap_err();
+    assert_eq!(error.code(), 7, "{error}");
+    assert!(error.to_string().contains(words), "{error}");
+}
