@@ -90,7 +90,8 @@ enum Ipam {
 impl Draft {
     /// The network, its addresses known.
     pub(crate) fn with(self, pools: impl Into<Pools>) -> Network {
-        let Self { name, bridge, mtu, macspoofchk, dad, pools: (), masquerade, gateways, routes, dns, resolv_conf } = self;
+        let Self { name, bridge, mtu, macspoofchk, dad, pools: (), masquerade, gateways, routes, dns, resolv_conf } =
+            self;
         let pools = pools.into();
         Network { name, bridge, mtu, macspoofchk, dad, pools, masquerade, gateways, routes, dns, resolv_conf }
     }
