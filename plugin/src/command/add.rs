@@ -67,7 +67,7 @@ pub(super) async fn add(
     refuse_crowd(input.version, &network)?;
     network.read_resolv_conf()?;
     let tell = |own: Success| own.after(before).json(input.version);
-    attach_and_remember(&target, &network, None, tell).await.map(Reply::Added)
+    Box::pin(attach_and_remember(&target, &network, None, tell)).await.map(Reply::Added)
 }
 
 /// The results of the oldest versions have room for one address of each family. Errors: 7.
