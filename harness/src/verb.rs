@@ -159,6 +159,8 @@ pub enum Weight {
     Words,
     /// Nothing: the rule is not about such a plugin.
     Nothing,
+    /// Nothing: it is the harness that could not do its part.
+    Unknown,
 }
 
 impl Failure {
@@ -210,7 +212,7 @@ impl From<Broken> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(err: anyhow::Error) -> Self {
-        Self::wrong(format!("failed to {err:#}"))
+        Self::wrong(format!("failed to {err:#}")).weight(Weight::Unknown)
     }
 }
 
