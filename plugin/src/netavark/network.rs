@@ -59,6 +59,7 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
             routes,
             dns: Dns::default(),
             resolv_conf: None,
+            options: config::options::BridgeOptions::default(),
         },
         allocator,
     ))
