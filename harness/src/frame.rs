@@ -2,7 +2,9 @@
 //!
 //! Invariant: nothing is filled in that the caller did not say; what it says may be a lie.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+pub mod ipv6;
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
 
@@ -17,15 +19,7 @@ const ARP: u16 = 0x0806;
 const VLAN: u16 = 0x8100;
 const IPV6: u16 = 0x86dd;
 const UDP: u8 = 17;
-/// IPv6 has this where nothing follows its header.
-const NOTHING: u8 = 59;
-const ICMPV6: u8 = 58;
-const ROUTER_ADVERTISEMENT: u8 = 134;
 const HOPS: u8 = 64;
-/// What no router has passed on still has all of them (RFC 4861, section 6.1.2).
-const HOPS_OF_NEIGHBOURS: u8 = 255;
-/// The group of all on the wire.
-const ALL_NODES: Mac = [0x33, 0x33, 0, 0, 0, 1];
 /// The port that datagrams come from: "discard".
 const SOURCE_PORT: u16 = 9;
 
@@ -59,8 +53,8 @@ pub fn udp(envelope: Envelope, source: Ipv4Addr, destination: Ipv4Addr, port: u1
     header.extend([0, 0, 0, 0, HOPS, UDP, 0, 0]);
     header.extend(source.octets());
     header.extend(destination.octets());
-    let sum = checksum(&header).to_be_bytes();
-    header[10..12].copy_from_slice(&sum);
+    let checksum = sum(&header).to_be_bytes();
+    header[10..12].copy_from_slice(&checksum);
     for field in [SOURCE_PORT, port, udp_length, 0] {
         header.extend(field.to_be_bytes());
     }
@@ -78,56 +72,15 @@ pub fn arp(envelope: Envelope, claim: Claim, padding: &[u8]) -> Vec<u8> {
     wrap(envelope, ARP, &message)
 }
 
-/// A packet of IPv6 with nothing in it that its receiver would look at.
-pub fn ipv6(envelope: Envelope, source: Ipv6Addr, destination: Ipv6Addr, data: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend(u16::try_from(data.len()).unwrap_or(u16::MAX).to_be_bytes());
-    packet.extend([NOTHING, HOPS]);
-    packet.extend(source.octets());
-    packet.extend(destination.octets());
-    packet.extend(data);
-    wrap(envelope, IPV6, &packet)
-}
-
-/// To all on the wire that somebody is a router, for `lifetime_s` from now on (RFC 4861, section 4.2).
-pub fn router_advertisement(source: Mac, address: Ipv6Addr, lifetime_s: u16) -> Vec<u8> {
-    let everybody = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    let envelope = Envelope { source, destination: ALL_NODES, vlan: None };
-    let mut message = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, 0, 0];
-    message.extend(lifetime_s.to_be_bytes());
-    // Neither how long a neighbour is reachable nor when to ask again.
-    message.extend([0; 8]);
-    // The option that tells the sender's hardware address, in units of eight bytes.
-    message.extend([1, 1]);
-    message.extend(source);
-    let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
-    let mut pseudo = [address.octets(), everybody.octets()].concat();
-    pseudo.extend(u32::from(length).to_be_bytes());
-    pseudo.extend([0, 0, 0, ICMPV6]);
-    pseudo.extend(&message);
-    let sum = checksum(&pseudo).to_be_bytes();
-    message[2..4].copy_from_slice(&sum);
-    let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend(length.to_be_bytes());
-    packet.extend([ICMPV6, HOPS_OF_NEIGHBOURS]);
-    packet.extend(address.octets());
-    packet.extend(everybody.octets());
-    packet.extend(message);
-    wrap(envelope, IPV6, &packet)
-}
-
 /// Reads `0a:57:0a:57:01:02`.
 pub fn mac(text: &str) -> Result<Mac, String> {
     let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| format!("{text} is not a MAC address"))
 }
 
-/// The first IPv4 address of a link, as a [`crate::lab::Link`] has them.
-pub fn first_ipv4<'a>(addresses: impl IntoIterator<Item = &'a String>) -> Option<Ipv4Addr> {
-    addresses.into_iter().find_map(|address| match address.parse() {
-        Ok(IpNetwork::V4(network)) => Some(network.ip()),
-        _ => None,
-    })
+/// The addresses of a link, as a [`crate::lab::Link`] has them, without their prefix lengths.
+pub fn addresses<'a>(addresses: impl IntoIterator<Item = &'a String>) -> impl Iterator<Item = IpAddr> {
+    addresses.into_iter().filter_map(|address| Some(address.parse::<IpNetwork>().ok()?.ip()))
 }
 
 fn wrap(envelope: Envelope, ethertype: u16, content: &[u8]) -> Vec<u8> {
@@ -141,9 +94,9 @@ fn wrap(envelope: Envelope, ethertype: u16, content: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// RFC 1071, of an even number of bytes.
-fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+/// The checksum of all (RFC 1071).
+fn sum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |byte| u32::from(*byte)));
     let sum: u32 = words.sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
@@ -159,7 +112,7 @@ mod tests {
     #[test]
     fn a_header_with_its_checksum_sums_up_to_nothing() {
         let frame = udp(PLAIN, Ipv4Addr::new(10, 87, 1, 2), Ipv4Addr::new(10, 87, 1, 3), 5000, b"data");
-        assert_eq!(checksum(&frame[14..34]), 0);
+        assert_eq!(sum(&frame[14..34]), 0);
         assert_eq!((frame.len(), &frame[12..14]), (14 + 20 + 8 + 4, [8, 0].as_slice()));
     }
 

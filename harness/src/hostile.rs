@@ -237,16 +237,19 @@ fn of_bodies(network: &Network, all: &mut Vec<Request>) {
 
 /// What netavark sends: the keys of a request, and the ports in it.
 fn of_netavark(network: &Network, all: &mut Vec<Request>) {
-    const KEYS: [&str; 12] = [
+    const KEYS: [&str; 15] = [
         "container_id",
         "container_name",
         "network.name",
         "network.network_interface",
         "network.subnets",
+        "network.ipv6_enabled",
+        "network.routes",
         "network.options",
         "network_options.interface_name",
         "network_options.static_ips",
         "network_options.static_mac",
+        "network_options.options",
         "port_mappings",
         "network",
         "network_options",

@@ -9,6 +9,7 @@ pub(crate) mod nftables;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -44,6 +45,14 @@ pub fn files() -> Result<BTreeSet<String>> {
     STATE_FOLDERS.iter().try_for_each(|folder| list_files(Path::new(folder), &mut lines))?;
     lines.retain(|line| !memory::is_line(line));
     Ok(lines)
+}
+
+/// The addresses that are leased on a node.
+pub fn leases(node: &Namespace) -> Result<BTreeSet<IpAddr>> {
+    let view = View::of(node)?;
+    let names = view.links.iter().flat_map(|link| &link.names);
+    let leased = names.filter_map(|name| name.strip_prefix("flatnet-ip-"));
+    leased.map(|address| address.parse().with_context(|| format!("read the lease of {address}"))).collect()
 }
 
 /// One reading of a node, each thing a line.
@@ -102,11 +111,20 @@ impl Inventory {
 /// While a network's bridge is there, so are the rules that masquerade for it.
 fn rules<'a>(now: &'a Inventory, network: &Network) -> BTreeSet<&'a str> {
     let bridge = network.bridge();
-    if !network.masquerade() || !now.lines().any(|line| line.starts_with(&format!("link {bridge} (bridge) "))) {
+    if !now.lines().any(|line| line.starts_with(&format!("link {bridge} (bridge) "))) {
         return BTreeSet::new();
     }
-    let of_ipv6 = network.has_ipv6().then(|| nftables::masquerade(now.lines(), "ip6", bridge));
-    nftables::masquerade(now.lines(), "ip", bridge).into_iter().chain(of_ipv6.into_iter().flatten()).collect()
+    let families = masquerade_families(network);
+    families.into_iter().flat_map(|(family, _)| nftables::masquerade(now.lines(), family, bridge)).collect()
+}
+
+/// The families of tables where a network has rules that masquerade, and how the mark of each begins. One whose subnets are not said (another
+/// plugin gives the addresses) has IPv4's.
+fn masquerade_families(network: &Network) -> Vec<(&'static str, &'static str)> {
+    let subnets = network.subnets();
+    let has_ipv4 = subnets.is_empty() || subnets.iter().any(IpNetwork::is_ipv4);
+    let families = [(has_ipv4, ("ip", "flatnet-masquerade-")), (network.has_ipv6(), ("ip6", "flatnet-masquerade6-"))];
+    families.into_iter().filter(|(has, _)| *has && network.masquerade()).map(|(_, family)| family).collect()
 }
 
 /// A network's bridge stays, up, with exactly the gateway's addresses, the routes to the subnets, and the mark that it has rules.
@@ -121,8 +139,8 @@ fn is_furniture(line: &str, networks: &[&Network]) -> bool {
             format!("route {subnet} dev {bridge} table 254 proto kernel type unicast{metric}")
         };
         let range = network.subnets().iter().any(|subnet| line == route(subnet));
-        let marked = |family: &str| line == format!("name flatnet-masquerade{family}-{bridge} of {bridge}");
-        let mark = network.masquerade() && (marked("") || (network.has_ipv6() && marked("6")));
+        let families = masquerade_families(network);
+        let mark = families.iter().any(|(_, mark)| line == format!("name {mark}{bridge} of {bridge}"));
         own || gateway || range || mark
     })
 }

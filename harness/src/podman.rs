@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{self as system, Command};
 use std::time::Duration;
 
@@ -19,19 +19,22 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::Pid;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::deadline;
-use crate::inventory::nftables;
+use crate::inventory::{leases, nftables};
 use crate::lab::{FOLDER, Namespace, View};
 use crate::plugin::Plugins;
 use crate::process;
 use crate::shipped;
 
-pub use image::IMAGE;
+pub use image::{COMMAND, IMAGE, busybox, make_root};
 pub use service::{SOCKET, Service};
-pub use setup::{Backend, lacks_cni, reason_to_skip};
+pub use setup::{
+    Backend, CNI_NETWORKS, CONTAINERS_CONF, configure, environment, lacks_cni, mount_private, reason_to_skip,
+};
 
 /// The shipped network's name, which is also the type of its first plugin: what Podman calls its driver.
 pub const NETWORK: &str = "flatnet";
@@ -65,6 +68,15 @@ pub struct Attachment {
     /// The hardware address.
     #[serde(rename = "MacAddress")]
     pub mac: String,
+    /// Its own address of IPv6, on a network that has IPv6.
+    #[serde(rename = "GlobalIPv6Address", deserialize_with = "empty_or")]
+    pub address6: Option<Ipv6Addr>,
+}
+
+/// Podman says nothing by an empty text.
+fn empty_or<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Ipv6Addr>, D::Error> {
+    let text = String::deserialize(value)?;
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(D::Error::custom) }
 }
 
 impl Podman {
@@ -73,9 +85,9 @@ impl Podman {
     /// Must be called in a world with the machine's users.
     pub fn set_up(node: &Namespace, plugins: &Plugins) -> Result<Self> {
         let backend = Backend::installed()?;
-        setup::mount_private()?;
-        setup::write_config(backend, plugins)?;
-        let podman = Self { node: node.clone(), backend, settings: Some(setup::CONTAINERS_CONF) };
+        mount_private()?;
+        configure(backend, plugins)?;
+        let podman = Self { node: node.clone(), backend, settings: Some(CONTAINERS_CONF) };
         image::import(&podman)?;
         if backend == Backend::Netavark {
             podman.output(["network", "create", "--driver", "flatnet", NETWORK])?;
@@ -86,7 +98,7 @@ impl Podman {
     /// Makes this the Podman of a host where flatnet never was: its backend is netavark, and its settings are where a user has them.
     pub fn forget_flatnet(&mut self) -> Result<()> {
         match self.backend {
-            Backend::Cni => fs::remove_dir_all(setup::CNI_NETWORKS).context("remove the network")?,
+            Backend::Cni => fs::remove_dir_all(CNI_NETWORKS).context("remove the network")?,
             Backend::Netavark => self.output(["network", "rm", NETWORK]).map(drop)?,
         }
         setup::write_user_config(self.backend)?;
@@ -108,17 +120,26 @@ impl Podman {
         self.backend
     }
 
-    /// Makes one more network, on a bridge of its own.
-    pub fn add_network(&self, name: &str, bridge: &str, subnet: &str) -> Result<()> {
+    /// Makes one more network, on a bridge of its own; containers get an address of each subnet.
+    pub fn add_network(&self, name: &str, bridge: &str, subnets: &[&str]) -> Result<()> {
         match self.backend {
             Backend::Cni => {
-                let plugin = json!({ "type": "flatnet", "bridge": bridge, "ipam": { "subnet": subnet } });
+                let ranges: Vec<_> = subnets.iter().map(|subnet| json!([{ "subnet": subnet }])).collect();
+                // Podman asks for several addresses by this way alone.
+                let capabilities = json!({ "ips": true, "mac": true });
+                let ipam = json!({ "ranges": ranges });
+                let plugin = json!({ "type": "flatnet", "bridge": bridge, "capabilities": capabilities, "ipam": ipam });
                 let list = json!({ "cniVersion": "1.0.0", "name": name, "plugins": [plugin] });
                 setup::write_conflist(name, &list.to_string())
             }
             Backend::Netavark => {
-                let options = ["--driver", "flatnet", "--subnet", subnet, "--interface-name", bridge];
-                self.output(["network", "create"].iter().chain(&options).chain(&[name])).map(drop)
+                let mut options = vec!["network", "create", "--driver", "flatnet", "--interface-name", bridge];
+                if subnets.iter().any(|subnet| subnet.contains(':')) {
+                    options.push("--ipv6");
+                }
+                options.extend(subnets.iter().flat_map(|subnet| ["--subnet", subnet]));
+                options.push(name);
+                self.output(options).map(drop)
             }
         }
     }
@@ -193,6 +214,17 @@ impl Podman {
         Namespace::named(namespace).kill_processes()
     }
 
+    /// Ends all containers and Podman's own processes on the spot, and what they had in memory, as the node's end does; nobody tells
+    /// Podman.
+    pub fn cut_off(&self) -> Result<()> {
+        for namespace in containers()? {
+            namespace.kill_processes()?;
+            namespace.remove()?;
+        }
+        self.node.kill_processes()?;
+        setup::forget_memory()
+    }
+
     /// Removes a container, running or not.
     pub fn remove(&self, name: &str) -> Result<()> {
         self.output(["rm", "--force", name]).map(drop)
@@ -231,21 +263,13 @@ impl Podman {
     /// It reads nothing of the caller's environment but where programs are.
     fn program(&self, name: &str) -> Result<Command> {
         let mut command = self.node.command(name)?;
-        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(setup::ENVIRONMENT);
-        command.envs(self.settings.map(|file| ("CONTAINERS_CONF", file)));
+        command.env_clear().envs(environment(self.settings));
         Ok(command)
     }
 
     /// Addresses leased on the node, once they are `expected` (or after ten seconds, as they are then).
-    pub fn leases(&self, expected: &[IpAddr]) -> Result<BTreeSet<IpAddr>> {
-        settle(|| self.leases_now(), |leases| leases.iter().eq(&expected.iter().copied().collect::<BTreeSet<_>>()))
-    }
-
-    fn leases_now(&self) -> Result<BTreeSet<IpAddr>> {
-        let view = View::of(&self.node)?;
-        let names = view.links.iter().flat_map(|link| &link.names);
-        let leased = names.filter_map(|name| name.strip_prefix("flatnet-ip-"));
-        leased.map(|address| address.parse().with_context(|| format!("read the lease of {address}"))).collect()
+    pub fn leases(&self, expected: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>> {
+        settle(|| leases(&self.node), |leases| leases == expected)
     }
 
     /// Names whatever containers have left on the node and in the world, once Podman has cleaned up behind them.
@@ -262,26 +286,29 @@ impl Podman {
         left.extend(
             view.links.iter().filter(|link| link.name.starts_with("fn-")).map(|link| format!("link {}", link.name)),
         );
-        left.extend(self.leases_now()?.iter().map(|address| format!("lease {address}")));
+        left.extend(leases(&self.node)?.iter().map(|address| format!("lease {address}")));
         // What masquerades stays with the bridge; what publishes does not.
         let rules = self.node.enter(nftables::list)?;
         let publishes =
             |line: &String| line.starts_with("nftables chain ip flatnet ") && !line.contains(" masquerade-");
         left.extend(rules.into_iter().filter(publishes));
-        for namespace in fs::read_dir(FOLDER).context("list namespaces")? {
-            let name = namespace.context("list namespaces")?.file_name();
-            left.extend(
-                name.to_str().filter(|name| name.starts_with("netns-")).map(|name| format!("namespace {name}")),
-            );
-        }
+        left.extend(containers()?.iter().map(|namespace| format!("namespace {}", namespace.name())));
         let containers = self.output(["ps", "--all", "--format", "{{.Names}}"])?;
         left.extend(containers.lines().map(|name| format!("container {name}")));
         Ok(left)
     }
 }
 
-/// Looks until `settled`, for as long as Podman's clean-up may take, and gives what was seen last.
-fn settle<T>(look: impl Fn() -> Result<T>, settled: impl Fn(&T) -> bool) -> Result<T> {
+/// The networks of containers, as Podman names them.
+fn containers() -> Result<Vec<Namespace>> {
+    let entries = fs::read_dir(FOLDER).context("list namespaces")?;
+    let names = entries.map(|entry| Ok(entry.context("list namespaces")?.file_name().to_string_lossy().into_owned()));
+    let names = names.filter(|name| name.as_ref().map_or(true, |name| name.starts_with("netns-")));
+    names.map(|name| name.map(|name| Namespace::named(&name))).collect()
+}
+
+/// Looks until `settled`, for as long as a runtime's clean-up may take, and gives what was seen last.
+pub fn settle<T>(look: impl Fn() -> Result<T>, settled: impl Fn(&T) -> bool) -> Result<T> {
     let mut last = None;
     deadline::until(CLEAN_UP_PATIENCE, || {
         let seen = last.insert(look());

@@ -77,12 +77,10 @@ pub(crate) fn run(
         }
         Command::Check => {
             let target = environment.target(command)?;
-            let (network, delegate) = match Configured::parse(&input.config)? {
-                Configured::Whole(network) => (network, None),
-                Configured::Delegated(draft, plugin) => (draft.with(check::pools_of(&input.config)?), Some(plugin)),
-            };
-            let expected = check::Expected::parse(&input.config, &target, &network)?;
-            call.pass_on(block_on(check::check(&target, &network, &expected)), delegate.as_deref())
+            let configured = Configured::parse(&input.config)?;
+            let told = check::Told::read(&input.config, input.version, &target)?;
+            let checked = block_on(check::check(&target, configured, &told));
+            call.pass_on(checked, config::delegate_of(&input.config))
         }
         Command::Gc => {
             environment.require_path()?;

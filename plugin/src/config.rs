@@ -167,6 +167,14 @@ impl Network {
 }
 
 impl Configured {
+    /// The network's name.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Whole(network) => &network.name,
+            Self::Delegated(draft, _) => &draft.name,
+        }
+    }
+
     /// Checks and lowers the whole configuration. Errors: 2 and 7.
     pub(crate) fn parse(config: &Map<String, Value>) -> Result<Self> {
         let mut section = Section::new("", config);

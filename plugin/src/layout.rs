@@ -2,9 +2,9 @@
 //!
 //! One place for each: install writes them, doctor looks at them, uninstall takes them back.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 
 /// The flat range: nothing between two of its addresses is ever translated.
 pub(crate) const FLAT_RANGE: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 0, 0), 16) {
@@ -46,3 +46,13 @@ pub(crate) const REPLACED: &str = "/var/lib/flatnet/replaced";
 pub(crate) const NETWORK: &str = "flatnet";
 /// The TCP port on the bridge's address where `flatnet gateway` tells gateways who has which name.
 pub(crate) const NAME_SERVICE_PORT: u16 = 8053;
+
+/// The IPv6 subnet of the host that has this one of IPv4 by the address plan: `fd87:N::/64` for 10.87.N.0/24, the digits alike.
+pub(crate) fn ipv6_beside(subnet: Ipv4Network) -> Option<Ipv6Network> {
+    if !subnet.is_subnet_of(FLAT_RANGE) || subnet.prefix() != 24 {
+        return None;
+    }
+    let host = subnet.network().octets()[2].to_string();
+    let host = u16::from_str_radix(&host, 16).ok()?;
+    Ipv6Network::new(Ipv6Addr::new(0xfd87, host, 0, 0, 0, 0, 0, 0), 64).ok()
+}

@@ -32,8 +32,12 @@ impl Mac {
 
     /// The address that an interface of this MAC has on its link by itself (RFC 4291, appendix A).
     pub(crate) fn link_local(self) -> Ipv6Addr {
-        let Self([a, b, c, d, e, f]) = self;
-        Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+        let mut address = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 0];
+        address[8..11].copy_from_slice(&self.0[..3]);
+        address[13..].copy_from_slice(&self.0[3..]);
+        // The bit that says that the address is unique everywhere is turned round.
+        address[8] ^= 2;
+        address.into()
     }
 }
 

@@ -14,11 +14,13 @@
 
 mod create;
 mod network;
+mod options;
 mod ports;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod request;
 mod status;
+mod subnets;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -30,7 +32,6 @@ use self::request::{Setup, Teardown};
 use crate::command::{self, DEADLINE, Published};
 use crate::config::Network;
 use crate::error::{Error, Result};
-use crate::firewall;
 use crate::reply::one_line;
 use crate::request::{Input, read_stdin};
 
@@ -106,12 +107,7 @@ fn answer(call: &Call) -> Result<Option<Value>> {
         }
         Call::Teardown { netns } => {
             let request = Teardown::parse(&Input::object(&read_stdin(DEADLINE)?)?, netns)?;
-            let bridge = &request.bridge;
-            let published = if request.published || firewall::is_in_use(bridge) {
-                Published::Perhaps(bridge)
-            } else {
-                Published::Never
-            };
+            let published = Published::Perhaps { bridge: &request.bridge, asked: request.published };
             command::block_on(command::detach(&request.target, &request.network, published)).map(|()| None)
         }
     }

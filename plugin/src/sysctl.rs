@@ -22,7 +22,7 @@ pub(crate) struct Forwarding {
 pub(crate) const IPV4: Forwarding =
     Forwarding { setting: "net.ipv4.ip_forward", file: "/proc/sys/net/ipv4/ip_forward" };
 /// ip-sysctl.rst, `conf/all/forwarding` of IPv6.
-const IPV6: Forwarding =
+pub(crate) const IPV6: Forwarding =
     Forwarding { setting: "net.ipv6.conf.all.forwarding", file: "/proc/sys/net/ipv6/conf/all/forwarding" };
 
 impl Forwarding {

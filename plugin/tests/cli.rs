@@ -90,7 +90,7 @@ fn there_is_no_page_of_a_command_that_is_not_there() {
 fn netavark_gets_one_object() {
     let info = concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#"","api_version":"1.0.0"}"#, "\n");
     flatnet().arg("info").assert().success().stdout(info).stderr("");
-    let asked = r#"{"name":"n","id":"1","driver":"flatnet","ipv6_enabled":true}"#;
+    let asked = r#"{"name":"n","id":"1","driver":"flatnet","internal":true}"#;
     let output = flatnet().arg("create").write_stdin(asked).assert().code(1).get_output().stdout.clone();
-    insta::assert_snapshot!(String::from_utf8(output).expect("text"), @r#"{"error":"failed to honour ipv6_enabled = true (leave out --ipv6 and IPv6 subnets: flatnet's addresses are IPv4)"}"#);
+    insta::assert_snapshot!(String::from_utf8(output).expect("text"), @r#"{"error":"failed to honour internal = true (leave out --internal: on a flat network containers are reached from outside)"}"#);
 }

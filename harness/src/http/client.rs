@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::bulk;
+use crate::deadline;
 use crate::lab::Namespace;
 
 /// What to ask for.
@@ -79,6 +80,19 @@ impl fmt::Display for NoAnswer {
 /// GETs once, from inside `from`.
 pub fn get(from: &Namespace, question: &Question) -> Result<Result<Answer, NoAnswer>> {
     converse(from, question, ask(question))
+}
+
+/// GETs until the answer is 200, for the question's patience at most: a server may take a moment to listen.
+pub fn get_served(from: &Namespace, question: &Question) -> Result<Answer> {
+    let mut last = None;
+    let answer = deadline::until(question.patience, || match get(from, question) {
+        Ok(Ok(answer)) if answer.status == 200 => Some(answer),
+        other => {
+            last = Some(other);
+            None
+        }
+    });
+    answer.with_context(|| format!("get a page from {}: the last try gave {last:?}", question.address))
 }
 
 /// Sends `text` as one frame, from inside `from`, and gives what comes back.

@@ -29,19 +29,20 @@ struct Kind {
     comment: Option<u16>,
 }
 
-/// A bridge's chain of flatnet's table, and the comments of the rules in it. Each is there once, but for one for each of the `gateways`.
+/// A bridge's chain of flatnet's table, and the comments of the rules in it. Each is there once, but for one for each of the subnets and `gateways`.
 const MASQUERADE: &str = "masquerade-";
 const COMMENTS: [&str; 9] = [
     "of others",
     "among the bridge's own",
     "the flat range",
-    "the subnet",
+    A_SUBNET,
     "multicast",
     "link-local",
     A_GATEWAY,
     "connections from before these rules",
     "the rest",
 ];
+const A_SUBNET: &str = "the subnet";
 const A_GATEWAY: &str = "a gateway";
 
 const KINDS: [Kind; 4] = [
@@ -69,7 +70,7 @@ pub(crate) fn masquerade<'a>(
     for line in lines {
         let Some((_, comment)) = line.strip_prefix(&rule).and_then(|rest| rest.split_once(' ')) else { continue };
         let comment = comment.trim_matches('"');
-        let is_new = seen.insert(comment) || comment == A_GATEWAY;
+        let is_new = seen.insert(comment) || [A_SUBNET, A_GATEWAY].contains(&comment);
         if is_new && COMMENTS.contains(&comment) {
             known.insert(line);
         }

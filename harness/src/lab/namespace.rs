@@ -56,6 +56,11 @@ impl Namespace {
         Self { name: name.to_owned(), path: Path::new(FOLDER).join(name) }
     }
 
+    /// The one that this file stands for.
+    pub fn at(path: &Path) -> Self {
+        Self { name: path.display().to_string(), path: path.to_owned() }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

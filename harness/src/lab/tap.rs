@@ -2,7 +2,7 @@
 //!
 //! Invariant: belongs to the namespace of the thread that opens it, and must not outlive the call that entered it.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,10 @@ pub struct Ears {
 impl Ears {
     /// Opens them on a link of this thread's namespace.
     pub fn open(link: &str) -> Result<Self> {
-        let udp = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("open a socket for datagrams")?;
+        // IPv4's datagrams come to it as well; a kernel may lack IPv6.
+        let udp = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
+            .or_else(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))
+            .context("open a socket for datagrams")?;
         udp.set_nonblocking(true).context("never wait for a datagram")?;
         Ok(Self { tap: Tap::open(link)?, udp, buffer: vec![0; FRAME_MAX_BYTES] })
     }
@@ -77,13 +80,13 @@ impl Ears {
         Ok(self.udp.local_addr().context("name the socket's port")?.port())
     }
 
-    /// Listens until `last` has come; tells whether it has, and whether `wanted` came before it, in any frame or datagram.
-    pub fn listen(&mut self, wanted: &[u8], last: &[u8], patience: Duration) -> Result<(bool, bool)> {
+    /// Listens until `last` has come; tells whether it has, and whether all of `wanted` came before it, in any one frame or datagram.
+    pub fn listen(&mut self, wanted: &[Vec<u8>], last: &[u8], patience: Duration) -> Result<(bool, bool)> {
         let end = Instant::now() + patience;
         let (mut found, mut ended) = (false, false);
         loop {
             while let Some(content) = self.next()? {
-                found |= holds(content, wanted);
+                found |= wanted.iter().all(|wanted| holds(content, wanted));
                 ended |= holds(content, last);
             }
             let rest = end.saturating_duration_since(Instant::now());

@@ -3,13 +3,14 @@
 //! Invariant: Podman finds its own default paths, so what runs here is what a user has.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::geteuid;
 
@@ -18,17 +19,23 @@ use crate::plugin::Plugins;
 use crate::sandbox::empty_folder;
 use crate::shipped;
 
+/// What the harness itself keeps, a reboot of the node notwithstanding.
+const OWN: &str = "/run/harness/podman";
 /// Podman's settings, in the place of all others; what cleans up behind containers gets them from it.
-pub(super) const CONTAINERS_CONF: &str = "/run/containers.conf";
+pub const CONTAINERS_CONF: &str = "/run/harness/podman/containers.conf";
 /// The same, where a user has them.
 const USERS_CONF: &str = "/etc/containers/containers.conf";
-const STORAGE_CONF: &str = "/run/storage.conf";
-pub(super) const CNI_NETWORKS: &str = "/etc/cni/net.d";
+const STORAGE_CONF: &str = "/run/harness/podman/storage.conf";
+/// Where networks of CNI are.
+pub const CNI_NETWORKS: &str = "/etc/cni/net.d";
+/// Where the locks of containers are, and images and containers.
+const SHARED_MEMORY: &str = "/dev/shm";
+const STORAGE_FOLDER: &str = "/var/lib/containers";
 /// Which images Podman takes; without it, none.
 const POLICY: &str = "/etc/containers/policy.json";
 
 /// Podman hands this on to the processes that clean up behind containers.
-pub(super) const ENVIRONMENT: [(&str, &str); 3] =
+const ENVIRONMENT: [(&str, &str); 3] =
     [("CONTAINERS_STORAGE_CONF", STORAGE_CONF), ("HOME", "/run"), ("TMPDIR", "/run")];
 
 /// How Podman makes networks.
@@ -78,13 +85,35 @@ pub fn lacks_cni(error: &str) -> bool {
     error.contains("cni support is not enabled")
 }
 
+/// All that Podman gets of an environment: where programs are, and where its settings are, if not where a user has them.
+pub fn environment(settings: Option<&'static str>) -> impl Iterator<Item = (&'static str, OsString)> {
+    let settings = settings.map(|file| ("CONTAINERS_CONF", file));
+    let fixed = ENVIRONMENT.into_iter().chain(settings).map(|(name, value)| (name, OsString::from(value)));
+    fixed.chain(env::var_os("PATH").map(|path| ("PATH", path)))
+}
+
 /// Covers what Podman would share with the machine. Its other folders are the world's own already.
-pub(super) fn mount_private() -> Result<()> {
+pub fn mount_private() -> Result<()> {
     // The kernel's folder for shared memory holds the lock of every container; the other one holds images and containers.
-    for folder in ["/dev/shm", "/var/lib/containers"] {
+    for folder in [SHARED_MEMORY, STORAGE_FOLDER] {
         empty_folder(folder)?;
     }
     mount_control_groups()
+}
+
+/// Takes away what containers had mounted, and the locks: neither outlives a boot.
+pub(super) fn forget_memory() -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("list mounts")?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let below = points.filter(|point| point.strip_prefix(STORAGE_FOLDER).is_some_and(|rest| rest.starts_with('/')));
+    // Whatever lies on another goes first.
+    for point in below.collect::<Vec<_>>().into_iter().rev() {
+        umount2(point, MntFlags::MNT_DETACH).with_context(|| format!("unmount {point}"))?;
+    }
+    for lock in fs::read_dir(SHARED_MEMORY).context("list locks")? {
+        fs::remove_file(lock.context("list locks")?.path()).context("remove a lock")?;
+    }
+    Ok(())
 }
 
 /// Control groups of version 2 alone, as crun does not run beside those of both. They can only be read, as Podman's API would
@@ -103,8 +132,8 @@ fn mount_control_groups() -> Result<()> {
         .context("let control groups only be read")
 }
 
-/// Writes Podman's configuration, with CNI with the shipped network as it is.
-pub(super) fn write_config(backend: Backend, plugins: &Plugins) -> Result<()> {
+/// Writes the configuration of Podman and of what is built from the same parts (buildah), with CNI with the shipped network as it is.
+pub fn configure(backend: Backend, plugins: &Plugins) -> Result<()> {
     let folders: Vec<_> = plugins.path().split(':').map(|folder| format!("{folder:?}")).collect();
     let network = match backend {
         Backend::Cni => format!(
@@ -118,6 +147,7 @@ pub(super) fn write_config(backend: Backend, plugins: &Plugins) -> Result<()> {
             )
         }
     };
+    fs::create_dir_all(OWN).with_context(|| format!("make {OWN}"))?;
     write(CONTAINERS_CONF, &format!("{CONTAINERS}{network}\n"))?;
     write(STORAGE_CONF, STORAGE)?;
     write(POLICY, r#"{ "default": [{ "type": "insecureAcceptAnything" }] }"#)?;

@@ -251,6 +251,18 @@ mod tests {
         "summary = \"x\"\n[hosts]\na = { role = \"node\", address = \"1.2.3.4/8\", proxy = \"builtin\" }\n[run]\nsteps = [1]",
         "3:53: `proxy` belongs to gateways"
     )]
+    #[case(
+        "summary = \"x\"\n[network]\nplugins = [{ type = \"a\" }, 1]\n[run]\nsteps = [1]",
+        "1:1: a plugin is a table"
+    )]
+    #[case(
+        "summary = \"x\"\n[network]\nplugins = [{ type = \"a\" }, { type = \"b\" }]\n[run]\nsteps = [{ parallel = \"c\", containers = 2 }]",
+        "5:12: that network has several plugins"
+    )]
+    #[case(
+        "summary = \"x\"\n[network]\nplugins = [{ type = \"a\" }, { type = \"b\" }]\n[run]\nsteps = [{ add = \"c\", stdin = \"{}\" }]",
+        "5:23: that network has several plugins"
+    )]
     fn mistakes_have_a_place(#[case] text: &str, #[case] expected: &str) {
         let mistake = parse(Path::new("x.toml"), text).unwrap_err().at(Path::new("x.toml"), text).to_string();
         assert!(mistake.starts_with(&format!("x.toml:{expected}")), "{mistake}");

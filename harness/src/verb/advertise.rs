@@ -9,13 +9,11 @@ use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
 use super::{Failure, Misfit, Verb, misfit};
-use crate::frame;
+use crate::frame::ipv6::{self, Header, Message};
+use crate::frame::{self, Envelope};
 use crate::lab::{Tap, View};
 use crate::scenario::Setting;
 use crate::world::World;
-
-/// How long a router is to be used unless the step says otherwise: half an hour, as by default (RFC 4861, section 6.2.1).
-const LIFETIME_S: u16 = 1800;
 
 /// `{ advertise = "windows", link = "eth1" }`: the host says on that wire that it is a router.
 #[derive(Debug)]
@@ -68,7 +66,11 @@ impl Verb for Advertise {
         let own = link.link_locals.first().and_then(|own| own.split('/').next()?.parse::<Ipv6Addr>().ok());
         let own = own.with_context(|| format!("find the link-local address of {}'s {}", self.host, link.name))?;
         let mac = frame::mac(&link.mac).map_err(|text| anyhow!(text))?;
-        let advertisement = frame::router_advertisement(mac, own, self.options.lifetime_s.unwrap_or(LIFETIME_S));
+        let (destination, group) = ipv6::ALL_NODES;
+        let envelope = Envelope { source: mac, destination: group, vlan: None };
+        let header = Header { source: own, destination, flow: 0, behind: None };
+        let lifetime_s = self.options.lifetime_s.unwrap_or(ipv6::ROUTER_LIFETIME_S);
+        let advertisement = ipv6::packet(envelope, &header, Message::RouterAdvertisement(mac, lifetime_s));
         host.enter(|| Tap::open(&link.name)?.send_in_order(&[&advertisement]))?;
         Ok(String::new())
     }

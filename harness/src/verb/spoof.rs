@@ -2,7 +2,7 @@
 //!
 //! Invariant: a true frame of the same container goes behind each: only when that has arrived is the other known to be dropped.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 
 use super::{Failure, Misfit, Verb, misfit};
+use crate::frame::ipv6::{self, Extension, Message};
 use crate::frame::{self, BROADCAST, Claim, Envelope, Mac};
 use crate::lab::{Ears, Tap, View};
 use crate::scenario::Setting;
@@ -18,6 +19,8 @@ use crate::world::World;
 /// How long the true frame may take to arrive, unless the step says otherwise.
 const PATIENCE_MS: u64 = 5000;
 
+/// The group that is reported: of a service that nobody here has.
+const GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x87);
 /// The container's link, unless the step says otherwise.
 const LINK: &str = "eth0";
 
@@ -38,7 +41,9 @@ pub(super) struct SpoofOptions {
     frame: Kind,
     mac: Option<String>,
     sender: Option<String>,
-    ip: Option<Ipv4Addr>,
+    ip: Option<IpAddr>,
+    target: Option<Ipv6Addr>,
+    behind: Option<Extension>,
     vlan: Option<u16>,
     destination: Option<String>,
     timeout_ms: Option<u64>,
@@ -51,7 +56,29 @@ enum Kind {
     #[default]
     Udp,
     Arp,
+    /// IPv6 that carries nothing, a datagram or an echo request.
     Ipv6,
+    Udp6,
+    Echo6,
+    /// Neighbour and router discovery: solicitations and advertisements of each; and a redirect.
+    Ns,
+    Na,
+    Rs,
+    Ra,
+    Redirect,
+    /// What a host tells of its groups.
+    Mld,
+}
+
+impl Kind {
+    fn is_ipv6(self) -> bool {
+        !matches!(self, Self::Udp | Self::Arp)
+    }
+
+    /// Whether it tells a hardware address beside the frame's.
+    fn has_sender(self) -> bool {
+        matches!(self, Self::Arp | Self::Ns | Self::Na | Self::Rs | Self::Ra | Self::Redirect)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -74,7 +101,25 @@ impl Expected {
 struct End {
     link: String,
     mac: Mac,
-    address: Ipv4Addr,
+    addresses: Vec<IpAddr>,
+}
+
+impl End {
+    fn ipv4(&self) -> Option<Ipv4Addr> {
+        self.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        })
+    }
+
+    /// The one that its link has by itself, where it has no other.
+    fn ipv6(&self) -> Ipv6Addr {
+        let given = self.addresses.iter().find_map(|address| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        });
+        given.unwrap_or_else(|| link_local(self.mac))
+    }
 }
 
 impl Spoof {
@@ -82,29 +127,75 @@ impl Spoof {
         Self { container, options }
     }
 
-    /// The frame that may be a lie; `mark` is in it.
-    fn lie(&self, from: &End, to: &End, port: u16, mark: &[u8]) -> Result<Vec<u8>> {
+    /// The frame that may be a lie, and what is in it and in no other, all of it.
+    fn lie(&self, from: &End, to: &End, port: u16) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {
         let options = &self.options;
         let given = |text: &Option<String>| text.as_deref().map(frame::mac).transpose().map_err(|text| anyhow!(text));
         let source = given(&options.mac)?.unwrap_or(from.mac);
         let to_all = if options.frame == Kind::Arp { BROADCAST } else { to.mac };
         let destination = given(&options.destination)?.unwrap_or(to_all);
         let envelope = Envelope { source, destination, vlan: options.vlan };
-        let address = options.ip.unwrap_or(from.address);
-        Ok(match options.frame {
-            Kind::Udp => frame::udp(envelope, address, to.address, port, mark),
+        let sender = given(&options.sender)?.unwrap_or(source);
+        if options.frame.is_ipv6() {
+            return Ok(self.lie_of_ipv6(from, to, (envelope, sender), port));
+        }
+        let mark = mark("a lie");
+        let (own, theirs) = (need_ipv4(from)?, need_ipv4(to)?);
+        let address = match options.ip {
+            Some(IpAddr::V4(address)) => address,
+            _ => own,
+        };
+        let frame = match options.frame {
             Kind::Arp => {
                 // Who has no address yet asks whether another has it; who has one tells.
-                let target = if address.is_unspecified() { to.address } else { address };
-                frame::arp(envelope, Claim { mac: given(&options.sender)?.unwrap_or(source), address, target }, mark)
+                let target = if address.is_unspecified() { theirs } else { address };
+                frame::arp(envelope, Claim { mac: sender, address, target }, &mark)
             }
-            Kind::Ipv6 => frame::ipv6(envelope, link_local(source), link_local(to.mac), mark),
-        })
+            _ => frame::udp(envelope, address, theirs, port, &mark),
+        };
+        Ok((frame, vec![mark]))
+    }
+
+    /// Messages of neighbour discovery have no room for a mark: the header tells them from others, by its flow's number.
+    fn lie_of_ipv6(
+        &self,
+        from: &End,
+        to: &End,
+        (envelope, sender): (Envelope, Mac),
+        port: u16,
+    ) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let options = &self.options;
+        let source = match options.ip {
+            Some(IpAddr::V6(address)) => address,
+            // A link that was given none speaks for whatever MAC it says.
+            _ if from.addresses.iter().any(IpAddr::is_ipv6) => from.ipv6(),
+            _ => link_local(envelope.source),
+        };
+        let header = ipv6::Header { source, destination: to.ipv6(), flow: number(), behind: options.behind };
+        let data = mark("a lie");
+        // Who has no address yet has nothing to be answered at.
+        let asker = Some(sender).filter(|_| !source.is_unspecified());
+        let message = match options.frame {
+            Kind::Udp6 => Message::Udp(port, &data),
+            Kind::Echo6 => Message::Echo(&data),
+            Kind::Ns => Message::Solicitation(options.target.unwrap_or(to.ipv6()), asker),
+            Kind::Na => Message::Advertisement(options.target.unwrap_or(source), Some(sender)),
+            Kind::Rs => Message::RouterSolicitation(asker),
+            Kind::Ra => Message::RouterAdvertisement(sender, ipv6::ROUTER_LIFETIME_S),
+            Kind::Redirect => Message::Redirect(options.target.unwrap_or(source), sender),
+            Kind::Mld => Message::Report(options.target.unwrap_or(GROUP)),
+            _ => Message::Nothing(&data),
+        };
+        (ipv6::packet(envelope, &header, message), ipv6::signs(&header, message))
     }
 }
 
+fn need_ipv4(end: &End) -> Result<Ipv4Addr> {
+    end.ipv4().with_context(|| format!("find an IPv4 address of {}", end.link))
+}
+
 /// The address that a link has by itself (RFC 4291, appendix A).
-fn link_local(mac: Mac) -> std::net::Ipv6Addr {
+fn link_local(mac: Mac) -> Ipv6Addr {
     let mut address = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 0];
     address[8..11].copy_from_slice(&mac[..3]);
     address[13..].copy_from_slice(&mac[3..]);
@@ -112,29 +203,42 @@ fn link_local(mac: Mac) -> std::net::Ipv6Addr {
     address.into()
 }
 
+/// Counts the frames of this process.
+fn number() -> u32 {
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    NUMBER.fetch_add(1, Ordering::Relaxed)
+}
+
 /// What no other frame has in it.
 fn mark(what: &str) -> Vec<u8> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    format!("<flatnet's harness: {what} {number} of {}>", std::process::id()).into_bytes()
+    format!("<flatnet's harness: {what} {} of {}>", number(), std::process::id()).into_bytes()
 }
 
 fn end(world: &mut World, place: &str, link: &str) -> Result<End> {
     let view = View::of(world.place(place)?)?;
     let found = view.link(link).with_context(|| format!("find {link} of {place}"))?;
-    let address =
-        frame::first_ipv4(&found.addresses).with_context(|| format!("find an address of {place}'s {link}"))?;
-    Ok(End { link: link.to_owned(), mac: frame::mac(&found.mac).map_err(|text| anyhow!(text))?, address })
+    let addresses = frame::addresses(&found.addresses).collect();
+    Ok(End { link: link.to_owned(), mac: frame::mac(&found.mac).map_err(|text| anyhow!(text))?, addresses })
+}
+
+/// A datagram of the family that both have.
+fn true_frame(from: &End, to: &End, envelope: Envelope, port: u16, data: &[u8]) -> Vec<u8> {
+    if let (Some(source), Some(destination)) = (from.ipv4(), to.ipv4()) {
+        return frame::udp(envelope, source, destination, port, data);
+    }
+    let header = ipv6::Header { source: from.ipv6(), destination: to.ipv6(), flow: number(), behind: None };
+    ipv6::packet(envelope, &header, Message::Udp(port, data))
 }
 
 impl Verb for Spoof {
     fn describe(&self) -> String {
-        let SpoofOptions { to, mac, sender, ip, vlan, .. } = &self.options;
+        let SpoofOptions { to, mac, sender, ip, vlan, target, .. } = &self.options;
         let mut text = format!("spoof {} to {to}", self.container);
         let words = [
             ("from", mac.clone()),
             ("sender", sender.clone()),
             ("as", ip.map(|ip| ip.to_string())),
+            ("about", target.map(|target| target.to_string())),
             ("vlan", vlan.map(|vlan| vlan.to_string())),
         ];
         for (word, value) in words.into_iter().filter_map(|(word, value)| Some((word, value?))) {
@@ -152,8 +256,14 @@ impl Verb for Spoof {
         }
         let network = setting.network(options.network.as_deref());
         misfit("network", network.map(drop).ok_or_else(|| "there is no such network".to_owned()))?;
-        let stray = options.sender.is_some() && options.frame != Kind::Arp;
-        misfit("sender", if stray { Err("only ARP tells its sender".to_owned()) } else { Ok(()) })
+        let only = |is: bool, said: bool, words: &str| if said && !is { Err(words.to_owned()) } else { Ok(()) };
+        let frame = options.frame;
+        let sender = only(frame.has_sender(), options.sender.is_some(), "only ARP and neighbour discovery tell it");
+        misfit("sender", sender)?;
+        misfit("target", only(frame.is_ipv6(), options.target.is_some(), "only messages of IPv6 have one"))?;
+        misfit("behind", only(frame.is_ipv6(), options.behind.is_some(), "only IPv6 has extension headers"))?;
+        let family = options.ip.is_none_or(|ip| ip.is_ipv6() == frame.is_ipv6());
+        misfit("ip", if family { Ok(()) } else { Err("is of another family than the frame".to_owned()) })
     }
 
     fn place(&self) -> Option<(&'static str, &str)> {
@@ -170,12 +280,13 @@ impl Verb for Spoof {
         let to = end(world, &options.to, ear)?;
         let (sender, victim) = (world.lab.namespace(&self.container)?, world.lab.namespace(&options.to)?);
         let patience = Duration::from_millis(options.timeout_ms.unwrap_or(PATIENCE_MS));
-        let (lie, truth) = (mark("a lie"), mark("the truth"));
+        let truth = mark("the truth");
         let (arrived, seen) = victim.enter(|| {
             let mut ears = Ears::open(&to.link)?;
             let port = ears.port()?;
             let plain = Envelope { source: from.mac, destination: to.mac, vlan: None };
-            let frames = [self.lie(&from, &to, port, &lie)?, frame::udp(plain, from.address, to.address, port, &truth)];
+            let (frame, lie) = self.lie(&from, &to, port)?;
+            let frames = [frame, true_frame(&from, &to, plain, port, &truth)];
             sender.enter(|| Tap::open(&from.link)?.send_in_order(&frames.each_ref().map(Vec::as_slice)))?;
             ears.listen(&lie, &truth, patience)
         })?;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a case removes its containers by the command that a user would take.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
@@ -14,9 +15,9 @@ use testcontainers::core::client::docker_client_instance;
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 
-use crate::world::{Gateway, WINDOWS, WINDOWS_WITH_NGINX, World};
+use crate::world::{Gateway, SECOND_NETWORK, WINDOWS, WINDOWS_WITH_NGINX, World};
 
-type Case = fn(&mut World) -> Result<()>;
+pub(crate) type Case = fn(&mut World) -> Result<()>;
 
 pub(crate) const CASES: [(&str, Case); 17] = [
     ("podman_knows_the_shipped_network", podman_knows_the_shipped_network),
@@ -100,7 +101,7 @@ fn three_containers_started_at_once_reach_each_other(world: &mut World) -> Resul
 fn stop_frees_the_address_and_start_takes_it_again(world: &mut World) -> Result<()> {
     let before = world.podman.start_web("web")?;
     world.podman.stop("web")?;
-    expect_leases(&world.podman, &[])?;
+    expect_no_leases(&world.podman)?;
     let after = world.podman.start("web")?;
     ensure!(after == before, "attach web as before: it was {before:?} and is {after:?}");
     expect_page(&world.page_at(WINDOWS, after.address)?, "web", WINDOWS.back)?;
@@ -112,7 +113,7 @@ fn kill_frees_the_address(world: &mut World) -> Result<()> {
     world.podman.start_web("web")?;
     expect_leases(&world.podman, &[FIRST])?;
     world.podman.kill("web")?;
-    expect_leases(&world.podman, &[])?;
+    expect_no_leases(&world.podman)?;
     world.podman.remove("web")
 }
 
@@ -120,7 +121,7 @@ fn removal_by_force_frees_the_address(world: &mut World) -> Result<()> {
     world.podman.start_web("web")?;
     expect_leases(&world.podman, &[FIRST])?;
     world.podman.remove("web")?;
-    expect_leases(&world.podman, &[])
+    expect_no_leases(&world.podman)
 }
 
 fn gc_frees_the_address_of_a_container_that_nobody_cleaned_up(world: &mut World) -> Result<()> {
@@ -169,7 +170,7 @@ fn an_asked_address_and_mac_are_given(world: &mut World) -> Result<()> {
 
 fn a_container_is_connected_to_one_more_network(world: &mut World) -> Result<()> {
     let (podman, asked) = (&world.podman, Ipv4Addr::new(10, 87, 2, 9));
-    podman.add_network("second", "flatnet-br1", "10.87.2.0/24")?;
+    world.add_network(SECOND_NETWORK)?;
     podman.start_web("web")?;
     podman.output(["network", "connect", "--ip", "10.87.2.9", "second", "web"])?;
     let second = podman.attachment_to("second", "web")?;
@@ -178,7 +179,8 @@ fn a_container_is_connected_to_one_more_network(world: &mut World) -> Result<()>
     podman.output(["network", "disconnect", "second", "web"])?;
     expect_leases(podman, &[FIRST])?;
     podman.output(["network", "connect", "second", "web"])?;
-    expect_leases(podman, &[FIRST, Ipv4Addr::new(10, 87, 2, 2)])?;
+    // What it had last.
+    expect_leases(podman, &[FIRST, asked])?;
     podman.remove("web")
 }
 
@@ -262,12 +264,12 @@ fn testcontainers_runs_on_the_network(world: &mut World) -> Result<()> {
         expect_leases(&world.podman, &[address])?;
         expect_page(&world.page_through(WINDOWS, address)?, "web", WINDOWS.back)?;
         container.stop().await.context("stop the container")?;
-        expect_leases(&world.podman, &[])?;
+        expect_no_leases(&world.podman)?;
         container.start().await.context("start the container again")?;
         expect_leases(&world.podman, &[address_of(&container).await?])?;
         container.rm().await.context("remove the container")
     })?;
-    expect_leases(&world.podman, &[])?;
+    expect_no_leases(&world.podman)?;
     expect_network(&world.podman)
 }
 
@@ -289,14 +291,19 @@ fn expect_network(podman: &Podman) -> Result<()> {
     Ok(())
 }
 
-fn expect_leases(podman: &Podman, expected: &[Ipv4Addr]) -> Result<()> {
-    let expected: Vec<IpAddr> = expected.iter().copied().map(IpAddr::from).collect();
-    let leases = podman.leases(&expected)?;
-    ensure!(leases == expected.iter().copied().collect(), "lease {expected:?} and nothing else: leased are {leases:?}");
+pub(crate) fn expect_leases<A: Into<IpAddr> + Copy>(podman: &Podman, expected: &[A]) -> Result<()> {
+    let wanted: BTreeSet<IpAddr> = expected.iter().map(|address| (*address).into()).collect();
+    let leases = podman.leases(&wanted)?;
+    ensure!(leases == wanted, "lease {wanted:?} and nothing else: leased are {leases:?}");
     Ok(())
 }
 
-fn expect_page(page: &str, name: &str, peer: Ipv4Addr) -> Result<()> {
+pub(crate) fn expect_no_leases(podman: &Podman) -> Result<()> {
+    expect_leases::<IpAddr>(podman, &[])
+}
+
+pub(crate) fn expect_page(page: &str, name: &str, peer: impl Into<IpAddr>) -> Result<()> {
+    let peer = peer.into();
     if page != format!("{name} saw {peer}") {
         bail!("get the page of {name}, asked by {peer}: it says {page:?}");
     }

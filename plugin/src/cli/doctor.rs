@@ -7,6 +7,7 @@ mod finding;
 mod firewall;
 mod forwarding;
 mod http;
+mod ipv6;
 mod kernel;
 mod masquerade;
 mod networks;
@@ -27,6 +28,7 @@ use clap::Args;
 
 use self::finding::{Finding, State};
 use self::firewall::Firewall;
+use self::ipv6::Routers;
 use self::networks::Networks;
 use self::podman::Podman;
 use self::server::Gateway;
@@ -48,7 +50,7 @@ pub(super) struct Arguments {
     /// Print one JSON object, for scripts
     #[arg(long)]
     json: bool,
-    /// Ask this gateway whether it reaches this host, such as 172.30.0.1 or `gateway.lan:8080`; on WSL it is Windows, if not said
+    /// Ask this gateway whether it reaches this host, such as 172.30.0.1, `gateway.lan:8080` or `[fd30::1]:8080`; on WSL it is Windows, if not said
     #[arg(long, value_name = "URL|ADDRESS")]
     gateway: Option<Gateway>,
     /// Look at this network only
@@ -85,7 +87,9 @@ fn examine(arguments: &Arguments) -> Vec<Finding> {
     let (backend, networks) = choose(&podman, only);
     let folders = podman.settings.plugin_folders(backend);
     let kernel_says = Snapshot::take(arguments.gateway.as_ref().and_then(Gateway::address));
-    let wanted = || arguments.gateway.clone().or_else(|| kernel_says.windows(networking).map(Gateway::from));
+    let wanted = || {
+        arguments.gateway.clone().or_else(|| kernel_says.windows(networking).map(|it| Gateway::from(IpAddr::from(it))))
+    };
     let mut findings = kernel;
     let (files, state, gateway) = thread::scope(|scope| {
         let gateway = scope.spawn(|| server::gateway(wanted().as_ref(), arguments.gateway.is_some()));
@@ -131,6 +135,7 @@ struct Known {
     /// The link towards the gateway, and its addresses.
     uplink: Option<String>,
     own: Vec<Ipv4Addr>,
+    routers: Routers,
 }
 
 fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
@@ -142,27 +147,33 @@ fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
 
 impl Snapshot {
     /// The gateway is behind the default route, unless it is said where it is.
-    fn take(gateway: Option<Ipv4Addr>) -> Self {
+    fn take(gateway: Option<IpAddr>) -> Self {
         Self(command::block_on(command::within_deadline(async {
             let host = Netlink::open().doing(|| "open a netlink socket".into())?;
             let links = host.links().await.doing(|| "list the host's links".into())?;
-            let routes = host.ipv4_routes().await.doing(|| "list the routes".into())?;
+            let routes = host.routes().await.doing(|| "list the routes".into())?;
+            // IPv4's is the first, where there are both.
             let default = routes.iter().find(|route| route.is_default());
             let way = match gateway {
                 // One that nothing leads to is the gateway's own line.
-                Some(gateway) => host.way_to(gateway.into()).await.ok(),
+                Some(gateway) => host.way_to(gateway).await.ok(),
                 None => None,
             };
             let index = way.as_ref().or(default).and_then(|route| route.link);
             let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
+            let of_uplink = || addresses.iter().filter(|(of, _)| Some(*of) == index).map(|(_, address)| address.ip());
+            let has_way = routes.iter().any(|route| route.is_default() && route.destination.is_ipv6());
+            let learnt = host.links_with_routers().await.doing(|| "list the routes of routers".into())?;
+            let name = |index: u32| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+            let uplink = index.and_then(name);
             Ok(Known {
                 next_hop: default.and_then(|route| ipv4(route.gateway?)),
-                uplink: links.iter().find(|link| Some(link.index) == index).map(|link| link.name.clone()),
-                own: addresses
-                    .iter()
-                    .filter(|(of, _)| Some(*of) == index)
-                    .filter_map(|(_, address)| ipv4(address.ip()))
-                    .collect(),
+                own: of_uplink().filter_map(ipv4).collect(),
+                routers: Routers {
+                    heard_on: learnt.into_iter().filter_map(name).collect(),
+                    lost_on: uplink.clone().filter(|_| !has_way && of_uplink().any(|address| address.is_ipv6())),
+                },
+                uplink,
                 links,
             })
         })))
@@ -195,8 +206,20 @@ impl Snapshot {
         let is_bridge =
             |link: &Link, network: &Network| link.name == network.bridge && link.kind.as_deref() == Some("bridge");
         let is_there = |network: &&&Network| known.links.iter().any(|link| is_bridge(link, network));
-        let mut ways: Vec<_> = valid.iter().filter(is_there).map(|network| network.bridge.clone()).collect();
-        let mut findings = vec![forwarding::forwarding(!ways.is_empty())];
+        let bridges = |has: fn(&Network) -> bool| -> Vec<_> {
+            let there = valid.iter().filter(is_there).filter(|network| has(network));
+            there.map(|network| network.bridge.clone()).collect()
+        };
+        let mut ways = bridges(Network::has_ipv4);
+        let mut findings = Vec::new();
+        findings.push(if valid.iter().any(|network| network.has_ipv4()) {
+            forwarding::ipv4(!ways.is_empty())
+        } else {
+            finding::IP_FORWARD.skipped("no network has IPv4")
+        });
+        if valid.iter().any(|network| network.has_ipv6()) {
+            findings.extend(ipv6::check(&bridges(Network::has_ipv6), &known.routers));
+        }
         ways.extend(known.uplink.clone());
         findings.push(forwarding::reverse_path(&ways, forwarding::is_shared(&known.links)));
         findings.extend(untold);
@@ -245,14 +268,9 @@ fn of_network(
     let has_bridge = standing.as_ref().is_ok_and(|standing| standing.exists);
     findings.push(masquerade::check(host, network, has_bridge));
     findings.push(spoofing::check(host, network));
-    if let Some((subnet, _)) = network.ipv4() {
-        findings.push(wsl::route(networking, subnet, &known.own));
-    }
+    findings.push(wsl::route(networking, network, &known.own));
     let name_service = match &standing {
-        Ok(bridge::Standing { sound: true, exists: true, .. }) => match network.gateway_networks().first() {
-            Some(gateway) => server::name_service(gateway.ip()),
-            None => finding::NAME_SERVICE.skipped("the bridge has no address"),
-        },
+        Ok(bridge::Standing { sound: true, exists: true, .. }) => server::name_service(&network.gateway_networks()),
         Ok(bridge::Standing { exists: false, .. }) => finding::NAME_SERVICE.skipped("there is no bridge yet"),
         _ => finding::NAME_SERVICE.skipped("hangs on the bridge"),
     };

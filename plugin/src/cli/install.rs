@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::IpNetwork;
 use serde_json::json;
 
 use self::files::Saved;
@@ -39,9 +39,12 @@ pub(super) struct Arguments {
     /// This host's number in the flat range: it owns 10.87.N.0/24 [default: 1, or as installed]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     host_id: Option<u8>,
-    /// Another subnet than the host's number gives, such as 10.87.16.0/22
-    #[arg(long, value_name = "CIDR", conflicts_with = "host_id")]
-    subnet: Option<Ipv4Network>,
+    /// Another subnet than the host's number gives, such as 10.87.16.0/22, or one of each family: --subnet 10.87.1.0/24 --subnet fd87:1::/64
+    #[arg(long = "subnet", value_name = "CIDR", conflicts_with = "host_id")]
+    subnets: Vec<IpNetwork>,
+    /// Addresses of IPv6 as well, of fd87:N::/64 for the host that owns 10.87.N.0/24 [default: no, or as installed]
+    #[arg(long, conflicts_with = "subnets")]
+    ipv6: bool,
     /// The bridge's name [default: flatnet-br0, or as installed]
     #[arg(long, value_name = "NAME")]
     bridge: Option<String>,
@@ -89,7 +92,8 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
     let mut plan = Plan::default();
     plan.facts.insert("backend".into(), json!(wanted.backend));
     plan.facts.insert("network".into(), json!(wanted.network.name));
-    plan.facts.insert("subnet".into(), json!(wanted.network.subnet));
+    plan.facts.insert("subnet".into(), json!(wanted.network.subnets.first()));
+    plan.facts.insert("subnets".into(), json!(wanted.network.subnets));
     plan.facts.insert("bridge".into(), json!(wanted.network.bridge));
     let mut record = Record {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -258,7 +262,7 @@ fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Re
         return Ok(None);
     }
     let name = &wanted.network.name;
-    let format = "{{.Driver}} {{range .Subnets}}{{.Subnet}}{{end}} {{.NetworkInterface}}\
+    let format = "{{.Driver}} {{range .Subnets}}{{.Subnet}} {{end}}{{.NetworkInterface}}\
         {{range $key, $value := .Options}} {{$key}}={{$value}}{{end}}";
     // Under CNI the name is our own network's, which goes.
     let is_cni = earlier.is_some_and(|it| it.backend == Backend::Cni);
@@ -268,7 +272,7 @@ fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Re
         // Podman has no other word for "no such network".
         _ => None,
     };
-    let facts = [format!("flatnet {} {}", wanted.network.subnet, wanted.network.bridge)];
+    let facts = [format!("flatnet {} {}", wanted.network.subnets(" "), wanted.network.bridge)];
     let same = facts.into_iter().chain(take_back::options(&wanted.network)).collect::<Vec<_>>().join(" ");
     let ours = earlier.is_some_and(|it| it.made_network && it.network.name == *name);
     record.made_network = ours || found.is_none();

@@ -11,8 +11,10 @@ use serde_json::{Map, Value};
 use super::{del, or_undo, within_part};
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
+use crate::firewall::family::IpFamily;
+use crate::firewall::ports::{self, Door, Port};
 use crate::firewall::spoofing::{self, Speaker};
-use crate::firewall::{self, Door, Port, forward, masquerade};
+use crate::firewall::{forward, masquerade};
 use crate::ipam::lease::{self, Attachment};
 use crate::ipam::pool::Own;
 use crate::link::veth::{Made, Pair};
@@ -147,16 +149,19 @@ impl Site<'_> {
     }
 
     /// Also without ports: what is published at this address may be a dead container's, and must not lead to this one.
-    async fn publish(&self, success: &Success, ports: Option<&[Port]>) -> Result<()> {
-        let Some(ports) = ports else { return Ok(()) };
-        let Some(IpNetwork::V4(address)) = success.ips.first().map(|ip| ip.address) else { return Ok(()) };
+    async fn publish(&self, success: &Success, asked: Option<&[Port]>) -> Result<()> {
+        let Some(asked) = asked else { return Ok(()) };
+        let addresses: Vec<_> = IpFamily::BOTH
+            .into_iter()
+            .filter_map(|family| success.ips.iter().map(|ip| ip.address).find(|address| family.has(*address)))
+            .collect();
         let bridge = &self.network.bridge;
-        if ports.is_empty() && !firewall::is_in_use(bridge) {
+        if asked.is_empty() && !ports::is_in_use(bridge, addresses.iter().any(IpNetwork::is_ipv6)).await {
             return Ok(());
         }
         let attachment = Attachment { network: &self.network.name, target: self.target };
-        let door = Door { attachment: &attachment, address, bridge, begun: &self.published };
-        firewall::publish(&self.host, &door, ports).await
+        let door = Door { attachment: &attachment, addresses: &addresses, bridge, begun: &self.published };
+        ports::publish(&self.host, &door, asked).await
     }
 
     async fn undo(&self, made: &Made) -> Result<()> {
@@ -171,7 +176,7 @@ impl Site<'_> {
         let withdrawn = if self.published.get() {
             let attachment = Attachment { network: &self.network.name, target: self.target };
             // It may be the packet filter that never answers.
-            within_part(firewall::withdraw(host, &attachment.name(), &self.network.bridge)).await
+            within_part(ports::withdraw(host, &attachment.name(), &self.network.bridge)).await
         } else {
             Ok(())
         };
@@ -250,7 +255,7 @@ impl Site<'_> {
         let mut added = Vec::new();
         for route in self.network.container_routes(own) {
             match container.add_route(link.index, &route).await {
-                Ok(()) => added.push(reply::Route { gw: route.gateway, ..reply::Route::to(route.destination) }),
+                Ok(()) => added.push(reply::Route::from(&route)),
                 // A container on two networks keeps the first's default route (of this metric, 0), and whatever else both have.
                 Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno).doing(|| format!("route {} on {name}", in_words(&route))),

@@ -5,7 +5,7 @@
 
 use super::{within_deadline, within_part};
 use crate::error::{Doing, Result, both};
-use crate::firewall::{self, spoofing};
+use crate::firewall::{ports, spoofing};
 use crate::ipam::lease::{self, Attachment};
 use crate::netlink::{Link, Netlink};
 use crate::reply::Reply;
@@ -21,8 +21,8 @@ pub(super) async fn del(target: &Target, network: &str) -> Result<Reply> {
 pub(crate) enum Published<'a> {
     /// Publishing is somebody else's, or there was nothing to publish: the packet filter is not even looked at.
     Never,
-    /// For a container on the bridge of that name.
-    Perhaps(&'a str),
+    /// For a container on the bridge of that name: those that were asked for, if any were, or a dead one's at the same address.
+    Perhaps { bridge: &'a str, asked: bool },
 }
 
 /// Takes the attachment back, and with it the ports that were published for it; goes on past an error, and tells both.
@@ -30,12 +30,17 @@ pub(crate) async fn detach(target: &Target, network: &str, published: Published<
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let attachment = Attachment { network, target };
     within_deadline(async {
+        let found = lease::find(&host, &attachment).await;
         let withdrawn = match published {
             Published::Never => Ok(()),
-            // A packet filter that never answers must not keep the link.
-            Published::Perhaps(bridge) => within_part(firewall::withdraw(&host, &attachment.name(), bridge)).await,
+            Published::Perhaps { bridge, asked } => {
+                // Without a link nobody knows what it had.
+                let with_ipv6 = !matches!(&found, Ok(Some(link)) if lease::leases(link).all(|it| it.is_ipv4()));
+                // A packet filter that never answers must not keep the link.
+                within_part(withdraw_at(&host, &attachment.name(), (bridge, asked), with_ipv6)).await
+            }
         };
-        let deleted = match lease::find(&host, &attachment).await {
+        let deleted = match found {
             Ok(Some(link)) => delete(&host, &link).await,
             // Its container may have crashed, and nobody knows what it had.
             Ok(None) => spoofing::forget_gone(&host).await,
@@ -60,9 +65,17 @@ pub(crate) async fn remove(host: &Netlink, link: &Link) -> Result<()> {
 async fn withdraw(host: &Netlink, link: &Link) -> Result<()> {
     let (Some(name), Some(index)) = (lease::attachment_of(link), link.bridge) else { return Ok(()) };
     match host.link_by_index(index).await.doing(|| format!("look up link {index}"))? {
-        Some(bridge) if firewall::is_in_use(&bridge.name) => firewall::withdraw(host, name, &bridge.name).await,
-        _ => Ok(()),
+        Some(bridge) => {
+            let with_ipv6 = lease::leases(link).any(|address| address.is_ipv6());
+            withdraw_at(host, name, (&bridge.name, false), with_ipv6).await
+        }
+        None => Ok(()),
     }
+}
+
+/// The same for an attachment of that name, to a bridge where ports were asked for, or may be published.
+async fn withdraw_at(host: &Netlink, name: &str, (bridge, asked): (&str, bool), with_ipv6: bool) -> Result<()> {
+    if asked || ports::is_in_use(bridge, with_ipv6).await { ports::withdraw(host, name, bridge).await } else { Ok(()) }
 }
 
 /// Deletes an attachment's host end, and with it everything else; goes on past an error, and tells both if there are two.

@@ -47,7 +47,7 @@ pub(crate) fn request(command: Command, environment: &Environment, config: Map<S
             Err(error) => refused(&error, &[4, 7]),
             Ok((target, network)) => is_recorded(&network, &target),
         },
-        Command::Check => match check_of(environment, config) {
+        Command::Check => match check_of(environment, &input) {
             Err(error) => refused(&error, &[2, 4, 7]),
             Ok(network) => is_sound(&network),
         },
@@ -77,12 +77,11 @@ fn del_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Tar
     Ok((environment.target(Command::Del)?, config::name_of(config)?))
 }
 
-fn check_of(environment: &Environment, config: &Map<String, Value>) -> Result<Network> {
+fn check_of(environment: &Environment, input: &Input) -> Result<Network> {
     let target = environment.target(Command::Check)?;
-    let network = match Configured::parse(config)? {
-        Configured::Whole(network) => network,
-        Configured::Delegated(draft, _) => draft.with(check::pools_of(config)?),
-    };
-    check::Expected::parse(config, &target, &network)?;
+    let configured = Configured::parse(&input.config)?;
+    let told = check::Told::read(&input.config, input.version, &target)?;
+    let network = told.complete(configured, &[])?;
+    told.expected(&target, &network)?;
     Ok(network)
 }

@@ -71,6 +71,11 @@ impl<'a> Section<'a> {
         self.optional_section(key)?.ok_or_else(|| self.problem(key, "is missing"))
     }
 
+    /// An object as it is, or nothing.
+    pub(crate) fn object(&mut self, key: &'static str) -> Result<Option<&'a Map<String, Value>>> {
+        self.take(key, "an object", Value::as_object)
+    }
+
     /// An object, or nothing.
     pub(crate) fn optional_section(&mut self, key: &'static str) -> Result<Option<Section<'a>>> {
         let path = self.full(key);

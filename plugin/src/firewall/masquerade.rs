@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use self::rules::{bridge_of, chain_name, families, wanted};
 use super::family::IpFamily;
-use super::{lock, table};
+use super::{TABLE, lock};
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
 use crate::netlink::nftables::{Batch, Chain, Nftables, PlacedRule, Problem, Rule};
@@ -69,8 +69,8 @@ pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
     for family in families(network) {
         let (chain, rules) = wanted(network, family);
         let mut nftables = Nftables::open().map_err(failed)?;
-        let found = nftables.chain(family.tables(), table::NAME, &chain.name).await.map_err(failed)?;
-        let place = format!("chain {} of table {} {}", chain.name, family.tables().as_str(), table::NAME);
+        let found = nftables.chain(family.tables(), TABLE, &chain.name).await.map_err(failed)?;
+        let place = format!("chain {} of table {} {}", chain.name, family.tables().as_str(), TABLE);
         match found {
             None => return Ok(Some(format!("the rules that masquerade are missing: there is no {place}"))),
             Some(found) if is_same(&found, &chain, &rules) => {}
@@ -127,7 +127,7 @@ pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
 async fn exists_of(family: IpFamily, bridge: &str) -> Result<bool> {
     let found = async {
         let mut nftables = Nftables::open()?;
-        nftables.chain(family.tables(), table::NAME, &chain_name(bridge)).await
+        nftables.chain(family.tables(), TABLE, &chain_name(bridge)).await
     };
     match found.await {
         Ok(found) => Ok(found.is_some()),
@@ -155,7 +155,7 @@ async fn take_off(host: &Netlink, bridge: &Link, family: IpFamily) -> Result<()>
 
 async fn is_as_wanted(nftables: &mut Nftables, network: &Network, family: IpFamily) -> Result<bool, Problem> {
     let (chain, rules) = wanted(network, family);
-    let found = nftables.chain(family.tables(), table::NAME, &chain.name).await?;
+    let found = nftables.chain(family.tables(), TABLE, &chain.name).await?;
     Ok(found.is_some_and(|found| is_same(&found, &chain, &rules)))
 }
 
@@ -173,8 +173,8 @@ async fn write(nftables: &mut Nftables, network: &Network, family: IpFamily, com
 /// One transaction, made for what is there at the moment; none where all is as wanted.
 async fn attempt(nftables: &mut Nftables, network: &Network, family: IpFamily, commit: bool) -> Result<(), Problem> {
     let (chain, rules) = wanted(network, family);
-    let found = nftables.chain(family.tables(), table::NAME, &chain.name).await?;
-    let mut batch = Batch::new(family.tables(), table::NAME);
+    let found = nftables.chain(family.tables(), TABLE, &chain.name).await?;
+    let mut batch = Batch::new(family.tables(), TABLE);
     batch.add_table();
     match &found {
         Some(found) if is_same(found, &chain, &rules) => return Ok(()),
@@ -210,7 +210,7 @@ async fn sweep_locked(host: &Netlink, nftables: &mut Nftables) -> Result<()> {
     };
     for family in IpFamily::BOTH {
         let mut stale = Vec::new();
-        let own = chains.iter().filter(|(of, chain)| *of == family.number() && chain.table == table::NAME);
+        let own = chains.iter().filter(|(of, chain)| *of == family.number() && chain.table == TABLE);
         for (_, chain) in own {
             let Some(bridge) = bridge_of(&chain.name) else { continue };
             let link = host.link(bridge).await.doing(|| format!("look up {bridge}"))?;
@@ -229,7 +229,7 @@ async fn sweep_locked(host: &Netlink, nftables: &mut Nftables) -> Result<()> {
 /// The table goes in the same transaction, unless there is more in it: whatever cuts this short, no empty table is left.
 async fn delete(nftables: &mut Nftables, family: IpFamily, chains: &[String]) -> Result<()> {
     for with_table in [true, false] {
-        let mut batch = Batch::new(family.tables(), table::NAME);
+        let mut batch = Batch::new(family.tables(), TABLE);
         for chain in chains {
             batch.delete_chain(chain);
         }
@@ -243,7 +243,7 @@ async fn delete(nftables: &mut Nftables, family: IpFamily, chains: &[String]) ->
         }
     }
     for chain in chains {
-        let mut batch = Batch::new(family.tables(), table::NAME);
+        let mut batch = Batch::new(family.tables(), TABLE);
         batch.delete_chain(chain);
         match nftables.apply(&batch).await {
             Err(problem) if problem.errno() != Some(Errno::ENOENT) => return Err(not_removed(&problem)),

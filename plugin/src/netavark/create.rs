@@ -47,7 +47,7 @@ pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
         ("network_interface", json!(network.bridge)),
         ("subnets", json!(subnets)),
         ("ipam_options", json!({ "driver": allocator.as_str() })),
-        ("ipv6_enabled", json!(false)),
+        ("ipv6_enabled", json!(network.pools.ranges().any(|range| range.subnet().is_ipv6()))),
         ("internal", json!(false)),
         ("dns_enabled", json!(false)),
     ] {
@@ -63,10 +63,8 @@ async fn free_bridge(host: &Netlink, network: &mut Network) -> Result<String> {
     let planned = planned(Path::new(layout::NETAVARK_NETWORKS));
     for number in 0..BRIDGES {
         network.bridge = format!("{BRIDGE_PREFIX}{number}");
-        if planned
-            .iter()
-            .any(|(bridge, other)| *bridge == network.bridge && !gateways.iter().any(|own| own.ip() == *other))
-        {
+        let is_ours = |others: &Vec<IpAddr>| gateways.iter().any(|own| others.contains(&own.ip()));
+        if planned.iter().any(|(bridge, others)| *bridge == network.bridge && !is_ours(others)) {
             continue;
         }
         let conflict = match bridge::find(host, &network.bridge).await {
@@ -90,12 +88,13 @@ async fn free_bridge(host: &Netlink, network: &mut Network) -> Result<String> {
 }
 
 /// The bridges and gateways of the networks that Podman keeps in `folder`. What cannot be read is none of flatnet's.
-fn planned(folder: &Path) -> Vec<(String, IpAddr)> {
+fn planned(folder: &Path) -> Vec<(String, Vec<IpAddr>)> {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     let network = |file: fs::DirEntry| {
         let network: Value = serde_json::from_str(&fs::read_to_string(file.path()).ok()?).ok()?;
-        let gateway = network["subnets"].get(0)?["gateway"].as_str()?.parse().ok()?;
-        Some((network["network_interface"].as_str()?.to_owned(), gateway))
+        let subnets = network["subnets"].as_array()?.iter();
+        let gateways: Vec<_> = subnets.filter_map(|subnet| subnet["gateway"].as_str()?.parse().ok()).collect();
+        Some((network["network_interface"].as_str().filter(|_| !gateways.is_empty())?.to_owned(), gateways))
     };
     files.filter_map(network).collect()
 }
@@ -108,10 +107,14 @@ mod tests {
     fn podmans_files_name_the_bridges_of_networks() {
         let folder = tempfile::tempdir().expect("a folder");
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("a file");
-        write("a.json", r#"{"network_interface": "flatnet-br0", "subnets": [{"gateway": "10.87.1.1"}]}"#);
+        write(
+            "a.json",
+            r#"{"network_interface": "flatnet-br0", "subnets": [{"gateway": "10.87.1.1"}, {"gateway": "fd87:1::1"}]}"#,
+        );
         write("b.json", r#"{"driver": "macvlan"}"#);
         write("c.json", "nonsense");
-        assert_eq!(planned(folder.path()), [("flatnet-br0".to_owned(), IpAddr::from([10, 87, 1, 1]))]);
+        let gateways = ["10.87.1.1", "fd87:1::1"].map(|text| text.parse().expect("an address"));
+        assert_eq!(planned(folder.path()), [("flatnet-br0".to_owned(), gateways.to_vec())]);
         assert_eq!(planned(&folder.path().join("missing")), []);
     }
 }

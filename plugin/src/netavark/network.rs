@@ -3,23 +3,15 @@
 //! A key that flatnet does not know passes (Podman keeps more there than a driver needs); one that it knows and cannot honour
 //! is refused by name.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
 
+use super::options::Options;
+use super::subnets;
 use crate::config::section::Section;
-use crate::config::{self, DEFAULT_BRIDGE, Network, fitting_mtu, gateways};
+use crate::config::{self, DEFAULT_BRIDGE, Network};
 use crate::error::{Error, Result};
-use crate::ipam::pool::Range;
 use crate::reply::Dns;
 use crate::request::interface_name_problem;
-
-/// The subnet of a network that names none: host 1 of the plan 10.87.N.0/24.
-const DEFAULT_SUBNET: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 1, 0), 24) {
-    Some(network) => network,
-    None => unreachable!(),
-};
 
 /// Who picks addresses, in Podman's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +43,8 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
         None => Options::default(),
     };
     let allocator = allocator(section.optional_section("ipam_options")?)?;
-    let range = range(&section, config)?;
+    let pools = subnets::parse(&mut section, config)?;
+    let routes = subnets::routes(&section, config, &pools)?;
     let Options { mtu, macspoofchk, masquerade, gateways } = options;
     Ok((
         Network {
@@ -60,10 +53,10 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
             mtu,
             macspoofchk,
             dad: false,
-            pools: range.into(),
+            pools,
             masquerade,
             gateways,
-            routes: Vec::new(),
+            routes,
             dns: Dns::default(),
             resolv_conf: None,
         },
@@ -85,9 +78,6 @@ fn refuse_unsupported(section: &mut Section, config: &Map<String, Value>) -> Res
     let unsupported = |key: &str, value: &str, remedy: &str| {
         Err(Error::Unsupported { key: key.into(), value: value.into(), remedy: remedy.into() })
     };
-    if section.boolean("ipv6_enabled")? == Some(true) {
-        return unsupported("ipv6_enabled", "true", "leave out --ipv6 and IPv6 subnets: flatnet's addresses are IPv4");
-    }
     if section.boolean("internal")? == Some(true) {
         return unsupported(
             "internal",
@@ -95,65 +85,13 @@ fn refuse_unsupported(section: &mut Section, config: &Map<String, Value>) -> Res
             "leave out --internal: on a flat network containers are reached from outside",
         );
     }
-    let remedies = [
-        ("routes", "leave out --route: a container's routes are its subnet and the gateway's"),
-        ("network_dns_servers", "leave out --dns: no DNS server runs on flatnet's networks; `podman run --dns` works"),
-    ];
-    for (key, remedy) in remedies {
-        if let Some(asked) =
-            config.get(key).filter(|asked| asked.as_array().is_none_or(|list| !list.is_empty()) && !asked.is_null())
-        {
-            return unsupported(key, &asked.to_string(), remedy);
-        }
-    }
-    Ok(())
-}
-
-/// `podman network create --opt`: a text each.
-struct Options {
-    mtu: Option<u32>,
-    macspoofchk: bool,
-    masquerade: bool,
-    gateways: Vec<IpNetwork>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { mtu: None, macspoofchk: false, masquerade: true, gateways: Vec::new() }
-    }
-}
-
-impl Options {
-    fn parse(mut options: Section) -> Result<Self> {
-        let mtu = match options.string("mtu")? {
-            Some(text) => mtu(&text).map_err(|problem| options.problem("mtu", problem))?,
-            None => None,
-        };
-        let macspoofchk = boolean(&mut options, "macspoofchk")?.unwrap_or(false);
-        let masquerade = boolean(&mut options, "ipmasq")?.unwrap_or(true);
-        let gateways = options.string("gateways")?.unwrap_or_default();
-        let gateways = gateways.split([',', ' ']).filter(|text| !text.is_empty());
-        let gateways = gateways::parse(gateways).map_err(|problem| options.problem("gateways", problem))?;
-        options.end()?;
-        Ok(Self { mtu, macspoofchk, masquerade, gateways })
-    }
-}
-
-fn boolean(options: &mut Section, key: &'static str) -> Result<Option<bool>> {
-    match options.string(key)?.as_deref() {
-        None => Ok(None),
-        Some("true") => Ok(Some(true)),
-        Some("false") => Ok(Some(false)),
-        Some(other) => Err(options.problem(key, format!("is {other:?}, not true or false"))),
-    }
-}
-
-/// Zero means "not configured", as for CNI. The error follows the key.
-fn mtu(text: &str) -> Result<Option<u32>, String> {
-    match text.parse() {
-        Ok(0) => Ok(None),
-        Ok(mtu) => fitting_mtu(mtu).map(Some),
-        Err(_) => Err(format!("is {text:?}, not a number of bytes")),
+    match config.get("network_dns_servers") {
+        Some(asked) if !asked.is_null() && asked.as_array().is_none_or(|list| !list.is_empty()) => unsupported(
+            "network_dns_servers",
+            &asked.to_string(),
+            "leave out --dns: no DNS server runs on flatnet's networks; `podman run --dns` works",
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -172,54 +110,12 @@ fn allocator(options: Option<Section>) -> Result<Allocator> {
     }
 }
 
-fn range(section: &Section, config: &Map<String, Value>) -> Result<Range> {
-    let subnets: &[Value] = match config.get("subnets") {
-        None | Some(Value::Null) => &[],
-        Some(Value::Array(subnets)) => subnets,
-        Some(other) => return Err(section.problem("subnets", format!("is {other}, not a list"))),
-    };
-    let Some(first) = subnets.first() else {
-        return Range::new(DEFAULT_SUBNET.into(), None, None, None)
-            .map_err(|(key, problem)| section.problem(key, problem));
-    };
-    if subnets.len() > 1 {
-        return Err(
-            section.problem("subnets", format!("has {} subnets, but a network of flatnet's has one", subnets.len()))
-        );
-    }
-    let first = first.as_object().ok_or_else(|| section.problem("subnets", "holds something that is not an object"))?;
-    let mut inner = Section::new("subnets", first);
-    let subnet = config::subnet(&mut inner)?;
-    let gateway = config::address(&mut inner, "gateway")?;
-    let (mut start, mut end) = (None, None);
-    if let Some(mut range) = inner.optional_section("lease_range")? {
-        (start, end) = (config::address(&mut range, "start_ip")?, config::address(&mut range, "end_ip")?);
-        // Podman ends a range that reaches the subnet's end with the broadcast address (`--ip-range`).
-        end = end.map(|end| match end {
-            IpAddr::V4(last) if end == subnet.broadcast() => {
-                Ipv4Addr::from_bits(last.to_bits().saturating_sub(1)).into()
-            }
-            end => end,
-        });
-    }
-    if subnet.is_ipv6() {
-        return Err(inner.problem("subnet", format!("is {subnet}, but flatnet's addresses under netavark are IPv4")));
-    }
-    Range::new(subnet, gateway, start, end).map_err(|(key, problem)| inner.problem(podmans_word(key), problem))
-}
-
-/// The range speaks of itself as CNI does.
-fn podmans_word(key: &'static str) -> &'static str {
-    match key {
-        "rangeStart" => "lease_range.start_ip",
-        "rangeEnd" => "lease_range.end_ip",
-        key => key,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use rstest::rstest;
+
     use serde_json::json;
 
     use super::*;
@@ -248,9 +144,12 @@ mod tests {
     }
 
     #[rstest]
-    #[case::ipv6(json!({"ipv6_enabled": true}), 2, "ipv6_enabled")]
+    #[case::ipv6(json!({"ipv6_enabled": true, "subnets": [{"subnet": "10.88.0.0/16"}]}), 2, "ipv6_enabled = true")]
     #[case::internal(json!({"internal": true}), 2, "internal")]
-    #[case::routes(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.1"}]}), 2, "routes")]
+    #[case::route_family(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "fd87:1::1"}]}), 7, "not of the family")]
+    #[case::route_gateway(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.2.1"}]}), 7, "routes.gateway is 10.87.2.1")]
+    #[case::route_host_bits(json!({"routes": [{"destination": "10.0.0.1/8", "gateway": "10.87.1.9"}]}), 7, "did you mean 10.0.0.0/8?")]
+    #[case::isolate(json!({"options": {"isolate": "true"}}), 2, "options.isolate = \"true\"")]
     #[case::dns(json!({"network_dns_servers": ["10.0.0.1"]}), 2, "network_dns_servers")]
     #[case::unknown_option(json!({"options": {"mtus": "1400"}}), 7, "options.mtus is not a known key: did you mean options.mtu?")]
     #[case::mtu(json!({"options": {"mtu": "67"}}), 7, "options.mtu is 67")]
@@ -259,8 +158,8 @@ mod tests {
     #[case::masquerade(json!({"options": {"ipmasq": "yes"}}), 7, "options.ipmasq is \"yes\", not true or false")]
     #[case::gateways(json!({"options": {"gateways": "172.30.0.1,here"}}), 7, "options.gateways has \"here\"")]
     #[case::dhcp(json!({"ipam_options": {"driver": "dhcp"}}), 2, "ipam_options.driver = \"dhcp\"")]
-    #[case::two(json!({"subnets": [{"subnet": "10.87.1.0/24"}, {"subnet": "10.87.2.0/24"}]}), 7, "has 2 subnets")]
-    #[case::subnet_v6(json!({"subnets": [{"subnet": "fd00::/64"}]}), 7, "subnets.subnet")]
+    #[case::overlap(json!({"subnets": [{"subnet": "10.87.0.0/16"}, {"subnet": "10.87.2.0/24"}]}), 7, "overlap")]
+    #[case::subnet_v6(json!({"subnets": [{"subnet": "fd00::1/64"}]}), 7, "subnets.subnet")]
     #[case::gateway(json!({"subnets": [{"subnet": "10.87.1.0/24", "gateway": "10.87.2.1"}]}), 7, "subnets.gateway")]
     #[case::range(json!({"subnets": [{"subnet": "10.87.1.0/24", "lease_range": {"start_ip": "10.87.2.9"}}]}), 7, "subnets.lease_range.start_ip")]
     #[case::bridge(json!({"network_interface": "a/b"}), 7, "network_interface")]
@@ -269,6 +168,19 @@ mod tests {
         let error = parsed(&change).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
         assert!(error.to_string().contains(words), "{error}");
+    }
+
+    #[rstest]
+    #[case::nothing_said(json!({"ipv6_enabled": true}), &["10.87.1.1/24", "fd87:1::1/64"])]
+    #[case::host_16(json!({"ipv6_enabled": true, "subnets": [{"subnet": "10.87.16.0/24"}]}), &["10.87.16.1/24", "fd87:16::1/64"])]
+    // As Podman keeps a network of IPv6 alone.
+    #[case::v6_alone(json!({"ipv6_enabled": true, "subnets": [{"subnet": "fd00::/64"}]}), &["fd00::1/64"])]
+    #[case::v6_not_said(json!({"subnets": [{"subnet": "fd00::/64", "gateway": "fd00::9"}]}), &["fd00::9/64"])]
+    #[case::three(json!({"subnets": [{"subnet": "fd00::/64"}, {"subnet": "10.87.1.0/24"}, {"subnet": "10.87.2.0/24"}]}), &["10.87.1.1/24", "10.87.2.1/24", "fd00::1/64"])]
+    fn subnets_of_both_families(#[case] change: Value, #[case] gateways: &[&str]) {
+        let (network, _) = parsed(&change).expect("a network");
+        let found: Vec<_> = network.gateway_networks().iter().map(ToString::to_string).collect();
+        assert_eq!(found, gateways);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::request::{Setup, Teardown};
 use super::{network, ports};
-use crate::firewall::Port;
+use crate::firewall::family::IpFamily;
+use crate::firewall::ports::Port;
 use crate::properties::{can_have, is_recorded, is_sound, refused};
 
 /// A path that no request can choose.
@@ -42,7 +43,7 @@ pub(crate) fn requests(request: &Map<String, Value>) {
 
 /// The list of ports alone.
 pub(crate) fn ports(mappings: &Value) {
-    match ports::parse(Some(mappings)) {
+    match ports::parse(Some(mappings), &IpFamily::BOTH) {
         Err(error) => refused(&error, &[2, 7]),
         Ok(ports) => can_be_published(&ports),
     }

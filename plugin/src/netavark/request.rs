@@ -8,7 +8,8 @@ use super::{network, ports};
 use crate::config::section::Section;
 use crate::config::{self, DEFAULT_BRIDGE, Network};
 use crate::error::{Error, Result};
-use crate::firewall::Port;
+use crate::firewall::family::IpFamily;
+use crate::firewall::ports::Port;
 use crate::mac::Mac;
 use crate::request::{Args, Target, container_problem, interface_name_problem};
 
@@ -39,7 +40,9 @@ impl Setup {
         let options = object(request, "network_options")?;
         target.args = args(Section::new("network_options", options), &network)?;
         target.args.name = Section::new("", request).string("container_name")?.filter(|name| !name.is_empty());
-        let ports = ports::parse(request.get("port_mappings"))?;
+        let families: Vec<_> =
+            IpFamily::BOTH.into_iter().filter(|family| !family.subnets(&network).is_empty()).collect();
+        let ports = ports::parse(request.get("port_mappings"), &families)?;
         Ok(Self { target, network, ports })
     }
 }
@@ -79,19 +82,37 @@ fn target(request: &Map<String, Value>, netns: &str) -> Result<Target> {
 }
 
 fn args(mut options: Section, network: &Network) -> Result<Args> {
-    let ips = match options.strings("static_ips")?.unwrap_or_default().as_slice() {
-        [] => Vec::new(),
-        [one] => vec![static_ip(&options, one, network)?],
-        several => {
-            let problem = format!("asks for {}, but a container has one address of a network", several.join(", "));
+    refuse_options(options.object("options")?)?;
+    let texts = options.strings("static_ips")?.unwrap_or_default();
+    let mut ips = texts.iter().map(|text| static_ip(&options, text, network)).collect::<Result<Vec<_>>>()?;
+    ips.dedup();
+    for pool in network.pools.iter() {
+        let of_pool: Vec<_> = ips.iter().filter(|ip| pool.own(**ip).is_some()).map(IpAddr::to_string).collect();
+        if of_pool.len() > 1 {
+            let problem = format!("asks for {}, but a container has one address of {pool}", of_pool.join(", "));
             return Err(options.problem("static_ips", problem));
         }
-    };
+    }
     let mac = options.string("static_mac")?.filter(|mac| !mac.is_empty());
     let mac = mac.map(|text| {
         text.parse::<Mac>().map_err(|problem| options.problem("static_mac", format!("is {text}, which {problem}")))
     });
     Ok(Args { ips, mac: mac.transpose()?, name: None })
+}
+
+/// What Podman does not know after `--network flatnet:`, it hands on; each is a key and its value. Errors: 2.
+fn refuse_options(options: Option<&Map<String, Value>>) -> Result<()> {
+    match options.and_then(|options| options.iter().next()) {
+        None => Ok(()),
+        Some((key, value)) => Err(Error::Unsupported {
+            key: format!("network_options.options.{key}"),
+            value: value.to_string(),
+            remedy:
+                "leave it out of `--network <network>:..`: a container has ip, mac, alias and interface_name there, \
+                and the network its options (`podman network create --opt`)"
+                    .into(),
+        }),
+    }
 }
 
 fn static_ip(options: &Section, text: &str, network: &Network) -> Result<IpAddr> {

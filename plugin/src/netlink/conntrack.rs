@@ -3,7 +3,7 @@
 //! The kernel answers within the call (and never waits), so nothing here is asynchronous.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
@@ -16,20 +16,21 @@ use crate::error::errno_of;
 /// `linux/netfilter/nfnetlink.h` and `nfnetlink_conntrack.h`: `NFNL_SUBSYS_CTNETLINK` and its messages, as the header has them.
 const GET: u16 = 1 << 8 | 1;
 const DELETE: u16 = 1 << 8 | 2;
-/// `CTA_TUPLE_ORIG`, and what is in it: `CTA_TUPLE_IP` with `CTA_IP_V4_DST`, `CTA_TUPLE_PROTO` with number and destination port.
+/// `CTA_TUPLE_ORIG`, and what is in it: `CTA_TUPLE_IP` with `CTA_IP_V4_DST` or `CTA_IP_V6_DST`, `CTA_TUPLE_PROTO` with number and destination port.
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_IP: u16 = 1;
 const IP_V4_DST: u16 = 2;
+const IP_V6_DST: u16 = 4;
 const TUPLE_PROTO: u16 = 2;
 const PROTO_NUM: u16 = 1;
 const PROTO_DST_PORT: u16 = 3;
 /// The number of the protocol (RFC 790).
 const UDP: u8 = 17;
-/// `AF_INET`.
-const IPV4: u8 = 2;
+/// `AF_UNSPEC`: flows of both families.
+const ANY: u8 = 0;
 
 /// Forgets the UDP flows that were first sent to an address and port for which `chosen` is true.
-pub(crate) fn forget_udp(chosen: impl Fn(Ipv4Addr, u16) -> bool) -> Result<(), Errno> {
+pub(crate) fn forget_udp(chosen: impl Fn(IpAddr, u16) -> bool) -> Result<(), Errno> {
     let ask = || -> io::Result<Socket> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
@@ -38,11 +39,11 @@ pub(crate) fn forget_udp(chosen: impl Fn(Ipv4Addr, u16) -> bool) -> Result<(), E
     };
     let socket = ask().map_err(|e| errno_of(&e))?;
     let mut flows = Vec::new();
-    let listed = exchange(&socket, &request(GET, NLM_F_DUMP, &[]), |flow| {
+    let listed = exchange(&socket, &request(GET, NLM_F_DUMP, (ANY, &[])), |family, flow| {
         if let Some(tuple) = find(flow, TUPLE_ORIG)
             && destination(tuple).is_some_and(|(address, port)| chosen(address, port))
         {
-            flows.push(tuple.to_vec());
+            flows.push((family, tuple.to_vec()));
         }
     });
     match listed {
@@ -50,8 +51,8 @@ pub(crate) fn forget_udp(chosen: impl Fn(Ipv4Addr, u16) -> bool) -> Result<(), E
         Err(Errno::EINVAL | Errno::EOPNOTSUPP) => return Ok(()),
         listed => listed?,
     }
-    for tuple in flows {
-        match exchange(&socket, &request(DELETE, NLM_F_ACK, &tuple), |_| {}) {
+    for (family, tuple) in flows {
+        match exchange(&socket, &request(DELETE, NLM_F_ACK, (family, &tuple)), |_, _| {}) {
             // It has ended by itself.
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
@@ -60,28 +61,31 @@ pub(crate) fn forget_udp(chosen: impl Fn(Ipv4Addr, u16) -> bool) -> Result<(), E
     Ok(())
 }
 
-/// Where a flow's first datagram was sent, if it is IPv4 and UDP.
-fn destination(tuple: &[u8]) -> Option<(Ipv4Addr, u16)> {
-    let address: [u8; 4] = find(find(tuple, TUPLE_IP)?, IP_V4_DST)?.try_into().ok()?;
+/// Where a flow's first datagram was sent, if it is UDP.
+fn destination(tuple: &[u8]) -> Option<(IpAddr, u16)> {
+    let addresses = find(tuple, TUPLE_IP)?;
+    let v4 = || Some(IpAddr::from(<[u8; 4]>::try_from(find(addresses, IP_V4_DST)?).ok()?));
+    let v6 = || Some(IpAddr::from(<[u8; 16]>::try_from(find(addresses, IP_V6_DST)?).ok()?));
+    let address = v4().or_else(v6)?;
     let protocol = find(tuple, TUPLE_PROTO)?;
     let is_udp = find(protocol, PROTO_NUM)? == [UDP];
     let port = u16::from_be_bytes(find(protocol, PROTO_DST_PORT)?.try_into().ok()?);
-    is_udp.then_some((address.into(), port))
+    is_udp.then_some((address, port))
 }
 
-/// A message about IPv4 flows, about the one with that original tuple if it is not empty.
-fn request(kind: u16, flags: u16, tuple: &[u8]) -> Vec<u8> {
+/// A message about flows of a family, about the one with that original tuple if it is not empty.
+fn request(kind: u16, flags: u16, (family, tuple): (u8, &[u8])) -> Vec<u8> {
     let attributes = match tuple {
         [] => Attributes::default(),
         tuple => Attributes::default().nested(TUPLE_ORIG, tuple),
     };
     let mut datagram = Vec::new();
-    append(&mut datagram, (kind, NLM_F_REQUEST | flags, 0), [IPV4, 0, 0, 0], attributes.as_ref());
+    append(&mut datagram, (kind, NLM_F_REQUEST | flags, 0), [family, 0, 0, 0], attributes.as_ref());
     datagram
 }
 
-/// Sends a request and hears the answer to its end; `found` gets each object's attributes.
-fn exchange(socket: &Socket, request: &[u8], mut found: impl FnMut(&[u8])) -> Result<(), Errno> {
+/// Sends a request and hears the answer to its end; `found` gets each object's family and attributes.
+fn exchange(socket: &Socket, request: &[u8], mut found: impl FnMut(u8, &[u8])) -> Result<(), Errno> {
     socket.send(request, 0).map_err(|e| errno_of(&e))?;
     loop {
         let (answer, _) = socket.recv_from_full().map_err(|e| errno_of(&e))?;
@@ -89,7 +93,7 @@ fn exchange(socket: &Socket, request: &[u8], mut found: impl FnMut(&[u8])) -> Re
             match message.kind {
                 DONE => return Ok(()),
                 ERROR => return super::errno(message.code()),
-                _ => found(message.attributes()),
+                _ => found(message.family(), message.attributes()),
             }
         }
     }
@@ -97,11 +101,16 @@ fn exchange(socket: &Socket, request: &[u8], mut found: impl FnMut(&[u8])) -> Re
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
-    fn tuple(protocol: u8) -> Vec<u8> {
+    fn tuple(protocol: u8, destination: IpAddr) -> Vec<u8> {
         let new = Attributes::default;
-        let addresses = new().bytes(1, &[172, 30, 0, 1]).bytes(IP_V4_DST, &[172, 30, 0, 2]);
+        let addresses = match destination {
+            IpAddr::V4(address) => new().bytes(1, &[172, 30, 0, 1]).bytes(IP_V4_DST, &address.octets()),
+            IpAddr::V6(address) => new().bytes(3, &[0; 16]).bytes(IP_V6_DST, &address.octets()),
+        };
         let ports = new().bytes(PROTO_NUM, &[protocol]).bytes(2, &40_000_u16.to_be_bytes());
         let ports = ports.bytes(PROTO_DST_PORT, &53_u16.to_be_bytes());
         new().nested(TUPLE_IP, addresses.as_ref()).nested(TUPLE_PROTO, ports.as_ref()).as_ref().to_vec()
@@ -109,17 +118,20 @@ mod tests {
 
     #[test]
     fn a_udp_flow_tells_where_it_was_sent() {
-        assert_eq!(destination(&tuple(17)), Some((Ipv4Addr::new(172, 30, 0, 2), 53)));
-        assert_eq!(destination(&tuple(6)), None);
-        assert_eq!(destination(&tuple(17)[..20]), None);
+        for address in [Ipv4Addr::new(172, 30, 0, 2).into(), Ipv6Addr::LOCALHOST.into()] {
+            assert_eq!(destination(&tuple(17, address)), Some((address, 53)));
+            assert_eq!(destination(&tuple(6, address)), None);
+            assert_eq!(destination(&tuple(17, address)[..20]), None);
+        }
     }
 
     #[test]
     fn a_request_carries_the_tuple_as_it_came() {
-        let message = request(DELETE, NLM_F_ACK, &tuple(17));
+        let tuple = tuple(17, Ipv4Addr::LOCALHOST.into());
+        let message = request(DELETE, NLM_F_ACK, (2, &tuple));
         let messages: Vec<_> = Message::all(&message).collect();
         assert_eq!(messages.len(), 1);
-        assert_eq!(messages[0].kind, DELETE);
-        assert_eq!(find(messages[0].attributes(), TUPLE_ORIG), Some(tuple(17).as_slice()));
+        assert_eq!((messages[0].kind, messages[0].family()), (DELETE, 2));
+        assert_eq!(find(messages[0].attributes(), TUPLE_ORIG), Some(tuple.as_slice()));
     }
 }

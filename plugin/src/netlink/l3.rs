@@ -221,21 +221,27 @@ impl Netlink {
     /// The routes of the main table, IPv4's first.
     pub(crate) async fn routes(&self) -> Result<Vec<Route>, Errno> {
         let mut routes = self.ipv4_routes().await?;
-        routes.extend(self.routes_of(AddressFamily::Inet6).await?);
+        routes.extend(self.routes_of(AddressFamily::Inet6, RouteAttributes::MAIN).await?);
         Ok(routes)
     }
 
     /// The IPv4 routes of the main table.
     pub(crate) async fn ipv4_routes(&self) -> Result<Vec<Route>, Errno> {
-        self.routes_of(AddressFamily::Inet).await
+        self.routes_of(AddressFamily::Inet, RouteAttributes::MAIN).await
     }
 
-    /// The routes of one family's main table.
-    async fn routes_of(&self, family: AddressFamily) -> Result<Vec<Route>, Errno> {
+    /// One family's routes, whatever table they are in; the kernel's own are among them.
+    pub(crate) async fn routes_of_all_tables(&self, ipv4: bool) -> Result<Vec<Route>, Errno> {
+        let family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        // RT_TABLE_UNSPEC: any.
+        self.routes_of(family, 0).await
+    }
+
+    /// The kernel filters by table.
+    async fn routes_of(&self, family: AddressFamily, table: u8) -> Result<Vec<Route>, Errno> {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
-        // The kernel filters by it.
-        message.header.table = RouteAttributes::MAIN;
+        message.header.table = table;
         match self.dump_whole(RouteNetlinkMessage::GetRoute(message)).await {
             Ok(messages) => Ok(messages.into_iter().filter_map(read_route).collect()),
             // A namespace makes the table with its first route; a kernel may lack IPv6.

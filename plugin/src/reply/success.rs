@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, PREV_RESULT, Result};
+use crate::netlink::{self, RouteAttributes};
 use crate::spec::SpecVersion;
 
 /// What CNI 1.1.0 brought, and older readers do not expect.
@@ -220,8 +221,17 @@ impl Success {
 
 impl Route {
     /// A route with nothing else said of it.
+    #[cfg(test)]
     pub(crate) fn to(dst: IpNetwork) -> Self {
         Self { dst, gw: None, mtu: None, advmss: None, priority: None, table: None, scope: None }
+    }
+}
+
+impl From<&netlink::Route> for Route {
+    fn from(route: &netlink::Route) -> Self {
+        let netlink::Route { destination, gateway, attributes, .. } = *route;
+        let RouteAttributes { mtu, advmss, priority, table, scope } = attributes;
+        Self { dst: destination, gw: gateway, mtu, advmss, priority, table, scope: scope.map(u32::from) }
     }
 }
 

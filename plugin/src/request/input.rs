@@ -71,7 +71,7 @@ fn kind(value: &Value) -> &'static str {
 /// The version that a configuration names. Errors: 1, and 7 where it is not even a string.
 pub(crate) fn version_of(config: &Map<String, Value>) -> Result<SpecVersion> {
     let text = match config.get("cniVersion") {
-        None => "",
+        None | Some(Value::Null) => "",
         Some(Value::String(text)) => text,
         Some(other) => {
             return Err(Error::Config { key: "cniVersion".into(), problem: format!("is {other}, not a string") });
@@ -125,6 +125,9 @@ mod tests {
     #[case::add_1_0(r#"{"cniVersion": "1.0.0"}"#, Command::Add, None)]
     #[case::unknown_version(r#"{"cniVersion": "9.9.9"}"#, Command::Add, Some((1, "9.9.9")))]
     #[case::no_version("{}", Command::Add, None)]
+    #[case::empty_version(r#"{"cniVersion": ""}"#, Command::Add, None)]
+    #[case::null_version(r#"{"cniVersion": null}"#, Command::Add, None)]
+    #[case::no_check_without_version("{}", Command::Check, Some((1, "CNI version 0.1.0")))]
     #[case::check_since_0_4(r#"{"cniVersion": "0.4.0"}"#, Command::Check, None)]
     #[case::gc_since_1_1(r#"{"cniVersion": "1.1.0"}"#, Command::Gc, None)]
     #[case::version_not_a_string(r#"{"cniVersion": 1}"#, Command::Add, Some((7, "cniVersion is 1")))]

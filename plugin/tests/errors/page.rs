@@ -26,7 +26,7 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("ipam/pool/span.rs host_bits_problem", &["Config"]),
     ("ipam/pool/span.rs parse", &["Config"]),
     ("link/bridge.rs problem", &["Changed", "NotReady"]),
-    ("netavark/network.rs mtu", &["Config"]),
+    ("netavark/options.rs mtu", &["Config"]),
     ("reply/success.rs read", &["Config"]),
     ("reply/success.rs refuse_dangling", &["Config"]),
     ("request.rs container_problem", &["Environment"]),

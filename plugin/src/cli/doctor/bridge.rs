@@ -64,12 +64,16 @@ async fn judge(host: &Netlink, network: &Network) -> Result<(Option<Link>, Findi
         )
     } else if !bridge::has_gateways(host, network, &bridge).await? {
         let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
-        let missing = gateways.iter().find(|gateway| !addresses.contains(gateway));
-        let gateway = missing.map_or_else(String::new, IpNetwork::to_string);
-        BRIDGE.bad(
-            format!("{name} lacks the gateway's address {gateway}"),
-            format!("run `ip address add {gateway} dev {name}`; the next container's start does so too"),
-        )
+        match gateways.iter().find(|gateway| !addresses.contains(gateway)) {
+            Some(gateway) => BRIDGE.bad(
+                format!("{name} lacks the gateway's address {gateway}"),
+                format!("run `ip address add {gateway} dev {name}`; the next container's start does so too"),
+            ),
+            None => BRIDGE.bad(
+                format!("{name} lacks a link-local address, and so finds no container by IPv6"),
+                "run `systemctl restart flatnet`, or start a container: either gives it one",
+            ),
+        }
     } else {
         let gateways: Vec<_> = gateways.iter().map(IpNetwork::to_string).collect();
         BRIDGE.ok(format!("{name}, up, {}", gateways.join(", ")))
@@ -173,13 +177,16 @@ async fn pool(host: &Netlink, network: &Network, bridge: &Link) -> Result<Findin
     let room = PORTS_MAX.saturating_sub(ports.len());
     let free = |pool: &Pool| pool.free(&taken).take(PORTS_MAX).count().min(room);
     // The one that is full first.
-    let free = network.pools.iter().map(free).min().unwrap_or(room);
-    Ok(judge_pool(ports.len(), free, &bridge.name))
+    let pools = network.pools.iter().map(|pool| (free(pool), pool));
+    let (free, first) = pools.min_by_key(|(free, _)| *free).map_or((room, None), |(free, pool)| (free, Some(pool)));
+    let first = first.filter(|_| network.pools.iter().count() > 1 && free < room);
+    Ok(judge_pool(ports.len(), free, &first.map(|pool| format!(", of {pool}")).unwrap_or_default(), &bridge.name))
 }
 
-fn judge_pool(used: usize, free: usize, bridge: &str) -> Finding {
+/// `of` names the pool, where there are several.
+fn judge_pool(used: usize, free: usize, of: &str, bridge: &str) -> Finding {
     let total = used + free;
-    let found = format!("{used} of {total} in use");
+    let found = format!("{used} of {total} in use{of}");
     let remedy = format!(
         "remove containers that are no longer needed (`flatnet ls`), run `flatnet gc`, or configure a larger ipam.subnet; a bridge such as {bridge} has {PORTS_MAX} ports at most"
     );
@@ -202,7 +209,7 @@ mod tests {
     #[case::soon(228, 25, State::Warning)]
     #[case::full(253, 0, State::Bad)]
     fn pools(#[case] used: usize, #[case] free: usize, #[case] expected: State) {
-        assert_eq!(judge_pool(used, free, "flatnet-br0").state, expected);
+        assert_eq!(judge_pool(used, free, "", "flatnet-br0").state, expected);
     }
 
     #[rstest]

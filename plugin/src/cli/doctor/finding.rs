@@ -1,6 +1,7 @@
 //! What doctor can say: the checks by name, and what one of them found.
 //!
-//! A check's id is for scripts and the manual, and never changes; each run tells about every check.
+//! A check's id is for scripts and the manual, and never changes; each run tells about every check, but about those of IPv6 only
+//! where a network has it.
 
 use serde::Serialize;
 
@@ -37,6 +38,14 @@ pub(super) const CHAINED_PLUGINS: Check = check(
 pub(super) const NETWORK_CLASH: Check =
     check("network-clash", "other networks", "no other network has its name, bridge or subnet");
 pub(super) const IP_FORWARD: Check = check("ip-forward", "forwarding", "net.ipv4.ip_forward = 1");
+pub(super) const IPV6: Check = check("ipv6", "IPv6", "a kernel with IPv6 that is on, where a network has IPv6");
+pub(super) const IPV6_FORWARD: Check =
+    check("ipv6-forward", "forwarding of IPv6", "net.ipv6.conf.all.forwarding = 1, where a network has IPv6");
+pub(super) const ROUTERS: Check = check(
+    "router-advertisements",
+    "routers",
+    "links that live on router advertisements hear them while this host forwards: accept_ra = 2",
+);
 pub(super) const FIREWALL: Check = check(
     "firewall",
     "firewall",
@@ -53,15 +62,15 @@ pub(super) const BRIDGE_NETFILTER: Check =
     check("bridge-netfilter", "bridge netfilter", "what containers send each other passes");
 pub(super) const REVERSE_PATH: Check =
     check("reverse-path", "reverse path filter", "not strict, where a container is on several networks");
-pub(super) const BRIDGE: Check = check("bridge", "bridge", "a bridge that is up, with the gateway's address");
+pub(super) const BRIDGE: Check = check("bridge", "bridge", "a bridge that is up, with each gateway's address");
 pub(super) const SUBNET: Check =
-    check("subnet", "subnet", "the subnet is the bridge's, and no other link's or route's");
+    check("subnet", "subnet", "each subnet is the bridge's, and no other link's or route's");
 pub(super) const ATTACHMENTS: Check =
     check("attachments", "containers", "each container's link is up, on the bridge, and forwarding");
-pub(super) const POOL: Check = check("pool", "addresses", "a free address");
+pub(super) const POOL: Check = check("pool", "addresses", "a free address of each range");
 pub(super) const SERVICE: Check = check("service", "flatnet.service", "enabled and active");
 pub(super) const NAME_SERVICE: Check =
-    check("name-service", "name service", "`flatnet gateway` answers on the bridge's address");
+    check("name-service", "name service", "`flatnet gateway` answers on each address of the bridge's");
 pub(super) const WSL: Check = check("wsl", "WSL", "networking mode NAT, and systemd");
 pub(super) const WINDOWS_ROUTE: Check =
     check("windows-route", "route on Windows", "Windows has a route to the subnet by this host's address");
@@ -80,6 +89,9 @@ pub(super) const ALL: &[Check] = &[
     CHAINED_PLUGINS,
     NETWORK_CLASH,
     IP_FORWARD,
+    IPV6,
+    IPV6_FORWARD,
+    ROUTERS,
     FIREWALL,
     MASQUERADE,
     SPOOFING,

@@ -1,24 +1,41 @@
 //! The kernel's settings that decide whether packets pass: forwarding, and the reverse path filter.
 
-use super::finding::{Finding, IP_FORWARD, REVERSE_PATH};
+use super::finding::{Check, Finding, IP_FORWARD, IPV6_FORWARD, REVERSE_PATH};
 use crate::cli::probe;
 use crate::ipam::lease;
 use crate::netlink::Link;
-use crate::sysctl;
+use crate::sysctl::{self, Forwarding};
 
 /// Strict: a packet has to come in by the link that an answer would leave by (ip-sysctl.rst, `rp_filter`).
 const STRICT: &str = "1";
 
-/// `in_use` says whether a network's bridge is there.
-pub(super) fn forwarding(in_use: bool) -> Finding {
-    match sysctl::IPV4.is_on() {
-        Ok(true) => IP_FORWARD.ok("net.ipv4.ip_forward = 1"),
-        Ok(false) if !in_use => IP_FORWARD.ok("off: the first container switches it on"),
-        Ok(false) => IP_FORWARD.bad(
-            "net.ipv4.ip_forward = 0",
-            "run `sysctl -w net.ipv4.ip_forward=1`; if it comes back, something in /etc/sysctl.d or a VPN sets it: `grep -r ip_forward /etc/sysctl.conf /etc/sysctl.d`",
-        ),
-        Err(error) => IP_FORWARD.failed(&error),
+/// `in_use` says whether the bridge of a network with IPv4 is there.
+pub(super) fn ipv4(in_use: bool) -> Finding {
+    judge(
+        IP_FORWARD,
+        &sysctl::IPV4,
+        in_use,
+        "run `sysctl -w net.ipv4.ip_forward=1`; if it comes back, something in /etc/sysctl.d or a VPN sets it: `grep -r ip_forward /etc/sysctl.conf /etc/sysctl.d`",
+    )
+}
+
+/// `in_use` says whether the bridge of a network with IPv6 is there.
+pub(super) fn ipv6(in_use: bool) -> Finding {
+    judge(
+        IPV6_FORWARD,
+        &sysctl::IPV6,
+        in_use,
+        "run `systemctl restart flatnet`, or start a container: either sees to it that this host still hears its routers, and then to `sysctl -w net.ipv6.conf.all.forwarding=1`; if it comes back, `grep -r ipv6.*forwarding /etc/sysctl.conf /etc/sysctl.d` finds who sets it",
+    )
+}
+
+fn judge(check: Check, family: &Forwarding, in_use: bool, remedy: &str) -> Finding {
+    let setting = family.setting;
+    match family.is_on() {
+        Ok(true) => check.ok(format!("{setting} = 1")),
+        Ok(false) if !in_use => check.ok("off: the first container switches it on"),
+        Ok(false) => check.bad(format!("{setting} = 0"), remedy),
+        Err(error) => check.failed(&error),
     }
 }
 

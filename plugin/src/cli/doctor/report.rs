@@ -75,7 +75,7 @@ mod tests {
                  mend:   run `sysctl -w net.ipv4.ip_forward=1`
         ok       bridge      flatnet-br0, up, 10.87.1.1/24
         warning  pool        250 of 253 in use
-                 needed: a free address
+                 needed: a free address of each range
                  mend:   remove containers
         skipped  wsl         not WSL
 

@@ -2,13 +2,14 @@
 //!
 //! The gateway is asked by a name that can be no container's: what comes back has gone all the way and back.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use super::finding::{Finding, GATEWAY, NAME_SERVICE};
+use super::finding::{Finding, GATEWAY, NAME_SERVICE, State};
 use super::http::{self, Answer};
 use crate::cli::probe::{self, Ran};
 use crate::layout;
@@ -22,9 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// For a gateway: longer than flatnet.conf lets it wait for the name service. Then it says that it does not reach this host.
 const GATEWAY_PATIENCE: Duration = Duration::from_secs(9);
 
-/// Where a gateway is, as a person says it: `172.30.0.1`, `gateway.lan:8080`, `http://172.30.0.1/`.
+/// Where a gateway is, as a person says it: `172.30.0.1`, `gateway.lan:8080`, `http://172.30.0.1/`, `fd30::1`, `[fd30::1]:8080`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Gateway {
+    /// A name or an address, without brackets.
     host: String,
     port: u16,
 }
@@ -39,6 +41,13 @@ impl FromStr for Gateway {
             Some((scheme, _)) => return Err(format!("{scheme} is not spoken here: say http://<address>")),
         };
         let authority = rest.trim_end_matches('/');
+        let bare = authority.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(authority);
+        if let Ok(address) = bare.parse::<Ipv6Addr>() {
+            return Ok(IpAddr::from(address).into());
+        }
+        if let Ok(SocketAddr::V6(address)) = authority.parse() {
+            return Ok(Self { host: address.ip().to_string(), port: address.port() });
+        }
         let (host, port) = match authority.rsplit_once(':') {
             None => (authority, HTTP_PORT),
             Some((host, port)) => (host, port.parse().map_err(|_| format!("{port:?} is not a port"))?),
@@ -51,27 +60,46 @@ impl FromStr for Gateway {
     }
 }
 
-impl From<Ipv4Addr> for Gateway {
-    fn from(address: Ipv4Addr) -> Self {
+impl From<IpAddr> for Gateway {
+    fn from(address: IpAddr) -> Self {
         Self { host: address.to_string(), port: HTTP_PORT }
     }
 }
 
 impl Gateway {
     /// Its address, if that is how it was said.
-    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+    pub(super) fn address(&self) -> Option<IpAddr> {
         self.host.parse().ok()
+    }
+
+    /// To be shown.
+    fn place(&self) -> String {
+        match self.address() {
+            Some(address) => SocketAddr::new(address, self.port).to_string(),
+            None => format!("{}:{}", self.host, self.port),
+        }
     }
 
     /// By the host's own resolver: this binary is linked statically, and glibc's then fails on any other glibc (getaddrinfo(3)).
     fn resolve(&self) -> Result<SocketAddr, String> {
-        if let Ok(address) = self.host.parse::<IpAddr>() {
+        if let Some(address) = self.address() {
             return Ok((address, self.port).into());
         }
-        match probe::run("getent", &["ahostsv4", &self.host]) {
+        // IPv4 first: a gateway that has both is reached by it as it ever was.
+        let found = self.ask::<Ipv4Addr>("ahostsv4").or_else(|no_ipv4| match self.ask::<Ipv6Addr>("ahostsv6") {
+            // Without a second family that is the whole answer.
+            Err(_) => Err(no_ipv4),
+            found => found,
+        });
+        Ok(SocketAddr::new(found?, self.port))
+    }
+
+    /// The first address of that name in getent's database.
+    fn ask<A: FromStr + Into<IpAddr>>(&self, database: &str) -> Result<IpAddr, String> {
+        match probe::run("getent", &[database, &self.host]) {
             Ran::Well(text) => {
-                let address = text.split_whitespace().next().and_then(|word| word.parse::<Ipv4Addr>().ok());
-                address.map(|address| (address, self.port).into()).ok_or_else(|| "has no IPv4 address".into())
+                let address = text.split_whitespace().next().and_then(|word| word.parse::<A>().ok());
+                address.map(Into::into).ok_or_else(|| "has no IP address".into())
             }
             Ran::Missing => Err("cannot be resolved: there is no getent".into()),
             Ran::Badly(why) => Err(format!("cannot be resolved: getent {why}")),
@@ -79,13 +107,23 @@ impl Gateway {
     }
 }
 
-/// `address` is the bridge's.
-pub(super) fn name_service(address: IpAddr) -> Finding {
-    let port = layout::NAME_SERVICE_PORT;
-    judge_name_service(
-        &format!("{address}:{port}"),
-        &http::get((address, port).into(), &address.to_string(), "/health", PATIENCE),
-    )
+/// On each of the bridge's addresses; the first that does not answer is told.
+pub(super) fn name_service(gateways: &[IpNetwork]) -> Finding {
+    let mut answering = Vec::new();
+    for gateway in gateways {
+        let address = SocketAddr::new(gateway.ip(), layout::NAME_SERVICE_PORT);
+        let place = address.to_string();
+        let finding = judge_name_service(&place, &http::get(address, &place, "/health", PATIENCE));
+        if finding.state != State::Ok {
+            return finding;
+        }
+        answering.push(place);
+    }
+    NAME_SERVICE.ok(match answering.as_slice() {
+        [] => return NAME_SERVICE.skipped("the bridge has no address"),
+        [one] => format!("{one} answers"),
+        several => format!("{} answer", several.join(", ")),
+    })
 }
 
 fn judge_name_service(place: &str, answer: &Answer) -> Finding {
@@ -114,7 +152,7 @@ pub(super) fn gateway(gateway: Option<&Gateway>, asked: bool) -> Finding {
     let Some(gateway) = gateway else {
         return GATEWAY.skipped("not asked: say `--gateway <its address>`");
     };
-    let place = format!("{}:{}", gateway.host, gateway.port);
+    let place = gateway.place();
     match gateway.resolve() {
         Ok(address) => judge_gateway(&place, asked, &http::get(address, HEALTH, "/", GATEWAY_PATIENCE)),
         Err(why) => GATEWAY.bad(format!("{place} {why}"), "say the gateway's address instead of its name"),
@@ -184,6 +222,9 @@ mod tests {
     #[case::port("172.30.0.1:8080", "172.30.0.1", 8080)]
     #[case::url("http://gateway.lan/", "gateway.lan", 80)]
     #[case::url_with_port("http://gateway.lan:81", "gateway.lan", 81)]
+    #[case::v6("fd30::1", "fd30::1", 80)]
+    #[case::v6_in_brackets("[fd30:0::1]", "fd30::1", 80)]
+    #[case::v6_url_with_port("http://[fd30::1]:8080/", "fd30::1", 8080)]
     fn gateways(#[case] text: &str, #[case] host: &str, #[case] port: u16) {
         assert_eq!(text.parse(), Ok(Gateway { host: host.into(), port }));
     }
@@ -201,6 +242,7 @@ mod tests {
     #[case::port("gateway.lan:http")]
     #[case::path("http://gateway.lan/path")]
     #[case::nothing("http://")]
+    #[case::v6_port("[fd30::1]:http")]
     fn no_gateways(#[case] text: &str) {
         assert!(text.parse::<Gateway>().is_err());
     }

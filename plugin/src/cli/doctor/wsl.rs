@@ -10,6 +10,7 @@ use ipnetwork::Ipv4Network;
 
 use super::finding::{Finding, WINDOWS_ROUTE, WSL};
 use crate::cli::probe::{self, Host, Ran};
+use crate::config::Network;
 
 /// Where WSL shows the drive C:, unless /etc/wsl.conf says otherwise; the second is found by way of the path.
 const ROUTE_PROGRAMS: [&str; 2] = ["/mnt/c/Windows/System32/ROUTE.EXE", "ROUTE.EXE"];
@@ -105,13 +106,17 @@ fn setting<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
     None
 }
 
-/// Whether Windows sends what is for `subnet` to one of `own`, this host's addresses towards it.
-pub(super) fn route(networking: Option<Networking>, subnet: Ipv4Network, own: &[Ipv4Addr]) -> Finding {
+/// Whether Windows sends what is for the network to one of `own`, this host's addresses towards it: by IPv4, as nobody has tried the
+/// other.
+pub(super) fn route(networking: Option<Networking>, network: &Network, own: &[Ipv4Addr]) -> Finding {
     match networking {
         None => return WINDOWS_ROUTE.skipped(NOT_WSL),
         Some(Networking::Nat | Networking::Bridged) => {}
         Some(other) => return WINDOWS_ROUTE.skipped(format!("no route helps in networking mode {}", other.as_str())),
     }
+    let Some((subnet, _)) = network.ipv4() else {
+        return WINDOWS_ROUTE.skipped("the network has no IPv4, and a route of Windows for IPv6 is not looked at");
+    };
     for program in ROUTE_PROGRAMS {
         match probe::run(program, &["print", "-4"]) {
             Ran::Well(text) => return judge_route(&text, subnet, own),

@@ -49,6 +49,9 @@ pub(super) fn next(wanted: &Wanted) -> Vec<String> {
             "flatnet is installed. Try: podman run -d --name web --network {} docker.io/library/nginx",
             network.name
         ),
-        format!("The gateway needs a route to {} by this host; `flatnet doctor` says what is missing.", network.subnet),
+        format!(
+            "The gateway needs a route to {} by this host; `flatnet doctor` says what is missing.",
+            network.subnets(" and to ")
+        ),
     ]
 }

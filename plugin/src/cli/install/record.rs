@@ -7,8 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ipnetwork::{IpNetwork, Ipv4Network};
-use serde::{Deserialize, Serialize};
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::files::{Content, Saved};
 use crate::cli::podman::Backend;
@@ -36,7 +36,9 @@ pub(in crate::cli) struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::cli) struct Network {
     pub(in crate::cli) name: String,
-    pub(in crate::cli) subnet: Ipv4Network,
+    /// One, or one of each family. Records of before that was possible have one `subnet`.
+    #[serde(alias = "subnet", deserialize_with = "one_or_several")]
+    pub(in crate::cli) subnets: Vec<IpNetwork>,
     pub(in crate::cli) bridge: String,
     /// Whether it masquerades. Records of before that was possible do not say.
     #[serde(default = "yes")]
@@ -50,10 +52,28 @@ fn yes() -> bool {
     true
 }
 
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNetwork>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Subnets {
+        One(IpNetwork),
+        Several(Vec<IpNetwork>),
+    }
+    Ok(match Subnets::deserialize(deserializer)? {
+        Subnets::One(subnet) => vec![subnet],
+        Subnets::Several(subnets) => subnets,
+    })
+}
+
 impl Network {
-    /// Whether the other one has the same name, subnet and bridge: then containers can stay where they are.
+    /// Whether the other one has the same name, subnets and bridge: then containers can stay where they are.
     pub(super) fn is_where(&self, other: &Self) -> bool {
-        (&self.name, self.subnet, &self.bridge) == (&other.name, other.subnet, &other.bridge)
+        (&self.name, &self.subnets, &self.bridge) == (&other.name, &other.subnets, &other.bridge)
+    }
+
+    /// The subnets, to be shown or to follow "flatnet" in what Podman tells of a network.
+    pub(super) fn subnets(&self, between: &str) -> String {
+        self.subnets.iter().map(IpNetwork::to_string).collect::<Vec<_>>().join(between)
     }
 
     /// `gateways` as one text.
@@ -160,5 +180,22 @@ impl Before {
             (None, None) => Content::Bytes(Vec::new()),
         };
         Ok(Some(Saved { content, mode: self.mode, owner: self.owner, changed: self.changed }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_record_of_before_ipv6_is_read() {
+        let old = json!({ "name": "flatnet", "subnet": "10.87.1.0/24", "bridge": "flatnet-br0" });
+        let network: Network = serde_json::from_value(old).expect("a network");
+        assert_eq!(network.subnets(" "), "10.87.1.0/24");
+        assert!(network.masquerade && network.gateways.is_empty());
+        let again: Network = serde_json::from_value(json!(network)).expect("a network");
+        assert_eq!(again, network);
     }
 }

@@ -3,10 +3,10 @@
 //! What somebody has changed since is theirs: it is asked about, or left alone.
 
 use std::iter;
-use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use ipnetwork::IpNetwork;
 
 use super::files::{self, Saved};
 use super::plan::{PROGRAM_PATIENCE, Step};
@@ -107,15 +107,18 @@ pub(in crate::cli) fn network(record: &Record) -> Result<Option<Step>> {
     }
 }
 
-/// The command that makes the network. The gateway has the subnet's first address, as in a configuration that does not name one.
+/// The command that makes the network. The gateways have their subnets' first addresses, as in a configuration that does not name any.
 pub(super) fn create_network(network: &Network) -> String {
-    let Network { name, subnet, bridge, .. } = network;
-    let gateway = Ipv4Addr::from_bits(subnet.network().to_bits() + 1);
-    let create = format!(
-        "podman network create --driver flatnet --subnet {subnet} --gateway {gateway} --interface-name {bridge}"
-    );
+    let Network { name, bridge, .. } = network;
+    let subnet = |subnet: &IpNetwork| {
+        let gateway = subnet.iter().nth(1).unwrap_or(subnet.ip());
+        format!("--subnet {subnet} --gateway {gateway}")
+    };
+    let subnets = network.subnets.iter().map(subnet);
     let options = options(network).map(|option| format!("--opt {option}"));
-    iter::once(create).chain(options).chain([name.clone()]).collect::<Vec<_>>().join(" ")
+    let create = iter::once("podman network create --driver flatnet".to_owned());
+    let words = create.chain(subnets).chain([format!("--interface-name {bridge}")]).chain(options);
+    words.chain([name.clone()]).collect::<Vec<_>>().join(" ")
 }
 
 /// What of the network is an option for Podman, in the order of the keys.

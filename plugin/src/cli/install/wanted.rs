@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Value, json};
 
 use super::Arguments;
@@ -60,10 +60,9 @@ impl Wanted {
             }
         };
         let before = earlier.map(|record| &record.network);
-        let asked = arguments.subnet.or(arguments.host_id.map(subnet_of));
         let network = Network {
             name: arguments.name.clone().or(before.map(|it| it.name.clone())).unwrap_or(layout::NETWORK.into()),
-            subnet: asked.or(before.map(|it| it.subnet)).unwrap_or(subnet_of(1)),
+            subnets: subnets(arguments, before)?,
             bridge: arguments
                 .bridge
                 .clone()
@@ -130,6 +129,42 @@ impl Wanted {
     }
 }
 
+/// One, or one of each family.
+fn subnets(arguments: &Arguments, before: Option<&Network>) -> Result<Vec<IpNetwork>> {
+    if !arguments.subnets.is_empty() {
+        let mut asked = arguments.subnets.clone();
+        asked.sort_by_key(IpNetwork::is_ipv6);
+        let is_alike = |pair: &[IpNetwork]| pair[0].is_ipv4() == pair[1].is_ipv4();
+        if let Some(pair) = asked.windows(2).find(|pair| is_alike(pair)) {
+            bail!(
+                "install {} and {}: a container has one address of each family; say one --subnet of each",
+                pair[0],
+                pair[1]
+            );
+        }
+        return Ok(asked);
+    }
+    let before = before.map(|it| it.subnets.clone());
+    let had_ipv6 = before.iter().flatten().any(IpNetwork::is_ipv6);
+    let mut subnets = match (arguments.host_id, before) {
+        (None, Some(before)) => before,
+        (host_id, _) => vec![subnet_of(host_id.unwrap_or(1)).into()],
+    };
+    // A host with another number has that number's subnets of both.
+    let moves = arguments.host_id.is_some() && had_ipv6;
+    if (arguments.ipv6 || moves) && !subnets.iter().any(IpNetwork::is_ipv6) {
+        let beside = subnets.iter().find_map(|subnet| match subnet {
+            IpNetwork::V4(subnet) => layout::ipv6_beside(*subnet),
+            IpNetwork::V6(_) => None,
+        });
+        let beside = beside.with_context(|| {
+            format!("find the IPv6 subnet of a host with {}: say one --subnet of each family", subnets[0])
+        })?;
+        subnets.push(beside.into());
+    }
+    Ok(subnets)
+}
+
 /// Host N of the address plan owns 10.87.N.0/24.
 fn subnet_of(host_id: u8) -> Ipv4Network {
     Ipv4Network::new(Ipv4Addr::new(10, 87, host_id, 0), 24).expect("a prefix length of IPv4")
@@ -140,7 +175,10 @@ fn conflist(network: &Network, has_portmap: bool) -> Result<Value> {
     let mut list: Value = serde_json::from_str(CONFLIST).context("read the shipped configuration")?;
     list["name"] = json!(network.name);
     list["plugins"][0]["bridge"] = json!(network.bridge);
-    list["plugins"][0]["ipam"]["subnet"] = json!(network.subnet);
+    list["plugins"][0]["ipam"] = match network.subnets.as_slice() {
+        [subnet] => json!({ "subnet": subnet }),
+        subnets => json!({ "ranges": subnets.iter().map(|subnet| [json!({ "subnet": subnet })]).collect::<Vec<_>>() }),
+    };
     if !network.masquerade {
         list["plugins"][0]["ipMasq"] = json!(false);
     }
@@ -174,7 +212,7 @@ mod tests {
     fn the_configuration_is_the_shipped_one_with_ports() {
         let network = Network {
             name: "two".into(),
-            subnet: subnet_of(2),
+            subnets: vec![subnet_of(2).into()],
             bridge: "flatnet-br2".into(),
             masquerade: true,
             gateways: Vec::new(),
@@ -209,10 +247,27 @@ mod tests {
     }
 
     #[test]
+    fn with_both_families_there_is_a_list_of_ranges_for_each() {
+        let network = Network {
+            name: "two".into(),
+            subnets: vec![subnet_of(2).into(), "fd87:2::/64".parse().expect("a subnet")],
+            bridge: "flatnet-br2".into(),
+            masquerade: true,
+            gateways: Vec::new(),
+        };
+        let list = conflist(&network, false).expect("a list");
+        let ranges = json!([[{ "subnet": "10.87.2.0/24" }], [{ "subnet": "fd87:2::/64" }]]);
+        assert_eq!(list["plugins"][0]["ipam"], json!({ "ranges": ranges }));
+        let line = super::super::take_back::create_network(&network);
+        let subnets = "--subnet 10.87.2.0/24 --gateway 10.87.2.1 --subnet fd87:2::/64 --gateway fd87:2::1";
+        assert!(line.contains(&format!(" {subnets} --interface-name flatnet-br2 two")), "{line}");
+    }
+
+    #[test]
     fn what_is_not_the_default_is_written_too() {
         let network = Network {
             name: "two".into(),
-            subnet: subnet_of(2),
+            subnets: vec![subnet_of(2).into()],
             bridge: "flatnet-br2".into(),
             masquerade: false,
             gateways: gateways::parse(["172.30.0.1", "192.168.50.0/24"]).expect("gateways"),

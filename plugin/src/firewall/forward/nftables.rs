@@ -5,9 +5,9 @@ use nix::errno::Errno;
 use super::plan::{Accept, Edit, Place, Position, Way};
 use super::{Changed, Trouble, failed};
 use crate::error::Error;
+use crate::firewall::TABLE;
 use crate::firewall::family::IpFamily;
 use crate::firewall::rules::{Chain, Hook, Policy, Ruleset, Tool};
-use crate::firewall::table;
 use crate::firewall::{iptables, meaning};
 use crate::netlink::nftables::{
     Batch, Expression, Family, Hook as KernelHook, Meta, Nftables, Problem, Rule, Slot, Verdict, from_network, link,
@@ -31,7 +31,7 @@ pub(super) async fn read(family: IpFamily) -> Result<Option<Ruleset>, Trouble> {
     };
     let mut ruleset = Ruleset::default();
     for tables_family in families(family) {
-        let own = found.iter().filter(|(of, chain)| *of == tables_family as u8 && chain.table != table::NAME);
+        let own = found.iter().filter(|(of, chain)| *of == tables_family as u8 && chain.table != TABLE);
         let chains: Vec<_> = own.map(|(_, chain)| chain).collect();
         let is_start = |chain: &&&crate::netlink::nftables::Chain| hook(chain).is_some();
         let mut tables: Vec<_> = chains.iter().filter(is_start).map(|chain| chain.table.as_str()).collect();

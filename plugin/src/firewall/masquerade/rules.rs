@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
+use super::super::TABLE;
 use super::super::family::IpFamily;
-use super::super::table;
 use crate::config::Network;
 use crate::layout::FLAT_RANGE;
 use crate::netlink::nftables::{
@@ -16,10 +16,10 @@ use crate::netlink::nftables::{
 const CHAIN_PREFIX: &str = "masquerade-";
 /// `NF_IP_PRI_NAT_SRC` of Linux: where all translate source addresses.
 const PRIORITY: i32 = 100;
-/// 224.0.0.0/4 and ff00::/8: nobody answers to it.
+/// `224.0.0.0/4` and `ff00::/8`: nobody answers to it.
 const MULTICAST: [IpNetwork; 2] =
     [v4(Ipv4Addr::new(224, 0, 0, 0), 4), v6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)];
-/// fe80::/10: such an address means something on its link only, and so does whoever speaks to it.
+/// `fe80::/10`: such an address means something on its link only, and so does whoever speaks to it.
 const LINK_LOCAL: IpNetwork = v6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 /// The number of the protocol, and of its header the byte with the flags, those that matter here, and SYN (RFC 9293).
 const TCP: u8 = 6;
@@ -50,7 +50,7 @@ pub(super) fn families(network: &Network) -> impl Iterator<Item = IpFamily> {
 /// distributions may have a network each on one bridge.
 pub(super) fn wanted(network: &Network, family: IpFamily) -> (Chain, Vec<Rule>) {
     let base = BaseChain { kind: "nat".into(), hook: Hook::Postrouting as u32, priority: PRIORITY, accept: true };
-    let chain = Chain { table: table::NAME.into(), name: chain_name(&network.bridge), base: Some(base) };
+    let chain = Chain { table: TABLE.into(), name: chain_name(&network.bridge), base: Some(base) };
     let subnets = family.subnets(network);
     let of_others = subnets.iter().flat_map(|subnet| from_network(*subnet, false)).collect();
     let mut rules = vec![

@@ -43,7 +43,7 @@ const SECOND_NEXT: Place = (Base::Network, 40, 1);
 /// Of an extension header: what follows, and its length beyond eight bytes, in eights.
 const SECOND_NEXT_AND_LENGTH: Place = (Base::Network, 40, 2);
 const FRAGMENT_OFFSET: Place = (Base::Network, 42, 2);
-/// The type of a message of ICMPv6, right behind the header and behind an extension header of eight bytes.
+/// The type of a message of `ICMPv6`, right behind the header and behind an extension header of eight bytes.
 const TYPE: Place = (Base::Network, 40, 1);
 const SECOND_TYPE: Place = (Base::Network, 48, 1);
 /// What a message of neighbour discovery is about, and its only option with type, length and MAC (RFC 4861, sections 4.1 to 4.4 and 4.6).
@@ -64,7 +64,7 @@ const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 const SCTP: u8 = 132;
 
-/// Types of ICMPv6 (RFC 4861), and what a host tells of its groups: queries, reports, that it has left, reports (RFC 2710, RFC 3810).
+/// Types of `ICMPv6` (RFC 4861), and what a host tells of its groups: queries, reports, that it has left, reports (RFC 2710, RFC 3810).
 const ROUTER_SOLICITATION: u8 = 133;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
@@ -150,12 +150,11 @@ fn extension_headers() -> Vec<Rule> {
 
 /// Who has no address yet asks whether another has it (RFC 4862, section 5.4).
 fn probes() -> Vec<Rule> {
-    let probe = |length: &[u8; 2]| {
-        [message(NEIGHBOUR_SOLICITATION, length), is(SOURCE, &[0; 16]), speaks_ipv6(MAC, SOURCE)].concat()
-    };
+    let probe =
+        |length| [message(NEIGHBOUR_SOLICITATION, length), is(SOURCE, &[0; 16]), speaks_ipv6(MAC, SOURCE)].concat();
     vec![
-        rule([probe(&NEIGHBOUR_BYTES)], Verdict::Accept),
-        rule([probe(&NEIGHBOUR_BYTES_WITH_OPTION), is(OPTION, &NONCE)], Verdict::Accept),
+        rule([probe(NEIGHBOUR_BYTES)], Verdict::Accept),
+        rule([probe(NEIGHBOUR_BYTES_WITH_OPTION), is(OPTION, &NONCE)], Verdict::Accept),
     ]
 }
 
@@ -164,28 +163,27 @@ fn probes() -> Vec<Rule> {
 fn discovery() -> Vec<Rule> {
     // An address of its own, and not ::.
     let own = || [is_not(SOURCE, &[0; 16]), speaks_ipv6(MAC, SOURCE)].concat();
-    let solicits = |kind, length: &[u8; 2]| [message(kind, length), own()].concat();
-    let advertises =
-        |length: &[u8; 2]| [message(NEIGHBOUR_ADVERTISEMENT, length), own(), is_not(TARGET, &[0; 16])].concat();
+    let solicits = |kind, length| [message(kind, length), own()].concat();
+    let advertises = |length| [message(NEIGHBOUR_ADVERTISEMENT, length), own(), is_not(TARGET, &[0; 16])].concat();
     vec![
-        rule([solicits(NEIGHBOUR_SOLICITATION, &NEIGHBOUR_BYTES)], Verdict::Accept),
+        rule([solicits(NEIGHBOUR_SOLICITATION, NEIGHBOUR_BYTES)], Verdict::Accept),
         rule(
             [
-                solicits(NEIGHBOUR_SOLICITATION, &NEIGHBOUR_BYTES_WITH_OPTION),
+                solicits(NEIGHBOUR_SOLICITATION, NEIGHBOUR_BYTES_WITH_OPTION),
                 is(OPTION, &SENDERS_MAC),
                 speaks_ipv6(OPTION_MAC, SOURCE),
             ],
             Verdict::Accept,
         ),
-        rule([advertises(&NEIGHBOUR_BYTES), speaks_ipv6(MAC, TARGET)], Verdict::Accept),
+        rule([advertises(NEIGHBOUR_BYTES), speaks_ipv6(MAC, TARGET)], Verdict::Accept),
         rule(
-            [advertises(&NEIGHBOUR_BYTES_WITH_OPTION), is(OPTION, &TARGETS_MAC), speaks_ipv6(OPTION_MAC, TARGET)],
+            [advertises(NEIGHBOUR_BYTES_WITH_OPTION), is(OPTION, &TARGETS_MAC), speaks_ipv6(OPTION_MAC, TARGET)],
             Verdict::Accept,
         ),
-        rule([solicits(ROUTER_SOLICITATION, &ROUTER_BYTES)], Verdict::Accept),
+        rule([solicits(ROUTER_SOLICITATION, ROUTER_BYTES)], Verdict::Accept),
         rule(
             [
-                solicits(ROUTER_SOLICITATION, &ROUTER_BYTES_WITH_OPTION),
+                solicits(ROUTER_SOLICITATION, ROUTER_BYTES_WITH_OPTION),
                 is(ROUTER_OPTION, &SENDERS_MAC),
                 speaks_ipv6(ROUTER_OPTION_MAC, SOURCE),
             ],
@@ -202,9 +200,9 @@ fn discovery() -> Vec<Rule> {
     ]
 }
 
-/// A message of ICMPv6 right behind the header, of that type and of that many bytes.
-fn message(kind: u8, length: &[u8; 2]) -> Vec<Expression> {
-    [is(NEXT, &[ICMPV6]), is(TYPE, &[kind]), is(LENGTH, length)].concat()
+/// A message of `ICMPv6` right behind the header, of that type and of that many bytes.
+fn message(kind: u8, length: [u8; 2]) -> Vec<Expression> {
+    [is(NEXT, &[ICMPV6]), is(TYPE, &[kind]), is(LENGTH, &length)].concat()
 }
 
 /// Goes on only where the port may say this of itself.

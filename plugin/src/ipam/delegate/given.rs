@@ -11,7 +11,7 @@ use super::shown;
 use crate::config::{Draft, Network};
 use crate::error::{Error, Result};
 use crate::ipam::pool::{Pool, Pools, Range};
-use crate::netlink;
+use crate::netlink::{self, RouteAttributes};
 use crate::reply::{Dns, Ip, Route, Success};
 use crate::request::Command;
 use crate::spec::SpecVersion;
@@ -78,37 +78,32 @@ fn range_of(plugin: &str, ip: &Ip) -> Result<Range> {
     }
 }
 
-/// A route without a next hop gets the gateway of its family, so there must be one.
+/// A route without a next hop gets the gateway of its family, so there must be one. Zero is libcni's way to say nothing, but for the scope.
 fn lower(plugin: &str, route: &Route, addresses: &[IpAddr]) -> Result<netlink::Route> {
     let Route { dst, gw, .. } = route;
+    let unsupported = |value: String, remedy: &str| Error::Unsupported {
+        key: format!("a route of {plugin}"),
+        value,
+        remedy: remedy.to_owned(),
+    };
     let is_ipv4 = dst.is_ipv4();
     if gw.is_some_and(|gw| gw.is_ipv4() != is_ipv4) || !addresses.iter().any(|address| address.is_ipv4() == is_ipv4) {
-        return Err(Error::Unsupported {
-            key: format!("a route of {plugin}"),
-            value: gw.map_or_else(|| dst.to_string(), |gw| format!("{dst} by {gw}")),
-            remedy: "leave it out of the routes in the network's ipam: a route has a destination, a next hop and a container's address of one family".into(),
-        });
+        let value = gw.map_or_else(|| dst.to_string(), |gw| format!("{dst} by {gw}"));
+        let remedy = "leave it out of the routes in the network's ipam: destination, next hop and an address of the container are of one family";
+        return Err(unsupported(value, remedy));
     }
-    let attributes = [
-        ("mtu", route.mtu),
-        ("advmss", route.advmss),
-        ("priority", route.priority),
-        ("table", route.table),
-        ("scope", route.scope),
-    ];
-    if let Some((key, _)) = attributes.into_iter().find(|(_, value)| value.is_some_and(|value| value != 0)) {
-        return Err(Error::Unsupported {
-            key: format!("a route of {plugin}"),
-            value: format!("{dst} with {key}"),
-            remedy: "leave it out".into(),
-        });
-    }
-    Ok(netlink::Route {
-        destination: masked(*dst),
-        gateway: *gw,
-        link: None,
-        attributes: netlink::RouteAttributes::default(),
-    })
+    let scope = route.scope.map(u8::try_from).transpose().map_err(|_| {
+        unsupported(format!("{dst} with scope {}", route.scope.unwrap_or_default()), "give it a scope of 0 - 255")
+    })?;
+    let said = |value: Option<u32>| value.filter(|value| *value != 0);
+    let attributes = RouteAttributes {
+        mtu: said(route.mtu),
+        advmss: said(route.advmss),
+        priority: said(route.priority),
+        table: said(route.table),
+        scope,
+    };
+    Ok(netlink::Route { destination: masked(*dst), gateway: *gw, link: None, attributes })
 }
 
 /// None in the answer means that of the configuration, and before 0.3.0 there is no difference between the two versions.
@@ -174,10 +169,20 @@ mod tests {
     #[test]
     fn several_addresses_of_both_families_are_each_a_pool_of_one() {
         let answer = json!({"ips": [{"address": "fd00:1::9/64"}, {"address": "10.87.1.9/24"}, {"address": "10.87.1.5/24", "gateway": "10.87.1.254"}],
-            "routes": [{"dst": "fd00:2::7/64"}]});
+            "routes": [{"dst": "fd00:2::7/64", "mtu": 1400, "advmss": 1340, "priority": 7, "table": 1000, "scope": 0}]});
         let given = parse(&answer, V1).expect("addresses");
         assert_eq!(given.addresses, ["fd00:1::9", "10.87.1.9", "10.87.1.5"].map(ip));
-        assert_eq!(given.routes[0].destination, net("fd00:2::/64"));
+        let attributes = RouteAttributes {
+            mtu: Some(1400),
+            advmss: Some(1340),
+            priority: Some(7),
+            table: Some(1000),
+            scope: Some(0),
+        };
+        assert_eq!(
+            given.routes,
+            [netlink::Route { destination: net("fd00:2::/64"), gateway: None, link: None, attributes }]
+        );
         let pools = Pools::new(given.ranges.into_iter().map(Pool::from).collect());
         assert_eq!(pools.gateway_networks(), ["10.87.1.1/24", "10.87.1.254/24", "fd00:1::1/64"].map(net));
         for (pool, address) in pools.iter().zip(["fd00:1::9/64", "10.87.1.9/24", "10.87.1.5/24"].map(net)) {
@@ -204,7 +209,7 @@ mod tests {
     #[case::not_an_address(json!({"ips": [{"address": "10.87.1/24", "gateway": "10.87.1.1"}]}), 110, "not a result of CNI")]
     #[case::route_v6(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "routes": [{"dst": "::/0"}]}), 2, "a route of other = ::/0")]
     #[case::route_of_two_families(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "fd00::9/64"}], "routes": [{"dst": "::/0", "gw": "10.87.1.1"}]}), 2, "a route of other = ::/0 by 10.87.1.1")]
-    #[case::route_table(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "routes": [{"dst": "10.9.0.0/16", "table": 100}]}), 2, "10.9.0.0/16 with table")]
+    #[case::route_scope(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16", "scope": 256}]}), 2, "10.9.0.0/16 with scope 256")]
     #[case::dns(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "dns": {"nameservers": "10.0.0.1"}}), 110, "not a result of CNI")]
     fn refused(#[case] answer: Value, #[case] code: u32, #[case] words: &str) {
         let error = parse(&answer, V1).unwrap_err();

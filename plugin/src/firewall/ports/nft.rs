@@ -1,23 +1,25 @@
 //! What is said to the program `nft`, and what it answers.
 
-use super::program::{self, Finished, Problem};
-use super::table::{self, Table};
+use super::TABLE;
+use super::table::Table;
 use crate::error::{Error, Result};
+use crate::firewall::family::IpFamily;
+use crate::firewall::program::{self, Finished, Problem};
 
 const PROGRAM: &str = "nft";
 
 /// What libnftables says of a table that is not there.
 const NO_TABLE: &str = "No such file or directory";
 
-/// Reads flatnet's table, as it is now.
-pub(super) async fn read() -> Result<Table> {
+/// Reads flatnet's table of that family, as it is now.
+pub(super) async fn read(family: IpFamily) -> Result<Table> {
     let doing = "read the published ports";
-    let done = run(&["--json", "list", "table", "ip", table::NAME], "", doing).await?;
+    let done = run(&["--json", "list", "table", family.tables().as_str(), TABLE], "", doing).await?;
     if !done.status.success() {
         return if done.stderr.contains(NO_TABLE) { Ok(Table::default()) } else { Err(refused(doing, &done)) };
     }
     let listing = serde_json::from_str(&done.stdout).map_err(|e| failed(doing, &format!("nft's answer: {e}")))?;
-    Ok(Table::parse(&listing))
+    Ok(Table::parse(family, &listing))
 }
 
 /// Carries out a script, whole or not at all.

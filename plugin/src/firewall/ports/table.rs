@@ -1,16 +1,12 @@
-//! flatnet's table as `nft` lists it, in JSON. What flatnet cannot have written is passed over.
+//! flatnet's table of one family as `nft` lists it, in JSON. What flatnet cannot have written is passed over.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
+use super::script::{CHAINS, PUBLISHED};
 use super::{HostPort, Protocol};
-
-/// The table's name, in the family ip.
-pub(super) const NAME: &str = "flatnet";
-
-/// The chains of ports, as table.nft makes them.
-const CHAINS: [&str; 5] = ["guard", "lead", "from_elsewhere", "from_here", "towards_containers"];
+use crate::firewall::family::IpFamily;
 
 /// What is published.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,17 +29,17 @@ pub(super) struct Entry {
 
 impl Table {
     /// Reads the output of `nft -j list table`.
-    pub(super) fn parse(listing: &Value) -> Self {
+    pub(super) fn parse(family: IpFamily, listing: &Value) -> Self {
         let mut table = Self::default();
         for object in listing["nftables"].as_array().into_iter().flatten() {
             let elements = |kind: &str| object[kind]["elem"].as_array().into_iter().flatten();
-            table.exists |= object["map"]["name"] == "published";
+            table.exists |= object["map"]["name"] == PUBLISHED;
             table.is_shared |= object["chain"]["name"].as_str().is_some_and(|name| !CHAINS.contains(&name));
             if object["set"]["name"] == "bridges" {
                 table.bridges.extend(elements("set").filter_map(Value::as_str).map(str::to_owned));
             }
             // An element of a map is a pair: the key, and where it leads.
-            table.entries.extend(elements("map").filter_map(|pair| Entry::parse(pair.get(0)?)));
+            table.entries.extend(elements("map").filter_map(|pair| Entry::parse(family, pair.get(0)?)));
         }
         table
     }
@@ -55,17 +51,24 @@ impl Table {
 }
 
 impl Entry {
-    fn parse(key: &Value) -> Option<Self> {
+    fn parse(family: IpFamily, key: &Value) -> Option<Self> {
         // Without a comment it is the key alone; then nobody holds it.
         let holder = key["elem"]["comment"].as_str().unwrap_or_default().to_owned();
         let parts = key["elem"].get("val").unwrap_or(key)["concat"].as_array()?;
         let (address, protocol, number) = match parts.as_slice() {
-            [protocol, number] => (None, protocol, number),
-            [address, protocol, number] => (Some(address.as_str()?.parse::<Ipv4Addr>().ok()?), protocol, number),
+            [protocol, number] => (all_of(family), protocol, number),
+            [address, protocol, number] => (address.as_str()?.parse().ok()?, protocol, number),
             _ => return None,
         };
         let number = u16::try_from(number.as_u64()?).ok()?;
         Some(Self { host: HostPort { address, protocol: protocol_of(protocol)?, number }, holder })
+    }
+}
+
+const fn all_of(family: IpFamily) -> IpAddr {
+    match family {
+        IpFamily::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpFamily::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }
 
@@ -105,11 +108,21 @@ mod tests {
             is_shared: false,
             bridges: vec!["flatnet-br0".into()],
             entries: vec![
-                Entry { host: host(None, Protocol::Tcp, 8080), holder: "flatnet-att-web@eth0".into() },
-                Entry { host: host(Some(Ipv4Addr::LOCALHOST), Protocol::Udp, 53), holder: String::new() },
+                Entry { host: host(all_of(IpFamily::V4), Protocol::Tcp, 8080), holder: "flatnet-att-web@eth0".into() },
+                Entry { host: host(Ipv4Addr::LOCALHOST.into(), Protocol::Udp, 53), holder: String::new() },
             ],
         };
-        assert_eq!(Table::parse(&listing), expected);
+        assert_eq!(Table::parse(IpFamily::V4, &listing), expected);
+    }
+
+    #[test]
+    fn reads_what_nft_lists_of_ipv6() {
+        let listing = json!({ "nftables": [
+            { "map": { "name": "published", "elem": [[{ "concat": ["tcp", 8080] }, { "concat": ["fd87:1::2", 80] }]] } },
+            { "map": { "name": "published_at", "elem": [[{ "concat": ["fd30::2", "udp", 53] }, { "concat": ["fd87:1::2", 53] }]] } },
+        ] });
+        let hosts: Vec<_> = Table::parse(IpFamily::V6, &listing).entries.iter().map(|it| it.host.to_string()).collect();
+        assert_eq!(hosts, ["[::]:8080/tcp", "[fd30::2]:53/udp"]);
     }
 
     #[test]
@@ -117,7 +130,7 @@ mod tests {
         let chains = |names: &[&str]| {
             let chains: Vec<_> =
                 names.iter().map(|name| json!({ "chain": { "table": "flatnet", "name": name } })).collect();
-            Table::parse(&json!({ "nftables": chains }))
+            Table::parse(IpFamily::V4, &json!({ "nftables": chains }))
         };
         assert!(!chains(&CHAINS).is_shared);
         let table = chains(&["guard", "masquerade-flatnet-br0"]);

@@ -1,0 +1,133 @@
+//! `subnets`, `ipv6_enabled` and `routes`: what addresses containers get, and where they send what is not on their subnets.
+//!
+//! A container gets an address of each subnet, as with netavark's own bridge driver.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::{IpNetwork, Ipv4Network};
+use serde_json::{Map, Value};
+
+use crate::config;
+use crate::config::section::Section;
+use crate::error::{Error, Result};
+use crate::ipam::pool::{Pool, Pools, Range};
+use crate::layout;
+use crate::link::bridge;
+use crate::netlink::Route;
+
+/// The subnet of a network that names none: host 1 of the plan 10.87.N.0/24.
+const DEFAULT: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 1, 0), 24) {
+    Some(network) => network,
+    None => unreachable!(),
+};
+
+/// The pools, one a subnet. With `ipv6_enabled` and no subnet of IPv6 there is one more, which goes with the one of IPv4. Errors: 2 and 7.
+pub(super) fn parse(section: &mut Section, config: &Map<String, Value>) -> Result<Pools> {
+    let mut ranges = Vec::new();
+    for subnet in list(section, config, "subnets")? {
+        ranges.push(range(&mut object(section, "subnets", subnet)?)?);
+    }
+    if ranges.is_empty() {
+        ranges.push(whole(section, DEFAULT.into())?);
+    }
+    let is_dual = section.boolean("ipv6_enabled")? == Some(true);
+    if is_dual && !ranges.iter().any(|range| range.subnet().is_ipv6()) {
+        ranges.push(whole(section, counterpart(ranges[0].subnet())?)?);
+    }
+    for (place, range) in ranges.iter().enumerate() {
+        let subnet = range.subnet();
+        if let Some(other) = ranges[..place].iter().find(|other| bridge::overlap(other.subnet(), subnet)) {
+            return Err(section.problem("subnets", format!("has {} and {subnet}, which overlap", other.subnet())));
+        }
+    }
+    Ok(Pools::new(ranges.into_iter().map(Pool::from).collect()))
+}
+
+/// Containers' routes beside the default ones. Errors: 7.
+pub(super) fn routes(section: &Section, config: &Map<String, Value>, pools: &Pools) -> Result<Vec<Route>> {
+    list(section, config, "routes")?
+        .iter()
+        .map(|route| one_route(&mut object(section, "routes", route)?, pools))
+        .collect()
+}
+
+/// `podman network create --route DESTINATION,GATEWAY[,METRIC]`.
+fn one_route(route: &mut Section, pools: &Pools) -> Result<Route> {
+    let text = route.required_string("destination")?;
+    let destination: IpNetwork = text
+        .parse()
+        .map_err(|_| route.problem("destination", format!("is {text:?}, not a subnet such as 192.168.50.0/24")))?;
+    let gateway = config::address(route, "gateway")?.ok_or_else(|| route.problem("gateway", "is missing"))?;
+    if destination.ip() != destination.network() {
+        let meant = format!("{}/{}", destination.network(), destination.prefix());
+        return Err(
+            route.problem("destination", format!("is {destination}, which has host bits set: did you mean {meant}?"))
+        );
+    }
+    if destination.is_ipv4() != gateway.is_ipv4() {
+        return Err(route.problem("gateway", format!("is {gateway}, which is not of the family of {destination}")));
+    }
+    if !pools.contains(gateway) {
+        let subnets: Vec<_> = pools.subnets().iter().map(IpNetwork::to_string).collect();
+        let problem = format!("is {gateway}, which containers do not reach: it is not on {}", subnets.join(", "));
+        return Err(route.problem("gateway", problem));
+    }
+    Ok(Route::by(destination, gateway))
+}
+
+fn list<'a>(section: &Section, config: &'a Map<String, Value>, key: &str) -> Result<&'a [Value]> {
+    match config.get(key) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(list)) => Ok(list),
+        Some(other) => Err(section.problem(key, format!("is {other}, not a list"))),
+    }
+}
+
+/// Errors name the place by `key`, also within a request.
+fn object<'a>(section: &Section, key: &'static str, value: &'a Value) -> Result<Section<'a>> {
+    let object = value.as_object().ok_or_else(|| section.problem(key, "holds something that is not an object"))?;
+    Ok(Section::new(key, object))
+}
+
+fn range(inner: &mut Section) -> Result<Range> {
+    let subnet = config::subnet(inner)?;
+    let gateway = config::address(inner, "gateway")?;
+    let (mut start, mut end) = (None, None);
+    if let Some(mut range) = inner.optional_section("lease_range")? {
+        (start, end) = (config::address(&mut range, "start_ip")?, config::address(&mut range, "end_ip")?);
+        // Podman ends a range that reaches the subnet's end with the broadcast address (`--ip-range`).
+        end = end.map(|end| match end {
+            IpAddr::V4(last) if end == subnet.broadcast() => {
+                Ipv4Addr::from_bits(last.to_bits().saturating_sub(1)).into()
+            }
+            end => end,
+        });
+    }
+    Range::new(subnet, gateway, start, end).map_err(|(key, problem)| inner.problem(podmans_word(key), problem))
+}
+
+fn whole(section: &Section, subnet: IpNetwork) -> Result<Range> {
+    Range::new(subnet, None, None, None).map_err(|(key, problem)| section.problem(key, problem))
+}
+
+/// The IPv6 subnet that goes with one of IPv4. Errors: 2 where the address plan has none.
+fn counterpart(subnet: IpNetwork) -> Result<IpNetwork> {
+    let planned = match subnet {
+        IpNetwork::V4(subnet) => layout::ipv6_beside(subnet),
+        IpNetwork::V6(_) => None,
+    };
+    planned.map(IpNetwork::from).ok_or_else(|| Error::Unsupported {
+        key: "ipv6_enabled".into(),
+        value: "true".into(),
+        remedy: format!("name an IPv6 subnet beside {subnet}, which gateways need a route to: --subnet fd87:1::/64"),
+    })
+}
+
+/// The range speaks of itself as CNI does.
+fn podmans_word(key: &'static str) -> &'static str {
+    match key {
+        "rangeStart" => "lease_range.start_ip",
+        "rangeEnd" => "lease_range.end_ip",
+        key => key,
+    }
+}
