@@ -6,10 +6,6 @@ use std::net::Ipv6Addr;
 
 use super::{Envelope, HOPS, IPV6, Mac, SOURCE_PORT, UDP, sum, wrap};
 
-/// How long a router is to be used unless it says otherwise: half an hour (RFC 4861, section 6.2.1).
-pub const ROUTER_LIFETIME_S: u16 = 1800;
-/// All on the wire, and the group's hardware address.
-pub const ALL_NODES: (Ipv6Addr, Mac) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), [0x33, 0x33, 0, 0, 0, 1]);
 /// Numbers of headers (IANA, "Protocol Numbers").
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -22,6 +18,12 @@ const HOPS_ON_LINK: u8 = 255;
 /// Options that say nothing fill eight bytes (RFC 8200, `PadN`); an alert to routers does (RFC 2711).
 const PADDING: [u8; 6] = [1, 4, 0, 0, 0, 0];
 const ROUTER_ALERT: [u8; 6] = [5, 2, 0, 0, 1, 0];
+
+/// The group of all on the link, and its Ethernet address.
+pub const ALL_NODES: (Ipv6Addr, Mac) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), [0x33, 0x33, 0, 0, 0, 1]);
+
+/// For how long a router is to be used by default, in seconds: half an hour (RFC 4861, section 6.2.1).
+pub const ROUTER_LIFETIME_S: u16 = 1800;
 
 /// What the header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -66,9 +66,9 @@ impl Verb for Advertise {
         let own = link.link_locals.first().and_then(|own| own.split('/').next()?.parse::<Ipv6Addr>().ok());
         let own = own.with_context(|| format!("find the link-local address of {}'s {}", self.host, link.name))?;
         let mac = frame::mac(&link.mac).map_err(|text| anyhow!(text))?;
-        let (destination, group) = ipv6::ALL_NODES;
+        let (everybody, group) = ipv6::ALL_NODES;
         let envelope = Envelope { source: mac, destination: group, vlan: None };
-        let header = Header { source: own, destination, flow: 0, behind: None };
+        let header = Header { source: own, destination: everybody, flow: 0, behind: None };
         let lifetime_s = self.options.lifetime_s.unwrap_or(ipv6::ROUTER_LIFETIME_S);
         let advertisement = ipv6::packet(envelope, &header, Message::RouterAdvertisement(mac, lifetime_s));
         host.enter(|| Tap::open(&link.name)?.send_in_order(&[&advertisement]))?;

@@ -211,7 +211,7 @@ impl<'a> Attack<'a> {
 
 /// The one thing that flatnet writes: which name had which address, in its own folder.
 fn is_memory(written: &Path) -> bool {
-    Watched::original(written).is_some_and(|file| memory::is_link(&file, written))
+    Watched::original(written).is_some_and(|file| memory::is_part(&file, written))
 }
 
 /// What a person reads in a terminal or a log is one line, of a length that can be read.

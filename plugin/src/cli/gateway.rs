@@ -172,7 +172,7 @@ impl Gateway {
                     // Containers are reached without.
                     if let Some(first) = rival(&kept, &network) {
                         self.found.insert(format!(
-                            "masquerade as network {} has it: network {}, on the same bridge, has another ipMasq or other gateways (give both the same)",
+                            "masquerade as network {} has it: network {}, on the same bridge, has another ipMasq, other gateways or other subnets (give both the same)",
                             network.name, first.name
                         ));
                     } else {
@@ -289,7 +289,17 @@ async fn forward_for(network: &Network) -> error::Result<()> {
 fn rival<'a>(kept: &'a [Kept], network: &Network) -> Option<&'a Network> {
     let in_order = kept.iter().filter(|kept| kept.problem.is_none()).map(|kept| &kept.network);
     let first = in_order.into_iter().find(|other| other.bridge == network.bridge)?;
-    ((first.masquerade, &first.gateways) != (network.masquerade, &network.gateways)).then_some(first)
+    // Each family has rules of its own, which say its subnets.
+    let differ = |ipv4: bool| {
+        let subnets = |of: &Network| -> Vec<_> {
+            of.pools.subnets().into_iter().filter(|subnet| subnet.is_ipv4() == ipv4).collect()
+        };
+        let (one, other) = (subnets(first), subnets(network));
+        !one.is_empty() && !other.is_empty() && one != other
+    };
+    let subnets_differ = network.masquerade && (differ(true) || differ(false));
+    let others = (first.masquerade, &first.gateways) != (network.masquerade, &network.gateways);
+    (others || subnets_differ).then_some(first)
 }
 
 /// The rules that masquerade, as the network's configuration is now.

@@ -67,7 +67,7 @@ pub(super) async fn add(
     refuse_crowd(input.version, &network)?;
     network.read_resolv_conf()?;
     let tell = |own: Success| own.after(before).json(input.version);
-    attach_and_remember(&target, &network, None, tell).await.map(Reply::Added)
+    Box::pin(attach_and_remember(&target, &network, None, tell)).await.map(Reply::Added)
 }
 
 /// The results of the oldest versions have room for one address of each family. Errors: 7.
@@ -111,11 +111,12 @@ pub(super) async fn attach<T>(
         Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
     let site = Site { network, target, netns, host, container, published: Cell::new(false), guarded: Cell::new(false) };
     let made = Made::default();
-    let work = async {
+    // On the heap: it is tens of kilobytes, and each future around it would be as large once more.
+    let work = Box::pin(async {
         let success = site.attach(&made).await?;
         site.publish(&success, ports).await?;
         tell(success)
-    };
+    });
     or_undo(work, || site.undo(&made)).await
 }
 

@@ -84,9 +84,7 @@ pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
     let forgotten = forget_neighbours(host, link).await;
     // The link itself tells: DEL knows no configuration, and pays nothing for networks without `macspoofchk`.
     let released = if spoofing::may_be_guarded(link) { spoofing::forget_gone(host).await } else { Ok(()) };
-    if let Some(memory) = lease::memory(link) {
-        memory.let_go();
-    }
+    lease::let_go(link);
     both(deleted, both(forgotten, released))
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn add(
     within_deadline(refuse_existing(&draft.name, &target)).await?;
     let running = delegate.start(Command::Add)?;
     let outcome = match within_deadline(running.given(input.version)).await {
-        Ok(given) => build((target, asked), draft, given, |own| own.after(before).json(input.version)).await,
+        Ok(given) => Box::pin(build((target, asked), draft, given, |own| own.after(before).json(input.version))).await,
         Err(cause) => Err(cause),
     };
     undone(outcome, || delegate.undo()).await.map(Reply::Added)

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::ipam::pool::{Pool, Pools, Range, Span, host_bits_problem};
 use crate::netlink::{Route, RouteAttributes};
 
-/// RT_SCOPE_LINK of linux/rtnetlink.h: from here on a route leads no further than its link, and has no next hop.
+/// `RT_SCOPE_LINK` of linux/rtnetlink.h: from here on a route leads no further than its link, and has no next hop.
 const LINK_SCOPE: u8 = 253;
 
 /// What `ipam` says.

@@ -71,7 +71,7 @@ mod tests {
         "# by hand\nnameserver 10.0.0.1\nnameserver\t10.0.0.2 # second\nsearch lan example.org\noptions ndots:2 rotate\n",
         json!({"nameservers": ["10.0.0.1", "10.0.0.2"], "search": ["lan", "example.org"], "options": ["ndots:2", "rotate"]})
     )]
-    #[case::the_last_domain("domain a\n;domain b\n  domain c\nsearch x\nsearch y\n", json!({"domain": "c", "search": ["x", "y"]}))]
+    #[case::the_last_domain("domain a\n;domain b\n  domain c\ndomain\nsearch x\nsearch y\n", json!({"domain": "c", "search": ["x", "y"]}))]
     #[case::without_values("nameserver\ndomain\nsearch\nsortlist 1.2.3.4\n", json!({}))]
     fn files(#[case] text: &str, #[case] expected: Value) {
         assert_eq!(json!(parse(text)), expected);

@@ -76,9 +76,11 @@ impl Attachment<'_> {
     }
 }
 
-/// What a link's network remembers of the name that its container is known by.
-pub(crate) fn memory(link: &Link) -> Option<Memory> {
-    link.alias.as_deref().map(memory_of)
+/// The link's addresses were in use until now, which its network remembers.
+pub(crate) fn let_go(link: &Link) {
+    if let Some(record) = &link.alias {
+        memory_of(record).let_go(&leases(link).collect::<Vec<_>>());
+    }
 }
 
 /// By the record, so that DEL, which has nothing else, finds what ADD has written.
@@ -241,7 +243,7 @@ async fn claim_free(
     pool: &Pool,
     (taken, memory): (&BTreeSet<IpAddr>, &Memory),
 ) -> Result<Option<Own>> {
-    for own in pool.candidates(taken, memory.last(), || memory.used(taken)) {
+    for own in pool.candidates(taken, memory.last(), || memory.used()) {
         if claim(host, link, own.address.ip()).await? {
             return Ok(Some(own));
         }

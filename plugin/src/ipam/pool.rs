@@ -108,9 +108,8 @@ impl Pool {
         let others = std::iter::once_with(used).flat_map(move |used| {
             let never = self.free(taken).filter(|own| !used.contains_key(&own.address.ip()));
             let longest = std::iter::once_with(move || {
-                let mut once: Vec<_> =
-                    used.iter().filter_map(|(address, time)| Some((*time, free(*address)?))).collect();
-                once.sort_by_key(|(time, own)| (*time, own.address.ip()));
+                let mut once: Vec<_> = used.iter().filter_map(|(address, n)| Some((*n, free(*address)?))).collect();
+                once.sort_by_key(|(n, own)| (*n, own.address.ip()));
                 once.into_iter().map(|(_, own)| own)
             });
             never.chain(longest.flatten())

@@ -58,7 +58,7 @@ impl Route {
 }
 
 impl RouteAttributes {
-    /// RT_TABLE_MAIN of linux/rtnetlink.h.
+    /// `RT_TABLE_MAIN` of linux/rtnetlink.h.
     const MAIN: u8 = 254;
 
     /// Whether the route is where every packet looks that no rule sends elsewhere.

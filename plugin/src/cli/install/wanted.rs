@@ -230,6 +230,10 @@ mod tests {
             {
               "type": "flatnet",
               "bridge": "flatnet-br2",
+              "capabilities": {
+                "ips": true,
+                "mac": true
+              },
               "ipam": {
                 "subnet": "10.87.2.0/24"
               }

@@ -1,0 +1,101 @@
+//! In which order a network's addresses were used: a file with a line for each time that one was given or let go.
+//!
+//! An address's last line is what counts. Lines are only ever added, by one call each, so that nobody who does the same at that moment
+//! is in the way; a file that has become long is replaced by one that says the same in fewer lines.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+
+/// No name's file is called that: what follows `%` there are digits.
+const FILE: &str = "%order";
+const NEW_FILE: &str = ".%order";
+/// From here on it is written anew, whoever has no need to read it.
+const LONG_BYTES: u64 = 64 << 10;
+/// No more than that is read, of its end: a longer one is not flatnet's doing.
+const READ_MOST_BYTES: u64 = 2 * LONG_BYTES;
+/// How many lines it may have beyond two for each address: so many are read in some microseconds.
+const SPARE_LINES: usize = 512;
+/// How many addresses a shortened one may have: as many as a bridge has ports.
+const KEPT_MOST: usize = 1024;
+
+/// The addresses that have been used: the smaller the number, the longer it is ago.
+pub(crate) type Used = BTreeMap<IpAddr, usize>;
+
+/// A network's file.
+pub(super) struct Order {
+    path: PathBuf,
+}
+
+impl Order {
+    pub(super) fn in_folder(folder: &Path) -> Self {
+        Self { path: folder.join(FILE) }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.length().is_some()
+    }
+
+    /// Whether it should be shortened; `read` is what it said, if somebody has read it.
+    pub(super) fn is_long(&self, read: Option<&Used>) -> bool {
+        // The last line is its address's latest.
+        let lines = |used: &Used| used.values().max().map_or(0, |last| last + 1);
+        let is_mostly_past = read.is_some_and(|used| lines(used) > 2 * used.len() + SPARE_LINES);
+        is_mostly_past || self.length().is_some_and(|length| length > LONG_BYTES)
+    }
+
+    pub(super) fn read(&self) -> Used {
+        let text = self.text().unwrap_or_default();
+        // What is no address is passed over: the first line may have been cut in two.
+        text.lines().enumerate().filter_map(|(n, line)| Some((line.parse().ok()?, n))).collect()
+    }
+
+    /// These were used last.
+    pub(super) fn add(&self, addresses: &[IpAddr]) -> io::Result<()> {
+        let mut file = open(&self.path, OpenOptions::new().append(true).create(true))?;
+        file.write_all(lines(addresses).as_bytes())
+    }
+
+    /// Says the same, or of the latest of them, in fewer lines; gives it.
+    pub(super) fn shorten(&self) -> Used {
+        let used = self.read();
+        let mut latest: Vec<_> = used.iter().map(|(address, n)| (*n, *address)).collect();
+        latest.sort_unstable();
+        let latest: Vec<_> =
+            latest.split_off(latest.len().saturating_sub(KEPT_MOST)).into_iter().map(|it| it.1).collect();
+        let new = self.path.with_file_name(NEW_FILE);
+        let written = open(&new, OpenOptions::new().write(true).create(true).truncate(true))
+            .and_then(|mut file| file.write_all(lines(&latest).as_bytes()));
+        // Else it stays as it is, and somebody else tries.
+        let _ = written.and_then(|()| fs::rename(&new, &self.path));
+        used
+    }
+
+    fn length(&self) -> Option<u64> {
+        fs::symlink_metadata(&self.path).ok().filter(fs::Metadata::is_file).map(|found| found.len())
+    }
+
+    fn text(&self) -> io::Result<String> {
+        let mut file = open(&self.path, OpenOptions::new().read(true))?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(READ_MOST_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(READ_MOST_BYTES).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// Nothing that is no file, or that a link leads to, is flatnet's; and nothing is waited for.
+fn open(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
+    let file = how.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).mode(0o600).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+fn lines(addresses: &[IpAddr]) -> String {
+    addresses.iter().flat_map(|address| [address.to_string(), "\n".to_owned()]).collect()
+}
