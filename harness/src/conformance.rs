@@ -71,6 +71,7 @@ fn judge(rule: &Rule, report: &Report) -> (Verdict, Option<String>) {
         (Outcome::Passed, _) => (Verdict::Pass, None),
         (_, Some(reason)) if report.weight == Weight::Nothing => (Verdict::DoesNotApply, Some(reason.clone())),
         (_, Some(reason)) => (Verdict::NotTried, Some(reason.clone())),
+        _ if report.weight == Weight::Unknown => (Verdict::NotTried, report.why.clone()),
         _ if should => (Verdict::FallsShort, report.why.clone()),
         _ => (Verdict::Fail, report.why.clone()),
     }
@@ -78,8 +79,36 @@ fn judge(rule: &Rule, report: &Report) -> (Verdict, Option<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, Verdict, find};
+    use super::{Line, Rule, Verdict, find, judge};
+    use crate::report::{Outcome, Report};
     use crate::scenario::Scenario;
+    use crate::tally::Harm;
+    use crate::verb::Weight;
+    use rstest::rstest;
+    use std::path::Path;
+
+    #[rstest]
+    #[case(Outcome::Passed, Weight::Full, None, "must", Verdict::Pass)]
+    #[case(Outcome::Failed, Weight::Full, None, "must", Verdict::Fail)]
+    #[case(Outcome::Failed, Weight::Full, None, "should", Verdict::FallsShort)]
+    #[case(Outcome::Failed, Weight::Words, None, "must", Verdict::FallsShort)]
+    #[case(Outcome::Failed, Weight::Unknown, None, "must", Verdict::NotTried)]
+    #[case(Outcome::Skipped, Weight::Nothing, Some("it is none"), "must", Verdict::DoesNotApply)]
+    #[case(Outcome::Skipped, Weight::Full, Some("ip is not installed"), "must", Verdict::NotTried)]
+    // Where CI is set.
+    #[case(Outcome::Failed, Weight::Full, Some("ip is not installed"), "must", Verdict::NotTried)]
+    fn a_verdict_is_of_the_strength_of_the_rule_and_of_the_failure(
+        #[case] outcome: Outcome,
+        #[case] weight: Weight,
+        #[case] reason: Option<&str>,
+        #[case] strength: &str,
+        #[case] expected: Verdict,
+    ) {
+        let rule: Rule = toml::from_str(&format!("source = \"x\"\nstrength = \"{strength}\"")).unwrap();
+        let broken = Report::broken(Path::new("x.toml"), Harm::Wrong, "why");
+        let report = Report { outcome, weight, reason: reason.map(str::to_owned), ..broken };
+        assert_eq!(judge(&rule, &report).0, expected);
+    }
 
     #[test]
     fn every_rule_has_one_scenario_that_names_no_plugin() {

@@ -72,7 +72,7 @@ impl Report {
             tally: Tally::default(),
             harm: Some(harm),
             why: Some(why.lines().next().unwrap_or_default().to_owned()),
-            weight: Weight::Full,
+            weight: Weight::Unknown,
             transcript: format!("{why}\n"),
             duration_ms: 0.0,
             world: None,
@@ -133,6 +133,7 @@ impl<'a> Transcript<'a> {
     pub fn broke(&mut self, err: &anyhow::Error) {
         self.harm = Some(Harm::Wrong);
         self.why = Some(format!("failed to {err:#}"));
+        self.weight = Weight::Unknown;
         self.line(format_args!("  FAIL     failed to {err:#}"));
     }
 

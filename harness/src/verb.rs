@@ -2,6 +2,7 @@
 //!
 //! Invariant: a verb is checked against its scenario before anything runs, and looks at fresh state whenever it runs.
 
+mod advertise;
 mod cni;
 mod cni_expect;
 mod cni_fault;
@@ -66,6 +67,7 @@ const VERBS: &[(&str, Read)] = &[
     ("sysctl", |words| words.verb(kernel::Sysctl::new)),
     ("renumber", |words| words.verb(host::Renumber::new)),
     ("route", |words| words.verb(host::Route::new)),
+    ("advertise", |words| words.verb(advertise::Advertise::new)),
     ("cut", |words| words.verb(host::Plug::cut)),
     ("mend", |words| words.verb(host::Plug::mend)),
     ("reboot", |words| words.verb(host::Reboot::new)),
@@ -157,6 +159,8 @@ pub enum Weight {
     Words,
     /// Nothing: the rule is not about such a plugin.
     Nothing,
+    /// Nothing: it is the harness that could not do its part.
+    Unknown,
 }
 
 impl Failure {
@@ -208,7 +212,7 @@ impl From<Broken> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(err: anyhow::Error) -> Self {
-        Self::wrong(format!("failed to {err:#}"))
+        Self::wrong(format!("failed to {err:#}")).weight(Weight::Unknown)
     }
 }
 

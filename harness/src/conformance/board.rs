@@ -23,7 +23,7 @@ pub enum Verdict {
     FallsShort,
     /// It is not about such a plugin.
     DoesNotApply,
-    /// This machine lacks something for it.
+    /// This machine lacks something for it, or the harness could not do its part.
     NotTried,
 }
 

@@ -77,13 +77,7 @@ impl Trait {
     pub const ALL: [Self; 4] = [Self::Addresses, Self::Routes, Self::Delegation, Self::Independence];
 
     fn parse(text: &str) -> Option<Self> {
-        match text {
-            "addresses" => Some(Self::Addresses),
-            "routes" => Some(Self::Routes),
-            "delegation" => Some(Self::Delegation),
-            "independence" => Some(Self::Independence),
-            _ => None,
-        }
+        serde_json::from_value(text.into()).ok()
     }
 
     /// What a plugin without it is like.

@@ -67,7 +67,10 @@ enum OneOrMore {
 
 /// One thing that a step needs, or several.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected what a plugin has to have for the step, or a list of that")]
+#[serde(
+    untagged,
+    expecting = "expected a version (1.1.0, =0.3.1), addresses, routes, delegation, independence, or a list of them"
+)]
 enum Needs {
     One(Need),
     Several(Vec<Need>),
@@ -211,8 +214,10 @@ fn needs(value: Option<Spanned<DeValue<'_>>>, setting: &Setting) -> Result<Vec<N
     if setting.rule.is_none() {
         return Err(Mistake::new(value.span(), "`if` belongs to the steps of a [rule]"));
     }
-    let needs = Needs::deserialize(ValueDeserializer::from(value)).map_err(|err| Mistake::from_toml(&err, "`if`"))?;
-    Ok(match needs {
+    // Of values that may have several forms the reader does not tell the place.
+    let span = value.span();
+    let needs = Needs::deserialize(ValueDeserializer::from(value));
+    Ok(match needs.map_err(|err| Mistake::new(span, err.message()))? {
         Needs::One(need) => vec![need],
         Needs::Several(needs) => needs,
     })
@@ -261,6 +266,15 @@ mod tests {
     #[case("summary = \"x\"\n[run]\nsteps = [\n  { add = \"a\", del = \"a\" } ]", "4:16: a step has one verb")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ ad = \"a\" }]", "3:12: a step needs a verb")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", port = 1 }]", "3:23: `port` does not belong to `add`")]
+    #[case(
+        "summary = \"x\"\n[run]\nsteps = [{ add = \"a\", if = \"1.1.0\" }]",
+        "3:28: `if` belongs to the steps of a [rule]"
+    )]
+    #[case(
+        "summary = \"x\"\n[rule]\nsource = \"y\"\n[run]\nsteps = [{ add = \"a\", if = \"bridge\" }]",
+        "5:28: expected a version"
+    )]
+    #[case("summary = \"x\"\n[rule]\nneeds = [\"1.1.0\"]\n[run]\nsteps = []", "2:1: missing field `source`")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", on = \"x\" }]", "3:23: there is no host named x")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ doctor = \"wsl\" }]", "3:12: `doctor` needs `installed = true`")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", expect = { adress = \"x\" } }]", "3:34: `adress` does not")]

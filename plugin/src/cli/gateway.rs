@@ -50,14 +50,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 #[derive(Args)]
 #[command(after_help = AFTER)]
 pub(super) struct Arguments {
-    /// Listen here too, and not only on the address of each bridge
+    /// Listen here too, and not only on the addresses of each bridge
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<SocketAddr>,
 }
 
 const AFTER: &str = "\
 It runs in the foreground until SIGTERM or SIGINT, for systemd or for the boot command of
-/etc/wsl.conf. On port 8053 of each bridge's address it serves:
+/etc/wsl.conf. On port 8053 of each bridge's addresses it serves:
   /names    all names, as JSON
   /health   whether containers can be reached, as JSON; 503 if not
   /resolve  where the container is that the header X-Flatnet-Host names: for gateways";
@@ -172,7 +172,7 @@ impl Gateway {
                     // Containers are reached without.
                     if let Some(first) = rival(&kept, &network) {
                         self.found.insert(format!(
-                            "masquerade as network {} has it: network {}, on the same bridge, has another ipMasq or other gateways (give both the same)",
+                            "masquerade as network {} has it: network {}, on the same bridge, has another ipMasq, other gateways or other subnets (give both the same)",
                             network.name, first.name
                         ));
                     } else {
@@ -289,7 +289,17 @@ async fn forward_for(network: &Network) -> error::Result<()> {
 fn rival<'a>(kept: &'a [Kept], network: &Network) -> Option<&'a Network> {
     let in_order = kept.iter().filter(|kept| kept.problem.is_none()).map(|kept| &kept.network);
     let first = in_order.into_iter().find(|other| other.bridge == network.bridge)?;
-    ((first.masquerade, &first.gateways) != (network.masquerade, &network.gateways)).then_some(first)
+    // Each family has rules of its own, which say its subnets.
+    let differ = |ipv4: bool| {
+        let subnets = |of: &Network| -> Vec<_> {
+            of.pools.subnets().into_iter().filter(|subnet| subnet.is_ipv4() == ipv4).collect()
+        };
+        let (one, other) = (subnets(first), subnets(network));
+        !one.is_empty() && !other.is_empty() && one != other
+    };
+    let subnets_differ = network.masquerade && (differ(true) || differ(false));
+    let others = (first.masquerade, &first.gateways) != (network.masquerade, &network.gateways);
+    (others || subnets_differ).then_some(first)
 }
 
 /// The rules that masquerade, as the network's configuration is now.

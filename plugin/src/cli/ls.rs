@@ -75,25 +75,26 @@ impl State {
     }
 }
 
-/// All leases of the caller's network namespace, by address.
+/// All leases of the caller's network namespace: those of an attachment together, by the lowest address of each.
 fn read() -> Result<Vec<Line>> {
     command::block_on(command::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         let found = host.links().await.doing(|| "list the host's links".into())?;
-        let mut lines = Vec::new();
+        let mut attachments = Vec::new();
         for link in found.iter().filter(|link| lease::leases(link).next().is_some()) {
             // It may vanish meanwhile, and who is not root may not ask: the lease is there all the same.
             let peer = host.peer(link).await.ok().flatten();
-            lines.extend(lines_of(link, peer.and_then(|peer| peer.mac)));
+            attachments.push(lines_of(link, peer.and_then(|peer| peer.mac)));
         }
-        lines.sort();
-        Ok(lines)
+        attachments.sort();
+        Ok(attachments.into_iter().flatten().collect())
     }))
 }
 
-fn lines_of(link: &Link, mac: Option<Mac>) -> impl Iterator<Item = Line> + '_ {
+/// One line an address, IPv4 first.
+fn lines_of(link: &Link, mac: Option<Mac>) -> Vec<Line> {
     let part = |key| lease::record_part(link.alias.as_deref().unwrap_or_default(), key).map(str::to_owned);
-    lease::leases(link).map(move |address| Line {
+    let line = |address| Line {
         address,
         network: part("network"),
         name: part("name"),
@@ -102,7 +103,10 @@ fn lines_of(link: &Link, mac: Option<Mac>) -> impl Iterator<Item = Line> + '_ {
         mac: mac.map(|mac| mac.to_string()),
         link: link.name.clone(),
         state: State::of(link),
-    })
+    };
+    let mut lines: Vec<_> = lease::leases(link).map(line).collect();
+    lines.sort();
+    lines
 }
 
 /// One JSON array, one object a lease.
@@ -162,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_mac_is_null_in_json() {
-        let lines: Vec<_> = lines_of(&link(None, false, false), None).collect();
+        let lines = lines_of(&link(None, false, false), None);
         insta::assert_snapshot!(json(&lines), @r#"
         [
           {
@@ -181,6 +185,6 @@ mod tests {
 
     #[test]
     fn a_link_without_a_lease_has_no_line() {
-        assert_eq!(lines_of(&Link::default(), None).count(), 0);
+        assert_eq!(lines_of(&Link::default(), None), []);
     }
 }

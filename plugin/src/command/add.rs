@@ -111,11 +111,12 @@ pub(super) async fn attach<T>(
         Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
     let site = Site { network, target, netns, host, container, published: Cell::new(false), guarded: Cell::new(false) };
     let made = Made::default();
-    let work = async {
+    // On the heap: it is tens of kilobytes, and each future around it would be as large once more.
+    let work = Box::pin(async {
         let success = site.attach(&made).await?;
         site.publish(&success, ports).await?;
         tell(success)
-    };
+    });
     or_undo(work, || site.undo(&made)).await
 }
 

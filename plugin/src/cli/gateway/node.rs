@@ -4,6 +4,7 @@
 //! each answer.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -47,6 +48,9 @@ pub(super) struct Health {
 struct NetworkHealth {
     name: String,
     bridge: String,
+    /// The bridge's addresses, IPv4 first.
+    gateways: Vec<IpAddr>,
+    /// The first of them: scripts of before there could be several read it.
     gateway: Option<IpAddr>,
     /// How many containers have an address in it.
     containers: usize,
@@ -94,11 +98,20 @@ impl Node {
                 None => within_deadline(bridge_problem(network)).await.unwrap_or_else(|error| Some(error.to_string())),
             };
             let own = |entry: &&super::names::Entry| entry.network.as_ref() == Some(&network.name);
+            // One with an address of each family is there twice.
+            let containers: BTreeSet<_> = names
+                .entries()
+                .iter()
+                .filter(own)
+                .map(|entry| entry.container.as_ref().unwrap_or(&entry.name))
+                .collect();
+            let gateways: Vec<_> = network.gateway_networks().iter().map(IpNetwork::ip).collect();
             networks.push(NetworkHealth {
                 name: network.name.clone(),
                 bridge: network.bridge.clone(),
-                gateway: network.gateway_networks().first().map(IpNetwork::ip),
-                containers: names.entries().iter().filter(own).count(),
+                gateway: gateways.first().copied(),
+                gateways,
+                containers: containers.len(),
                 problem: found,
             });
         }

@@ -44,12 +44,14 @@ impl Attachment {
             Some((container, interface)) => (Some(container), Some(interface)),
             None => (told("container"), told("interface")),
         };
+        let mut addresses: Vec<_> = lease::leases(&link).collect();
+        addresses.sort_unstable();
         Some(Self {
             container: container.map(str::to_owned),
             name: told("name").map(str::to_owned),
             network: told("network").map(str::to_owned),
             interface: interface.map(str::to_owned),
-            addresses: lease::leases(&link).collect(),
+            addresses,
             link,
         })
     }
