@@ -289,8 +289,10 @@ impl Podman {
         left.extend(leases(&self.node)?.iter().map(|address| format!("lease {address}")));
         // What masquerades stays with the bridge; what publishes does not.
         let rules = self.node.enter(nftables::list)?;
-        let publishes =
-            |line: &String| line.starts_with("nftables chain ip flatnet ") && !line.contains(" masquerade-");
+        let of_flatnet = |line: &str| {
+            ["ip", "ip6"].iter().any(|family| line.starts_with(&format!("nftables chain {family} flatnet ")))
+        };
+        let publishes = |line: &String| of_flatnet(line) && !line.contains(" masquerade-");
         left.extend(rules.into_iter().filter(publishes));
         left.extend(containers()?.iter().map(|namespace| format!("namespace {}", namespace.name())));
         let containers = self.output(["ps", "--all", "--format", "{{.Names}}"])?;

@@ -210,7 +210,8 @@ impl Siege<'_> {
         }
         let networks = self.world.networks();
         // So may its rules be, before it: those of a bridge that is not there go with the next change to any rules.
-        let of_rules = |line: &str| line.starts_with("+ nftables ") && line.contains(" ip flatnet");
+        let of_flatnet = |line: &str| [" ip flatnet", " ip6 flatnet"].iter().any(|table| line.contains(table));
+        let of_rules = |line: &str| line.starts_with("+ nftables ") && of_flatnet(line);
         let of_bridge = |line: &str| of_rules(line) || networks.iter().any(|network| line.contains(network.bridge()));
         let look = || {
             let now = self.world.inventory(&self.node)?;
