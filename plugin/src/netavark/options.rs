@@ -5,6 +5,7 @@
 
 use ipnetwork::IpNetwork;
 
+use super::subnets::fitting_metric;
 use crate::config::section::Section;
 use crate::config::{fitting_mtu, gateways};
 use crate::error::{Error, Result};
@@ -15,11 +16,15 @@ pub(super) struct Options {
     pub(super) macspoofchk: bool,
     pub(super) masquerade: bool,
     pub(super) gateways: Vec<IpNetwork>,
+    /// `enabledad`, as of CNI.
+    pub(super) dad: bool,
+    /// `metric` of the containers' default routes.
+    pub(super) metric: Option<u32>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mtu: None, macspoofchk: false, masquerade: true, gateways: Vec::new() }
+        Self { mtu: None, macspoofchk: false, masquerade: true, gateways: Vec::new(), dad: false, metric: None }
     }
 }
 
@@ -35,9 +40,14 @@ impl Options {
         let gateways = options.string("gateways")?.unwrap_or_default();
         let gateways = gateways.split([',', ' ']).filter(|text| !text.is_empty());
         let gateways = gateways::parse(gateways).map_err(|problem| options.problem("gateways", problem))?;
+        let dad = boolean(&mut options, "enabledad")?.unwrap_or(false);
+        let metric = match options.string("metric")? {
+            Some(text) => Some(metric(&text).map_err(|problem| options.problem("metric", problem))?),
+            None => None,
+        };
         refuse_unsupported(&mut options)?;
         options.end()?;
-        Ok(Self { mtu, macspoofchk, masquerade, gateways })
+        Ok(Self { mtu, macspoofchk, masquerade, gateways, dad, metric })
     }
 }
 
@@ -91,4 +101,9 @@ fn mtu(text: &str) -> Result<Option<u32>, String> {
         Ok(mtu) => fitting_mtu(mtu).map(Some),
         Err(_) => Err(format!("is {text:?}, not a number of bytes")),
     }
+}
+
+/// The error follows the key.
+fn metric(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("is {text:?}, not a number")).and_then(fitting_metric)
 }
