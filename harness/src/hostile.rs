@@ -188,7 +188,7 @@ fn of_configuration(network: &Network, all: &mut Vec<Request>) {
         ("args.cni.ips", &[7]),
         ("args.cni.mac", &[7]),
         ("cni.dev/attachments", &[]),
-        ("no-such-key", &[7]),
+        ("no-such-key", &[2]),
     ];
     for (key, codes) in KEYS {
         let addresses = ADDRESSES.iter().map(|text| (format!("{text:?}"), format!("{text:?}")));
@@ -226,7 +226,7 @@ fn of_bodies(network: &Network, all: &mut Vec<Request>) {
                 arguments: Vec::new(),
                 env: base(command),
                 stdin,
-                codes: &[1, 5, 6, 7],
+                codes: &[1, 2, 5, 6, 7],
                 // DEL goes by what is attached, and VERSION by nothing.
                 may_succeed: is_object || matches!(command, "DEL" | "VERSION"),
                 lasts: false,

@@ -4,6 +4,7 @@
 //! and nothing of it outlives the process that asked for it.
 
 pub mod bench;
+pub mod conformance;
 pub mod deadline;
 pub mod demo;
 pub mod fault;
@@ -11,6 +12,7 @@ pub mod frame;
 pub mod gateway;
 pub mod hostile;
 pub mod http;
+pub mod inside;
 pub mod installed;
 pub mod inventory;
 pub mod lab;
@@ -25,6 +27,7 @@ pub mod scenario;
 pub mod seeds;
 pub mod shell;
 pub mod shipped;
+pub mod stand_in;
 pub mod storm;
 pub mod suite;
 pub mod tally;

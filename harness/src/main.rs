@@ -3,7 +3,7 @@
 //! Invariant: the exit status is 0 only if nothing that was asked for failed; what this machine lacks a program for is
 //! skipped, which exits 0 too, unless `CI` is set: then it is a failure.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,10 +17,9 @@ use harness::report::{Outcome, Report};
 use harness::sandbox::Sandbox;
 use harness::scenario::Scenario;
 use harness::suite::{self, Suite};
-use harness::tally::Harm;
 use harness::torture::against::Order;
 use harness::torture::{Campaign, Form, Torture};
-use harness::{demo, http, runner, seeds, shell};
+use harness::{conformance, demo, http, inside, seeds, shell};
 use serde_json::json;
 
 /// Replays scenarios against the real flatnet in throwaway networks: no root, and nothing of yours is touched.
@@ -95,16 +94,14 @@ enum Verb {
     },
     /// Do everything to flatnet that may befall it, and count what came of it: nothing may be lost.
     Torture(TortureArguments),
+    /// Hold a plugin against the rules of CNI, one scenario for each: flatnet, or any other.
+    Conformance(conformance::command::Arguments),
+    #[command(name = "__probe", hide = true)]
+    Probe(conformance::probe::Order),
     #[command(name = "__against", hide = true)]
     Against(Order),
     #[command(name = "__world", hide = true)]
-    World {
-        scenario: PathBuf,
-        #[arg(long)]
-        plugin_dir: PathBuf,
-        #[arg(long)]
-        keep: bool,
-    },
+    World(inside::Order),
     #[command(name = "__serve", hide = true)]
     Serve {
         #[arg(long)]
@@ -175,7 +172,7 @@ fn act(verb: Verb) -> Result<ExitCode> {
             }
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
             let (plugin_dir, jobs) = (plugins.folder().to_owned(), number_of_jobs(jobs));
-            let suite = Suite { plugin_dir, keep, jobs, patience: suite::PATIENCE };
+            let suite = Suite { plugin_dir, subject: None, keep, jobs, patience: suite::PATIENCE };
             run(&suite, &files, json)
         }
         Verb::List { scenarios, json } => list(&suite::find(&scenarios)?, json),
@@ -204,9 +201,14 @@ fn act(verb: Verb) -> Result<ExitCode> {
             writeln!(io::stdout(), "{written} seeds in {}", folder.display())?;
             Ok(ExitCode::SUCCESS)
         }
-        Verb::World { scenario, plugin_dir, keep } => {
-            let plugins = Plugins::locate(Some(&plugin_dir))?;
-            let status = Sandbox::default().run(|| u8::from(!world(&scenario, plugins, keep)))?;
+        Verb::Conformance(arguments) => conformance::command::run(&arguments),
+        Verb::Probe(order) => {
+            let status = Sandbox::default().run(|| status(probe(&order).map(|()| 0)))?;
+            Ok(ExitCode::from(status))
+        }
+        Verb::World(order) => {
+            let plugins = order.plugins()?;
+            let status = Sandbox::default().run(|| u8::from(!order.run(plugins)))?;
             Ok(ExitCode::from(status))
         }
         Verb::Serve { name, port, body } => http::server::run(&name, port, body).map(|()| ExitCode::SUCCESS),
@@ -328,9 +330,15 @@ fn torture(arguments: TortureArguments) -> Result<ExitCode> {
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The inside of a first look at a plugin: what it has, as one line of JSON.
+fn probe(order: &conformance::probe::Order) -> Result<()> {
+    inside::end_with_caller();
+    writeln!(io::stdout(), "{}", order.inside()?).context("write what a plugin has")
+}
+
 /// The inside of a comparison: what is lost, as one line of JSON.
 fn compare(order: &Order) -> Result<()> {
-    end_with_caller();
+    inside::end_with_caller();
     let losses = serde_json::to_string(&order.inside()?).context("write what is lost")?;
     writeln!(io::stdout(), "{losses}").context("write what is lost")
 }
@@ -355,41 +363,6 @@ fn list(files: &[PathBuf], json: bool) -> Result<ExitCode> {
         writeln!(out, "{}", serde_json::to_string_pretty(&entries).context("write the list")?)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Ends this process, and with it the world, as soon as nobody holds the other end of its standard input.
-fn end_with_caller() {
-    thread::spawn(|| {
-        drop(io::stdin().read_to_end(&mut Vec::new()));
-        leave()
-    });
-}
-
-#[expect(clippy::exit, reason = "the thread that watches the caller must end the others")]
-fn leave() -> ! {
-    std::process::exit(1)
-}
-
-/// The inside of a world: one scenario, its report as one line of JSON; says whether it did not fail.
-fn world(file: &Path, plugins: Plugins, keep: bool) -> bool {
-    end_with_caller();
-    let (report, left) = match Scenario::load(file) {
-        Ok(scenario) => runner::run(&scenario, plugins),
-        Err(err) => (Report::broken(file, Harm::Wrong, &format!("{err:#}")), None),
-    };
-    let kept = left.filter(|_| keep);
-    // Once the report is out, somebody may come in: the note must be there.
-    if let Some(Err(err)) = kept.as_ref().map(shell::leave_note) {
-        say_wrong(&err);
-    }
-    let line = serde_json::to_string(&report).unwrap_or_default();
-    drop(writeln!(io::stdout(), "{line}"));
-    if kept.is_some() {
-        loop {
-            thread::park();
-        }
-    }
-    report.outcome != Outcome::Failed
 }
 
 fn say_wrong(err: &anyhow::Error) {

@@ -4,6 +4,7 @@
 
 mod locate;
 mod protocol;
+pub mod shape;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::fault;
 use crate::scenario::{Scenario, Step};
 use crate::tally::{Harm, Tally};
-use crate::verb::Failure;
+use crate::verb::{Failure, Weight};
+
+/// How many lines of what was left tell why.
+const FEW: usize = 3;
 
 /// How a scenario ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,12 @@ pub struct Report {
     /// What kind of harm the failure is, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub harm: Option<Harm>,
+    /// Why it failed, in a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// How much that counts where a plugin is held against a rule.
+    #[serde(default)]
+    pub weight: Weight,
     /// All of it, for a person to read.
     pub transcript: String,
     /// How long it took, in milliseconds.
@@ -62,6 +71,8 @@ impl Report {
             reason: None,
             tally: Tally::default(),
             harm: Some(harm),
+            why: Some(why.lines().next().unwrap_or_default().to_owned()),
+            weight: Weight::Unknown,
             transcript: format!("{why}\n"),
             duration_ms: 0.0,
             world: None,
@@ -75,13 +86,15 @@ pub struct Transcript<'a> {
     scenario: &'a Scenario,
     text: String,
     harm: Option<Harm>,
+    why: Option<String>,
+    weight: Weight,
 }
 
 impl<'a> Transcript<'a> {
     /// Begins with the claim.
     pub fn new(scenario: &'a Scenario) -> Self {
         let text = format!("{}: {}\n", scenario.file.display(), scenario.summary);
-        Self { scenario, text, harm: None }
+        Self { scenario, text, harm: None, why: None, weight: Weight::Full }
     }
 
     /// A step that did as it should.
@@ -94,6 +107,10 @@ impl<'a> Transcript<'a> {
     /// The step that did not, whole.
     pub fn failed(&mut self, number: usize, step: &Step, failure: &Failure) {
         self.harm = Some(failure.harm);
+        // What is said of such plugins is no matter of the step.
+        let step_told = if failure.weight == Weight::Nothing { String::new() } else { step.verb.describe() + ": " };
+        self.why = Some(step_told + &failure.line());
+        self.weight = failure.weight;
         self.line(format_args!("  FAIL {number:2}  {}", step.verb.describe()));
         self.line(format_args!("       {}:{}", self.scenario.file.display(), step.line));
         self.block(&step.source);
@@ -104,6 +121,9 @@ impl<'a> Transcript<'a> {
     /// Something was there at the end that was not there before.
     pub fn left(&mut self, lines: &[String]) {
         self.harm = Some(Harm::Leak);
+        let others = lines.len().saturating_sub(FEW);
+        let more = if others == 0 { String::new() } else { format!(" and {others} more") };
+        self.why = Some(format!("at the end: {}{more}", lines[..lines.len() - others].join(", ")));
         self.line(format_args!("  FAIL     the world is not as it was before"));
         self.block(&lines.join("\n"));
         self.look_around(self.scenario.steps.len());
@@ -112,7 +132,19 @@ impl<'a> Transcript<'a> {
     /// The world could not be built, or not be looked at.
     pub fn broke(&mut self, err: &anyhow::Error) {
         self.harm = Some(Harm::Wrong);
+        self.why = Some(format!("failed to {err:#}"));
+        self.weight = Weight::Unknown;
         self.line(format_args!("  FAIL     failed to {err:#}"));
+    }
+
+    /// A step that such a plugin has nothing for.
+    pub fn passed_over(&mut self, number: usize, step: &Step, why: &str) {
+        self.line(format_args!("  --   {number:2}  {}  ({why})", step.verb.describe()));
+    }
+
+    /// Why the rule that is tried is not about such a plugin, if that is how it ended.
+    pub fn inapplicable(&self) -> Option<&str> {
+        self.why.as_deref().filter(|_| self.weight == Weight::Nothing)
     }
 
     /// The scenario did not run at all.
@@ -134,6 +166,8 @@ impl<'a> Transcript<'a> {
             reason,
             tally,
             harm: self.harm,
+            why: self.why,
+            weight: self.weight,
             transcript: self.text,
             duration_ms: took.as_secs_f64() * 1000.0,
             world: None,

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::conformance::Judged;
 use crate::plugin::Plugins;
 use crate::report::{Outcome, Report, Transcript};
 use crate::scenario::{Scenario, Step};
@@ -38,14 +39,23 @@ pub fn run(scenario: &Scenario, plugins: Plugins) -> (Report, Option<World>) {
     };
     let passed =
         replay(scenario, &mut world, &mut transcript, scenario.steps.len()) && take_stock(&mut world, &mut transcript);
-    let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
+    let inapplicable = transcript.inapplicable().map(str::to_owned);
+    let outcome = match (passed, &inapplicable) {
+        (true, _) => Outcome::Passed,
+        (false, Some(_)) => Outcome::Skipped,
+        (false, None) => Outcome::Failed,
+    };
     let tally = std::mem::take(&mut world.tally);
-    (transcript.finish(outcome, None, tally, start.elapsed()), (!passed).then_some(world))
+    (transcript.finish(outcome, inapplicable, tally, start.elapsed()), (!passed).then_some(world))
 }
 
 /// Does the first `count` steps, or those before the first that fails; says whether all went well.
 pub fn replay(scenario: &Scenario, world: &mut World, transcript: &mut Transcript<'_>, count: usize) -> bool {
     for (number, step) in (1..).zip(scenario.steps.iter().take(count)) {
+        if let Some(why) = scenario.setting.missing(&step.needs) {
+            transcript.passed_over(number, step, &why);
+            continue;
+        }
         let start = Instant::now();
         match step.verb.run(world) {
             Ok(outcome) => transcript.passed(number, step, &outcome, start.elapsed()),
@@ -61,6 +71,9 @@ pub fn replay(scenario: &Scenario, world: &mut World, transcript: &mut Transcrip
 /// Looks for what is left, twice: first only the containers that still wait for a DEL are ended, as the end of one hides what
 /// its DEL has failed to clear away; then all are.
 fn take_stock(world: &mut World, transcript: &mut Transcript<'_>) -> bool {
+    if !world.setting().judges(Judged::Leftovers) {
+        return true;
+    }
     match leftovers(world) {
         Ok(left) if left.is_empty() => true,
         Ok(left) => {

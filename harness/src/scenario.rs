@@ -14,6 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use ipnetwork::IpNetwork;
 
+use crate::conformance::{Judged, Need, Rule, Subject};
 pub use crate::lab::{HostSpec, Proxy, Role};
 use crate::verb::Verb;
 
@@ -49,6 +50,10 @@ pub struct Setting {
     pub chains: BTreeMap<Option<String>, Chain>,
     /// Whether flatnet is installed, with files of these networks.
     pub installed: bool,
+    /// The rule of CNI that is tried, if it is one.
+    pub rule: Option<Rule>,
+    /// The plugin that is held against it, if it is not flatnet as every other scenario has it.
+    pub subject: Option<Subject>,
 }
 
 /// A step as it was written, and what it means.
@@ -58,6 +63,8 @@ pub struct Step {
     pub line: usize,
     /// Its text.
     pub source: String,
+    /// What a plugin has to have for it; it is left out where that is missing.
+    pub needs: Vec<Need>,
     /// What it does.
     pub verb: Box<dyn Verb>,
 }
@@ -65,8 +72,13 @@ pub struct Step {
 impl Scenario {
     /// Reads a file; a mistake in it is an error that says where it is.
     pub fn load(file: &Path) -> Result<Self> {
+        Self::load_for(file, None)
+    }
+
+    /// Reads a file, to be held against `subject` in flatnet's place.
+    pub fn load_for(file: &Path, subject: Option<&Subject>) -> Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-        raw::parse(file, &text).map_err(|mistake| anyhow!("{}", mistake.at(file, &text)))
+        raw::parse(file, &text, subject).map_err(|mistake| anyhow!("{}", mistake.at(file, &text)))
     }
 }
 
@@ -74,13 +86,28 @@ impl Setting {
     /// The hosts of the picture (a LAN client, a Windows gateway, a WSL node) and the shipped network.
     pub fn usual() -> Result<Self> {
         let network = Network::shipped()?;
-        Ok(Self {
-            hosts: raw::usual_hosts(network.has_ipv6()),
-            network,
-            networks: BTreeMap::new(),
-            chains: BTreeMap::new(),
-            installed: false,
-        })
+        Ok(Self::of(raw::usual_hosts(network.has_ipv6()), network))
+    }
+
+    /// A host of its own for a plugin that nothing is known of: `host`, with one link, eth0.
+    pub fn bare(network: Network) -> Self {
+        Self::of(raw::bare_host(network.has_ipv6()), network)
+    }
+
+    fn of(hosts: BTreeMap<String, HostSpec>, network: Network) -> Self {
+        let (networks, chains) = (BTreeMap::new(), BTreeMap::new());
+        Self { hosts, network, networks, chains, installed: false, rule: None, subject: None }
+    }
+
+    /// Whether that is looked at after every step: of a plugin that is held against one rule, only what the rule is about.
+    pub fn judges(&self, what: Judged) -> bool {
+        self.subject.is_none() || self.rule.as_ref().is_some_and(|rule| rule.judges.contains(&what))
+    }
+
+    /// Why `needs` are not all there, if so; flatnet has them all.
+    pub fn missing(&self, needs: &[Need]) -> Option<String> {
+        let traits = &self.subject.as_ref()?.traits;
+        needs.iter().find_map(|need| need.missing(traits))
     }
 
     /// The network of that name, or the one that is used where no name is given.

@@ -33,6 +33,8 @@ pub const LONG: &str = "long";
 pub struct Suite {
     /// The folder of the plugin under test.
     pub plugin_dir: PathBuf,
+    /// The plugin that is held against the rules, as a child process gets it, if it is not flatnet as every other scenario has it.
+    pub subject: Option<String>,
     /// Whether the worlds of failed scenarios stay until [`Kept`] goes.
     pub keep: bool,
     /// How many run at the same time.
@@ -156,6 +158,7 @@ impl Suite {
         let mut command = Command::new(own_binary());
         command.arg("__world").arg(file).arg("--plugin-dir").arg(&self.plugin_dir);
         command.args(self.keep.then_some("--keep"));
+        command.args(self.subject.iter().flat_map(|subject| ["--subject", subject]));
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = match spawned {
             Ok(child) => child,

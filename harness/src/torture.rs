@@ -80,7 +80,8 @@ impl Torture {
         cases: &BTreeMap<PathBuf, (Campaign, Case)>,
         progress: &impl Progress,
     ) -> (Vec<Row>, Vec<String>, Vec<Finding>) {
-        let suite = Suite { plugin_dir: self.plugin_dir.clone(), keep: false, jobs: self.jobs, patience: PATIENCE };
+        let plugin_dir = self.plugin_dir.clone();
+        let suite = Suite { plugin_dir, subject: None, keep: false, jobs: self.jobs, patience: PATIENCE };
         // The long ones first, so that none runs alone at the end.
         let mut files: Vec<PathBuf> = cases.keys().cloned().collect();
         files.sort_by_key(|file| std::cmp::Reverse(cases[file].1.weight));

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a verb is checked against its scenario before anything runs, and looks at fresh state whenever it runs.
 
+mod advertise;
 mod cni;
 mod cni_expect;
 mod cni_fault;
@@ -19,11 +20,16 @@ mod netavark_answer;
 mod parallel;
 mod process;
 mod spoof;
+mod stand_in;
 mod transfer;
 
 use std::fmt;
 
+pub(crate) use cni_expect::first_address;
+pub(crate) use stand_in::some_address;
+
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
@@ -44,6 +50,8 @@ const VERBS: &[(&str, Read)] = &[
     ("version", |words| words.verb(cni::version)),
     ("cni", |words| words.verb(cni::any)),
     ("parallel", |words| words.verb(parallel::Parallel::new)),
+    ("stand_in", |words| words.verb(stand_in::Make::new)),
+    ("asked", |words| words.verb(stand_in::Asked::new)),
     ("netavark", |words| words.verb(netavark::call)),
     ("hostile", |words| words.verb(hostile::Hostile::new)),
     ("container", |words| words.verb(process::Container::new)),
@@ -59,6 +67,7 @@ const VERBS: &[(&str, Read)] = &[
     ("sysctl", |words| words.verb(kernel::Sysctl::new)),
     ("renumber", |words| words.verb(host::Renumber::new)),
     ("route", |words| words.verb(host::Route::new)),
+    ("advertise", |words| words.verb(advertise::Advertise::new)),
     ("cut", |words| words.verb(host::Plug::cut)),
     ("mend", |words| words.verb(host::Plug::mend)),
     ("reboot", |words| words.verb(host::Reboot::new)),
@@ -133,8 +142,25 @@ pub struct Failure {
     pub harm: Harm,
     /// What may help to see why: a title and a text each.
     pub evidence: Vec<(String, String)>,
+    /// How much it counts where a plugin is held against a rule.
+    pub weight: Weight,
     /// The fault, of many that the step tries, that brought it about, as [`crate::fault::ONLY`] takes it.
     pub fault: Option<String>,
+}
+
+/// How much a failure counts where a plugin is held against a rule of CNI.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weight {
+    /// As much as the rule.
+    #[default]
+    Full,
+    /// The plugin does refuse, and not in the words that the specification gives: no "must" asks for them.
+    Words,
+    /// Nothing: the rule is not about such a plugin.
+    Nothing,
+    /// Nothing: it is the harness that could not do its part.
+    Unknown,
 }
 
 impl Failure {
@@ -155,6 +181,21 @@ impl Failure {
         self
     }
 
+    /// Says how much it counts.
+    #[must_use]
+    pub fn weight(mut self, weight: Weight) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Itself in a line.
+    pub fn line(&self) -> String {
+        match &self.expected {
+            Some(expected) => format!("expected {expected}, got {}", self.got),
+            None => self.got.clone(),
+        }
+    }
+
     /// Adds a text that may help.
     #[must_use]
     pub fn with(mut self, title: impl Into<String>, text: impl Into<String>) -> Self {
@@ -171,7 +212,7 @@ impl From<Broken> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(err: anyhow::Error) -> Self {
-        Self::wrong(format!("failed to {err:#}"))
+        Self::wrong(format!("failed to {err:#}")).weight(Weight::Unknown)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::installed;
 use crate::inventory::{self, Inventory};
 use crate::lab::{self, Lab, Namespace, Proxy};
 use crate::pattern::Pattern;
-use crate::plugin::Plugins;
+use crate::plugin::{Call, Plugins};
 use crate::sandbox::Distro;
 use crate::scenario::{Network, Setting};
 use crate::tally::Tally;
@@ -66,6 +66,8 @@ pub struct World {
     pub attached: BTreeMap<Attachment, Attached>,
     /// Every configuration that ADD was called with, changes of the step included.
     pub called_with: Vec<Network>,
+    /// The last call that a step made.
+    pub last_call: Option<Call>,
     /// What was done to the plugin so far.
     pub tally: Tally,
     /// How often the node was restarted.
@@ -99,6 +101,7 @@ impl World {
             plugins,
             attached: BTreeMap::new(),
             called_with: Vec::new(),
+            last_call: None,
             tally: Tally::default(),
             boots: 0,
             created: BTreeMap::new(),
@@ -215,7 +218,11 @@ impl World {
 
     /// What has changed on a node `before` was taken from; waits some seconds for it to be nothing.
     pub fn changes_since(&self, node: &str, before: &Inventory) -> Result<Vec<String>> {
-        lab::settle(|| Ok(before.differences(&self.inventory(node)?, &self.networks()).collect()), Vec::is_empty)
+        let look = || {
+            let (now, networks) = (self.inventory(node)?, self.networks());
+            Ok(before.differences(&now, &networks).filter(|line| !self.is_furniture(line)).collect())
+        };
+        lab::settle(look, Vec::is_empty)
     }
 
     /// Everything that is on a node and was not there before, or was and is gone; waits some seconds for it to be nothing.
@@ -240,6 +247,12 @@ impl World {
         line.strip_prefix("+ ").is_some_and(|line| self.left.iter().any(|left| left.matches(line)))
     }
 
+    /// What a plugin that is not flatnet keeps for its network.
+    fn is_furniture(&self, line: &str) -> bool {
+        let subject = self.setting.subject.as_ref();
+        line.strip_prefix("+ ").is_some_and(|line| subject.is_some_and(|subject| subject.keeps(line)))
+    }
+
     fn is_configuration(&self, line: &str) -> bool {
         let folder = line == format!("+ folder {}", gateway::FOLDER);
         let file = || self.configured.iter().any(|file| line == format!("+ file {}", file.display()));
@@ -251,7 +264,8 @@ impl World {
         for (node, before) in &self.before {
             let now = self.inventory(node)?;
             let networks = self.networks();
-            let is_known = |line: &String| self.is_configuration(line) || self.is_expected(line);
+            let is_known =
+                |line: &String| self.is_configuration(line) || self.is_expected(line) || self.is_furniture(line);
             let lines = before.differences(&now, &networks).filter(|line| !is_known(line));
             found.extend(lines.map(|line| format!("{node}: {line}")));
         }

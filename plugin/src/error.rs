@@ -28,6 +28,8 @@ pub(crate) enum Error {
     CommandVersion { command: Command, version: SpecVersion, since: SpecVersion },
     /// 2: a known key with a value that flatnet does not support.
     Unsupported { key: String, value: String, remedy: String },
+    /// 2: a key that flatnet does not know.
+    UnknownKey { key: String, value: String, hint: String },
     /// 4: every environment variable that is missing or malformed, each with what is wrong with it.
     Environment { problems: Vec<(&'static str, String)> },
     /// 5: standard input could not be read.
@@ -82,7 +84,7 @@ impl Error {
     pub(crate) fn code(&self) -> u32 {
         match self {
             Self::Version { .. } | Self::CommandVersion { .. } => 1,
-            Self::Unsupported { .. } => 2,
+            Self::Unsupported { .. } | Self::UnknownKey { .. } => 2,
             Self::Environment { .. } => 4,
             Self::Stdin { .. } => 5,
             Self::Json { .. } => 6,
@@ -140,7 +142,9 @@ impl Error {
             Self::Config { key, .. } if key == PREV_RESULT => {
                 "the runtime should send what ADD answered, or in ADD what the plugin before answered, unchanged".into()
             }
-            Self::Config { .. } => "correct the network's .conflist, by default /etc/cni/net.d/flatnet.conflist".into(),
+            Self::Config { .. } | Self::UnknownKey { .. } => {
+                "correct the network's .conflist, by default /etc/cni/net.d/flatnet.conflist".into()
+            }
             Self::OwnNamespace { .. } => "give the container a network namespace of its own".into(),
             Self::Deadline { .. } => "try again later, and see `dmesg` if it repeats".into(),
             Self::Kernel { errno, .. } => kernel_remedy(*errno).into(),
@@ -200,6 +204,10 @@ impl fmt::Display for Error {
                 write!(f, "run {command} at CNI version {version}: it exists since {since}")
             }
             Self::Unsupported { key, value, .. } => write!(f, "honour {key} = {value}"),
+            // The hint before the value, which may be long.
+            Self::UnknownKey { key, value, hint } => {
+                write!(f, "use the network configuration: {key} is not a known key: {hint} (it is {value})")
+            }
             Self::Environment { problems } => {
                 f.write_str("read the environment: ")?;
                 list(f, problems.iter().map(|(variable, problem)| format!("{variable} {problem}")))

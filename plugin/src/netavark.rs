@@ -115,13 +115,15 @@ fn answer(call: &Call) -> Result<Option<Value>> {
 
 /// An error is one text here: what went wrong, and what to do.
 fn message(error: &Error) -> String {
+    let asked = |words: &str| {
+        format!(
+            "failed to use what was asked: {words} (see `podman network create --help` and `podman network inspect`)"
+        )
+    };
     match error {
         // These are worded for CNI, whose requests come by other ways.
-        Error::Config { key, problem } => {
-            format!(
-                "failed to use what was asked: {key} {problem} (see `podman network create --help` and `podman network inspect`)"
-            )
-        }
+        Error::Config { key, problem } => asked(&format!("{key} {problem}")),
+        Error::UnknownKey { key, value, hint } => asked(&format!("{key} is not a known key: {hint} (it is {value})")),
         Error::Environment { problems } => {
             let problems: Vec<_> = problems.iter().map(|(_, problem)| problem.as_str()).collect();
             format!("failed to use the network namespace: it {}", problems.join(", it "))

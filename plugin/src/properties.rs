@@ -58,7 +58,7 @@ pub fn config(data: &[u8]) {
             more.insert("no such key".into(), Value::Null);
             let error = Configured::parse(&more).expect_err("a key that nobody knows is passed over");
             assert!(error.to_string().contains("no such key"), "{error}");
-            refused(&error, &[7]);
+            refused(&error, &[2]);
         }
     }
 }

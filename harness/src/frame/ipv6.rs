@@ -19,6 +19,12 @@ const HOPS_ON_LINK: u8 = 255;
 const PADDING: [u8; 6] = [1, 4, 0, 0, 0, 0];
 const ROUTER_ALERT: [u8; 6] = [5, 2, 0, 0, 1, 0];
 
+/// The group of all on the link, and its Ethernet address.
+pub const ALL_NODES: (Ipv6Addr, Mac) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), [0x33, 0x33, 0, 0, 0, 1]);
+
+/// For how long a router is to be used by default, in seconds: half an hour (RFC 4861, section 6.2.1).
+pub const ROUTER_LIFETIME_S: u16 = 1800;
+
 /// What the header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -59,8 +65,8 @@ pub enum Message<'a> {
     Advertisement(Ipv6Addr, Option<Mac>),
     /// "Are there routers?"
     RouterSolicitation(Option<Mac>),
-    /// "I am a router, there."
-    RouterAdvertisement(Mac),
+    /// "I am a router, there, for so many seconds."
+    RouterAdvertisement(Mac, u16),
     /// "For this address take that way, by its hardware address."
     Redirect(Ipv6Addr, Mac),
     /// "I am in this group", as it must be said: behind an alert to routers.
@@ -142,7 +148,9 @@ impl Message<'_> {
             // It overrides what was known.
             Self::Advertisement(target, mac) => of_icmp(136, &[&[0x20, 0, 0, 0], &target.octets(), &option(2, mac)]),
             Self::RouterSolicitation(mac) => of_icmp(133, &[&[0; 4], &option(1, mac)]),
-            Self::RouterAdvertisement(mac) => of_icmp(134, &[&[HOPS, 0, 0x07, 0x08], &[0; 8], &option(1, Some(mac))]),
+            Self::RouterAdvertisement(mac, lifetime_s) => {
+                of_icmp(134, &[&[HOPS, 0], &lifetime_s.to_be_bytes(), &[0; 8], &option(1, Some(mac))])
+            }
             Self::Redirect(target, mac) => {
                 let way = header.source.octets();
                 of_icmp(137, &[&[0; 4], &way, &target.octets(), &option(2, Some(mac))])

@@ -22,6 +22,8 @@ const REFERENCE_FOLDERS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libe
 #[derive(Clone, Debug)]
 pub struct Plugins {
     folders: Vec<PathBuf>,
+    /// A folder of stand-ins for other plugins, which are found before these.
+    stand_ins: Option<PathBuf>,
 }
 
 impl Plugins {
@@ -35,7 +37,18 @@ impl Plugins {
         };
         let mut folders = vec![under_test];
         folders.extend(REFERENCE_FOLDERS.map(PathBuf::from).into_iter().filter(|folder| folder.is_dir()));
-        Ok(Self { folders })
+        Ok(Self { folders, stand_ins: None })
+    }
+
+    /// Looks in `folder` and nowhere else: what is installed elsewhere is not what is asked about.
+    pub fn only(folder: &Path) -> Result<Self> {
+        let folder = folder.canonicalize().with_context(|| format!("find the plugin folder {}", folder.display()))?;
+        Ok(Self { folders: vec![folder], stand_ins: None })
+    }
+
+    /// Has `CNI_PATH` begin with a folder of stand-ins.
+    pub fn prefer(&mut self, stand_ins: &Path) {
+        self.stand_ins = Some(stand_ins.to_owned());
     }
 
     /// The folder of the binary under test.
@@ -57,7 +70,8 @@ impl Plugins {
 
     /// All folders, as `CNI_PATH` has them.
     pub fn path(&self) -> String {
-        let folders: Vec<_> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
+        let folders = self.stand_ins.iter().chain(&self.folders);
+        let folders: Vec<_> = folders.map(|folder| folder.display().to_string()).collect();
         folders.join(":")
     }
 }
@@ -110,7 +124,8 @@ mod tests {
         for name in [UNDER_TEST, "bridge"] {
             fs::write(installed.path().join(name), "").unwrap();
         }
-        let plugins = Plugins { folders: vec![given.path().to_owned(), installed.path().to_owned()] };
+        let folders = vec![given.path().to_owned(), installed.path().to_owned()];
+        let plugins = Plugins { folders, stand_ins: None };
         assert_eq!(plugins.find("bridge").unwrap(), installed.path().join("bridge"));
         let told = plugins.find(UNDER_TEST).unwrap_err().to_string();
         assert!(told.contains(given.path().to_str().unwrap()), "{told}");

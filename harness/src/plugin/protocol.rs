@@ -29,6 +29,9 @@ pub struct Refusal {
     /// More, where there is more.
     #[serde(default)]
     pub details: String,
+    /// The version of CNI that it is of, if it says one.
+    #[serde(rename = "cniVersion", default)]
+    pub version: String,
 }
 
 /// A rule that an answer breaks.

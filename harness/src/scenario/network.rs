@@ -3,9 +3,11 @@
 //! Invariant: kept as the JSON it is, wrong values included: judging it is the plugin's work.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::shipped;
@@ -14,7 +16,8 @@ use crate::shipped;
 const USUAL_BRIDGE: &str = "flatnet-br0";
 
 /// The configuration of one plugin of one network.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Network(Map<String, Value>);
 
 impl Network {
@@ -23,14 +26,35 @@ impl Network {
         Self(config)
     }
 
-    /// The first plugin of the shipped list, with the list's version and name put in as libcni does it.
+    /// The first plugin of the shipped list.
     pub fn shipped() -> Result<Self> {
-        let list = shipped::list()?;
+        Self::first_of(&shipped::list()?).context("find a plugin in the shipped flatnet.conflist")
+    }
+
+    /// The plugin of a `.conf` or a `.conflist`, which must be alone in it.
+    pub fn from_file(file: &Path) -> Result<Self> {
+        let shown = file.display();
+        let text = std::fs::read_to_string(file).with_context(|| format!("read {shown}"))?;
+        let value: Value = serde_json::from_str(&text).with_context(|| format!("read {shown}"))?;
+        match value.get("plugins").and_then(Value::as_array).map(Vec::len) {
+            Some(1) => Self::first_of(&value),
+            Some(many) => bail!("find the one plugin of {shown}: it lists {many}"),
+            None => match value {
+                Value::Object(config) if config.contains_key("type") => Ok(Self(config)),
+                _ => bail!("find a plugin in {shown}: it has neither `type` nor `plugins`"),
+            },
+        }
+    }
+
+    /// The first plugin of a list, with the list's version and name put in as libcni does it.
+    fn first_of(list: &Value) -> Result<Self> {
         let Some(Value::Object(mut config)) = list["plugins"].get(0).cloned() else {
-            return Err(anyhow!("find a plugin in the shipped flatnet.conflist"));
+            return Err(anyhow!("find a plugin in a network list"));
         };
         for key in ["cniVersion", "name"] {
-            config.insert(key.to_owned(), list[key].clone());
+            if let Some(value) = list.get(key) {
+                config.insert(key.to_owned(), value.clone());
+            }
         }
         Ok(Self(config))
     }
@@ -135,6 +159,13 @@ impl Network {
         }
         if let Some(object) = object {
             object.shift_remove(key);
+        }
+    }
+
+    /// Leaves out the part that is another plugin's business, if one is named for it.
+    pub fn set_alone(&mut self) {
+        if self.0.get("ipam").is_some_and(|ipam| ipam.get("type").is_some()) {
+            self.unset("ipam");
         }
     }
 

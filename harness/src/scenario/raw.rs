@@ -11,14 +11,18 @@ use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, Deserializer};
+use toml::de::{DeTable, DeValue, Deserializer, ValueDeserializer};
 
 use super::mistake::{Mistake, position, suggestion};
 use super::{Chain, HostSpec, Network, Proxy, Role, Scenario, Setting, Step};
+use crate::conformance::{self, Need, Rule, Subject};
 use crate::verb::{self, Words};
 
 /// The option that holds the steps within a step.
 const MEANWHILE: &str = "meanwhile";
+
+/// The option of every step of a rule: what a plugin has to have for it.
+const IF: &str = "if";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +32,7 @@ struct RawScenario {
     installed: bool,
     #[serde(default)]
     slow: bool,
+    rule: Option<Rule>,
     hosts: Option<BTreeMap<String, RawHost>>,
     network: Option<toml::Table>,
     #[serde(default)]
@@ -60,15 +65,31 @@ enum OneOrMore {
     More(Vec<IpNetwork>),
 }
 
-/// Reads the text of `file`.
-pub(super) fn parse(file: &Path, text: &str) -> Result<Scenario, Mistake> {
+/// One thing that a step needs, or several.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a version (1.1.0, =0.3.1), addresses, routes, delegation, independence, or a list of them"
+)]
+enum Needs {
+    One(Need),
+    Several(Vec<Need>),
+}
+
+/// Reads the text of `file`, for `subject` if it is to be held against another plugin than flatnet.
+pub(super) fn parse(file: &Path, text: &str, subject: Option<&Subject>) -> Result<Scenario, Mistake> {
     let root = DeTable::parse(text).map_err(|err| Mistake::from_toml(&err, "a scenario"))?;
     let raw = RawScenario::deserialize(Deserializer::from(root.clone()))
         .map_err(|err| Mistake::from_toml(&err, "a scenario"))?;
     let mut chains = BTreeMap::new();
-    let network = match raw.network {
-        Some(table) => configuration(table, None, &mut chains)?,
-        None => Network::shipped().map_err(|err| Mistake::new(0..0, format!("{err:#}")))?,
+    let network = match (raw.network, subject) {
+        (Some(table), _) => configuration(table, None, &mut chains)?,
+        (None, Some(subject)) => subject.network.clone(),
+        (None, None) => Network::shipped().map_err(|err| Mistake::new(0..0, format!("{err:#}")))?,
+    };
+    let network = match &raw.rule {
+        Some(rule) => conformance::in_time_for(rule, network, subject),
+        None => network,
     };
     let networks = raw.networks.into_iter().map(|(name, table)| {
         let network = configuration(table, Some(&name), &mut chains)?;
@@ -76,7 +97,9 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Scenario, Mistake> {
     });
     let networks = networks.collect::<Result<BTreeMap<_, _>, _>>()?;
     let ipv6 = std::iter::once(&network).chain(networks.values()).any(Network::has_ipv6);
-    let setting = Setting { hosts: hosts(raw.hosts, ipv6)?, network, networks, chains, installed: raw.installed };
+    let hosts = if raw.rule.is_some() && raw.hosts.is_none() { bare_host(ipv6) } else { hosts(raw.hosts, ipv6)? };
+    let (rule, subject) = (raw.rule, subject.cloned());
+    let setting = Setting { hosts, network, networks, chains, installed: raw.installed, rule, subject };
     let steps = root.get_ref().get("run").and_then(|run| run.get_ref().get("steps"));
     let steps = match steps.map(|steps| (steps.span(), steps.get_ref())) {
         Some((_, DeValue::Array(steps))) if !steps.is_empty() => steps,
@@ -152,6 +175,11 @@ pub(super) fn usual_hosts(ipv6: bool) -> BTreeMap<String, HostSpec> {
     .into()
 }
 
+pub(super) fn bare_host(ipv6: bool) -> BTreeMap<String, HostSpec> {
+    let mut hosts = usual_hosts(ipv6);
+    hosts.remove("wsl").map(|host| ("host".to_owned(), host)).into_iter().collect()
+}
+
 fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<Step, Mistake> {
     let DeValue::Table(table) = value.get_ref() else {
         return Err(Mistake::new(value.span(), "a step is a table like { add = \"web\" }"));
@@ -168,6 +196,7 @@ fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<S
     }
     let mut options = table.clone();
     options.remove(name);
+    let needs = needs(options.remove(IF), setting)?;
     let words = Words::new(subject.clone(), Spanned::new(value.span(), options));
     let read = verb::find(name).ok_or_else(|| no_verb(table, value.span()))?;
     let verb = read(words).map_err(|err| Mistake::from_toml(&err, &format!("`{name}`")))?;
@@ -177,7 +206,21 @@ fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<S
     let span = || option_span(table, MEANWHILE).unwrap_or_else(|| key.span());
     inner.map_err(|misfit| Mistake::new(span(), misfit.text))?;
     let (line, _) = position(text, value.span().start);
-    Ok(Step { line, source: text.get(value.span()).unwrap_or_default().to_owned(), verb })
+    Ok(Step { line, source: text.get(value.span()).unwrap_or_default().to_owned(), needs, verb })
+}
+
+fn needs(value: Option<Spanned<DeValue<'_>>>, setting: &Setting) -> Result<Vec<Need>, Mistake> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    if setting.rule.is_none() {
+        return Err(Mistake::new(value.span(), "`if` belongs to the steps of a [rule]"));
+    }
+    // Of values that may have several forms the reader does not tell the place.
+    let span = value.span();
+    let needs = Needs::deserialize(ValueDeserializer::from(value));
+    Ok(match needs.map_err(|err| Mistake::new(span, err.message()))? {
+        Needs::One(need) => vec![need],
+        Needs::Several(needs) => needs,
+    })
 }
 
 fn option_span(table: &DeTable<'_>, option: &str) -> Option<Range<usize>> {
@@ -223,6 +266,15 @@ mod tests {
     #[case("summary = \"x\"\n[run]\nsteps = [\n  { add = \"a\", del = \"a\" } ]", "4:16: a step has one verb")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ ad = \"a\" }]", "3:12: a step needs a verb")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", port = 1 }]", "3:23: `port` does not belong to `add`")]
+    #[case(
+        "summary = \"x\"\n[run]\nsteps = [{ add = \"a\", if = \"1.1.0\" }]",
+        "3:28: `if` belongs to the steps of a [rule]"
+    )]
+    #[case(
+        "summary = \"x\"\n[rule]\nsource = \"y\"\n[run]\nsteps = [{ add = \"a\", if = \"bridge\" }]",
+        "5:28: expected a version"
+    )]
+    #[case("summary = \"x\"\n[rule]\nneeds = [\"1.1.0\"]\n[run]\nsteps = []", "2:1: missing field `source`")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", on = \"x\" }]", "3:23: there is no host named x")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ doctor = \"wsl\" }]", "3:12: `doctor` needs `installed = true`")]
     #[case("summary = \"x\"\n[run]\nsteps = [{ add = \"a\", expect = { adress = \"x\" } }]", "3:34: `adress` does not")]
@@ -264,7 +316,7 @@ mod tests {
         "5:23: that network has several plugins"
     )]
     fn mistakes_have_a_place(#[case] text: &str, #[case] expected: &str) {
-        let mistake = parse(Path::new("x.toml"), text).unwrap_err().at(Path::new("x.toml"), text).to_string();
+        let mistake = parse(Path::new("x.toml"), text, None).unwrap_err().at(Path::new("x.toml"), text).to_string();
         assert!(mistake.starts_with(&format!("x.toml:{expected}")), "{mistake}");
     }
 
@@ -288,14 +340,14 @@ mod tests {
     #[case("fill = \"/proc/sys\"", "3:12: /proc/sys has no end")]
     fn mistakes_in_what_disturbs_have_a_place(#[case] step: &str, #[case] expected: &str) {
         let text = format!("summary = \"x\"\n[run]\nsteps = [{{ {step} }}]");
-        let mistake = parse(Path::new("x.toml"), &text).unwrap_err().at(Path::new("x.toml"), &text).to_string();
+        let mistake = parse(Path::new("x.toml"), &text, None).unwrap_err().at(Path::new("x.toml"), &text).to_string();
         assert!(mistake.starts_with(&format!("x.toml:{expected}")), "{mistake}");
     }
 
     #[test]
     fn a_scenario_may_leave_hosts_and_network_to_be_the_usual_ones() {
         let text = "summary = \"x\"\n[run]\nsteps = [\n  { add = \"web\" },\n]";
-        let scenario = parse(Path::new("x.toml"), text).unwrap();
+        let scenario = parse(Path::new("x.toml"), text, None).unwrap();
         assert_eq!(scenario.setting.node(None), Ok("wsl"));
         assert_eq!(scenario.setting.network.kind(), "flatnet");
         assert_eq!((scenario.steps[0].line, scenario.steps[0].source.as_str()), (4, "{ add = \"web\" }"));

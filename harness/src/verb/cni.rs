@@ -2,6 +2,7 @@
 //!
 //! Invariant: configuration and environment reach the plugin as libcni would send them, unless the step says otherwise.
 
+mod before;
 mod chain;
 mod request;
 
@@ -43,6 +44,7 @@ pub(super) struct Options {
     stdin_file: Option<PathBuf>,
     set: BTreeMap<String, toml::Value>,
     unset: Vec<String>,
+    alone: bool,
     runtime: Option<toml::Table>,
     prev: Option<Prev>,
     together: Option<usize>,
@@ -63,9 +65,10 @@ enum Variable {
 
 /// What goes in as `prevResult`.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected changes to the result of ADD, or false to leave it out")]
+#[serde(untagged, expecting = "expected changes to the result of ADD, \"as seen\", or false to leave it out")]
 enum Prev {
     Kept(bool),
+    Word(before::Word),
     Changed(toml::Table),
 }
 
@@ -170,6 +173,7 @@ impl Verb for Cni {
         let prepared: Vec<Vec<Prepared>> =
             self.containers().map(|name| chain::prepare(self, world, name)).collect::<Result<_, _>>()?;
         // A failed ADD must leave nothing: that is looked at wherever a step expects one. What plugins before it have done stays until DEL.
+        let known = self.options.expect.known_links(world, &node)?;
         let before = if self.expects_failed_add(world) { Some(world.inventory(&node)?) } else { None };
         if self.command == "ADD" {
             world.called_with.extend(prepared.iter().flatten().map(|prepared| prepared.network.clone()));
@@ -178,6 +182,7 @@ impl Verb for Cni {
             world.tally.stormed += prepared.len() as u64;
         }
         let finished = chain::run(world, &node, self.options.distro.as_deref(), prepared)?;
+        world.last_call = finished.last().map(|(prepared, _)| prepared.call.clone());
         let mut answers = Vec::new();
         for (prepared, finished) in &finished {
             let evidence = |failure: Failure| with_evidence(failure, prepared, finished);
@@ -185,6 +190,7 @@ impl Verb for Cni {
             world.tally.answered(&self.command, &answer);
             Self::remember(world, prepared, &answer);
             self.options.expect.judge(world, &node, prepared, &answer).map_err(evidence)?;
+            self.options.expect.judge_complete(world, &node, &known, prepared, &answer).map_err(evidence)?;
             self.options.expect.judge_warnings(&finished.stderr).map_err(evidence)?;
             answers.push(answer);
         }
@@ -209,7 +215,9 @@ impl Cni {
 
     fn expects_failed_add(&self, world: &World) -> bool {
         let alone = world.setting().alone(self.options.network.as_deref()).is_ok();
-        alone && self.command == "ADD" && self.options.expect.fails()
+        // Of a plugin that is held against one rule, only what the rule is about counts; and a runtime sends DEL even then.
+        let judged = alone && world.setting().subject.is_none();
+        judged && self.command == "ADD" && self.options.expect.fails()
     }
 
     /// The faults that are to befall it.

@@ -2,13 +2,17 @@
 //!
 //! Invariant: an address, MTU or MAC counts only if the kernel says the same as the plugin.
 
+mod code;
+mod rule;
+
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Failure;
 use super::cni::{Prepared, field};
+use super::{Failure, Weight};
+use crate::conformance::Judged;
 use crate::lab::{Link, Route, View};
 use crate::pattern::{Pattern, Patterns, json_mismatch};
 use crate::plugin::{Answer, Refusal};
@@ -25,7 +29,12 @@ pub(super) struct Expect {
     mtu: Option<Pattern>,
     addresses: Option<usize>,
     result: Option<toml::Table>,
-    code: Option<u32>,
+    includes: Option<toml::Table>,
+    shape: bool,
+    complete: bool,
+    may: rule::May,
+    code: Option<code::Codes>,
+    version: Option<Pattern>,
     msg: Option<Phrases>,
     details: Option<Phrases>,
     stderr: Option<Phrases>,
@@ -65,6 +74,9 @@ impl Expect {
         if self.result.is_some() && !matches!(command, "ADD" | "VERSION") {
             return Err(format!("`{command}` has no `result`"));
         }
+        if (self.shape || self.complete) && command != "ADD" {
+            return Err(format!("shape and complete are expected of `ADD`, not of `{command}`"));
+        }
         if self.fails() && (of_links || self.result.is_some() || self.addresses.is_some()) {
             return Err("an answer is an error or a result, not both".to_owned());
         }
@@ -80,20 +92,15 @@ impl Expect {
 
     /// Whether it is an error that is expected.
     pub(super) fn fails(&self) -> bool {
-        self.code.is_some() || self.msg.is_some() || self.details.is_some()
+        self.code.is_some() || self.version.is_some() || self.msg.is_some() || self.details.is_some()
     }
 
     /// Judges one answer.
     pub(super) fn judge(&self, world: &World, node: &str, call: &Prepared, answer: &Answer) -> Result<(), Failure> {
         match answer {
             Answer::Refused(refusal) if self.fails() => self.judge_refusal(refusal),
-            Answer::Refused(Refusal { code, msg, details }) => {
-                Err(Failure::mismatch("success", format!("error {code}: {msg} ({details})")))
-            }
-            Answer::Done(_) if self.fails() => {
-                let code = self.code.map(|code| format!(" {code}")).unwrap_or_default();
-                Err(Failure::mismatch(format!("error{code}"), "success"))
-            }
+            Answer::Refused(refusal) => Err(self.may.refuse(world, refusal)),
+            Answer::Done(_) if self.fails() => Err(self.may.succeed(world, self.code.as_ref())),
             Answer::Done(Some(result)) => self.judge_result(world, node, call, result),
             Answer::Done(None) => Ok(()),
         }
@@ -126,9 +133,14 @@ impl Expect {
     }
 
     fn judge_refusal(&self, refusal: &Refusal) -> Result<(), Failure> {
-        let Refusal { code, msg, details } = refusal;
-        if let Some(expected) = self.code.filter(|expected| expected != code) {
-            return Err(Failure::mismatch(format!("error {expected}"), format!("error {code}: {msg} ({details})")));
+        let Refusal { code, msg, details, version } = refusal;
+        if let Some(expected) = self.code.as_ref().filter(|expected| !expected.allow(*code)) {
+            let weight = if expected.is_named() { Weight::Words } else { Weight::Full };
+            return Err(Failure::mismatch(expected, rule::error_text(refusal)).weight(weight));
+        }
+        if let Some(expected) = self.version.as_ref().filter(|expected| !expected.matches(version)) {
+            let got = if version.is_empty() { "one without" } else { version.as_str() };
+            return Err(Failure::mismatch(format!("an error of cniVersion {expected}"), got).weight(Weight::Words));
         }
         for (place, phrases, text) in [("msg", &self.msg, msg), ("details", &self.details, details)] {
             if let Some(missing) = phrases.as_ref().and_then(|phrases| phrases.missing_in(text)) {
@@ -145,11 +157,19 @@ impl Expect {
                 return Err(Failure::wrong(format!("the result differs: {mismatch}")));
             }
         }
+        self.judge_parts(result)?;
         if call.call.command != "ADD" {
             return Ok(());
         }
+        // Without one it is of the first.
+        let version = Some(call.network.version()).filter(|version| !version.is_empty()).unwrap_or("0.1.0");
+        self.judge_shape(version, result)?;
+        let asked = self.address.is_some() || self.gateway.is_some() || self.mac.is_some() || self.mtu.is_some();
+        if !asked && !world.setting().judges(Judged::Results) {
+            return Ok(());
+        }
         let claims = Claims::read(world, node, call, result)?;
-        claims.hold(call.network.version())?;
+        claims.hold(version)?;
         let link = claims.own_link()?;
         let own = own_ips(result, &call.attachment.ifname);
         let gateways = own.iter().map(|ip| field(ip, "gateway").as_str().unwrap_or_default());
@@ -173,6 +193,11 @@ impl Expect {
 /// The addresses of a result, with their prefixes.
 pub(super) fn addresses(result: &Value) -> String {
     ips(result).filter_map(address_of).collect::<Vec<_>>().join(" ")
+}
+
+/// The first of them.
+pub(crate) fn first_address(result: &Value) -> Option<&str> {
+    ips(result).find_map(address_of)
 }
 
 /// `ips`, or `ip4` and `ip6` as it was before 0.3.0.

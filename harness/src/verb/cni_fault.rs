@@ -153,7 +153,7 @@ impl Siege<'_> {
     }
 
     fn judge_refusal(&self, refusal: &Refusal) -> Result<(), Failure> {
-        let Refusal { code, msg, details } = refusal;
+        let Refusal { code, msg, details, .. } = refusal;
         let of_status = *code == CODE_OF_STATUS && self.cni.command() == "STATUS";
         if !CODES.contains(code) && !of_status {
             let codes = CODES.map(|code| code.to_string()).join(", ");

@@ -14,7 +14,7 @@ use crate::scenario::Setting;
 use crate::world::World;
 
 /// `{ run = "ip link set eth0 down", in = "web" }`: a shell command, which must exit 0 unless `expect` says otherwise.
-/// `$FLATNET` is the binary under test, for what a person does with it. What it `leaves` may stay at the end, as lines of the inventory.
+/// `$FLATNET`, and `$PLUGIN` in a rule of CNI, is the binary under test, for what a person does with it. What it `leaves` may stay at the end, as lines of the inventory.
 #[derive(Debug)]
 pub(super) struct Run {
     command: String,
@@ -77,7 +77,9 @@ impl Verb for Run {
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         world.expect_left(&self.options.leaves);
         let mut command = world.place(&self.options.r#in)?.command("sh")?;
-        command.args(["-c", &self.command]).env("FLATNET", world.plugins.find("flatnet")?);
+        let plugin = world.plugins.find(world.setting().subject.as_ref().map_or("flatnet", |it| it.network.kind()))?;
+        command.args(["-c", &self.command]).env("FLATNET", &plugin).env("PLUGIN", &plugin);
+        command.env("CNI_PATH", world.plugins.path());
         if world.setting().installed {
             // The machine's own Podman must not be run, whoever asks for one.
             installed::prefer(&mut command);

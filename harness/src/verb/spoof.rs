@@ -181,7 +181,7 @@ impl Spoof {
             Kind::Ns => Message::Solicitation(options.target.unwrap_or(to.ipv6()), asker),
             Kind::Na => Message::Advertisement(options.target.unwrap_or(source), Some(sender)),
             Kind::Rs => Message::RouterSolicitation(asker),
-            Kind::Ra => Message::RouterAdvertisement(sender),
+            Kind::Ra => Message::RouterAdvertisement(sender, ipv6::ROUTER_LIFETIME_S),
             Kind::Redirect => Message::Redirect(options.target.unwrap_or(source), sender),
             Kind::Mld => Message::Report(options.target.unwrap_or(GROUP)),
             _ => Message::Nothing(&data),

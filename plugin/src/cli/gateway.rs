@@ -50,14 +50,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 #[derive(Args)]
 #[command(after_help = AFTER)]
 pub(super) struct Arguments {
-    /// Listen here too, and not only on the address of each bridge
+    /// Listen here too, and not only on the addresses of each bridge
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<SocketAddr>,
 }
 
 const AFTER: &str = "\
 It runs in the foreground until SIGTERM or SIGINT, for systemd or for the boot command of
-/etc/wsl.conf. On port 8053 of each bridge's address it serves:
+/etc/wsl.conf. On port 8053 of each bridge's addresses it serves:
   /names    all names, as JSON
   /health   whether containers can be reached, as JSON; 503 if not
   /resolve  where the container is that the header X-Flatnet-Host names: for gateways";

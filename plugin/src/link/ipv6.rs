@@ -65,7 +65,17 @@ pub(crate) async fn prepare_bridge(host: &Netlink, bridge: &Link, link_local: Ip
     if read(&accept_ra)? != "0" {
         sysctl::write(&accept_ra, "0").doing(|| format!("write {accept_ra}"))?;
     }
-    match (Place { netlink: host, netns: None, link: bridge }).give(link_local, false).await {
+    let place = Place { netlink: host, netns: None, link: bridge };
+    let given = match place.give(link_local, false).await {
+        Err(Errno::EEXIST) if !can_ask(&place.addresses().await?) => {
+            // The kernel's own, which may be tentative for as long as the bridge has no port.
+            host.delete_address(bridge.index, link_local).await.doing(|| format!("take {link_local} off {name}"))?;
+            place.give(link_local, false).await
+        }
+        given => given,
+    };
+    match given {
+        // Another first ADD was faster.
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(errno).doing(|| format!("give {name} the address {link_local}")),
     }
@@ -113,6 +123,11 @@ impl Place<'_> {
         }
     }
 
+    async fn addresses(&self) -> Result<Vec<Address>> {
+        let found = self.netlink.addresses_of_any_scope(self.link.index).await;
+        found.doing(|| format!("list the addresses of {}", self.link.name))
+    }
+
     async fn add(&self, address: IpNetwork, asks: bool) -> Result<(), Errno> {
         if asks {
             self.netlink.add_tentative_address(self.link.index, address).await
@@ -144,10 +159,8 @@ impl Place<'_> {
 
     /// Ends when no address is tentative any more. Errors: 102 where somebody else has one.
     pub(crate) async fn settles(&self) -> Result<()> {
-        let name = &self.link.name;
         loop {
-            let found = self.netlink.addresses_of_any_scope(self.link.index).await;
-            let found = found.doing(|| format!("list the addresses of {name}"))?;
+            let found = self.addresses().await?;
             if let Some(taken) = found.iter().find(|address| address.state == AddressState::Duplicate) {
                 let address = taken.network.ip();
                 let holder = "somebody on the bridge, who has answered for it (duplicate address detection)".to_owned();

@@ -157,7 +157,7 @@ mod tests {
     #[case::route_host_bits(json!({"routes": [{"destination": "10.0.0.1/8", "gateway": "10.87.1.9"}]}), 7, "did you mean 10.0.0.0/8?")]
     #[case::isolate(json!({"options": {"isolate": "true"}}), 2, "options.isolate = \"true\"")]
     #[case::dns(json!({"network_dns_servers": ["10.0.0.1"]}), 2, "network_dns_servers")]
-    #[case::unknown_option(json!({"options": {"mtus": "1400"}}), 7, "options.mtus is not a known key: did you mean options.mtu?")]
+    #[case::unknown_option(json!({"options": {"mtus": "1400"}}), 2, "options.mtus is not a known key: did you mean options.mtu?")]
     #[case::mtu(json!({"options": {"mtu": "67"}}), 7, "options.mtu is 67")]
     #[case::mtu_text(json!({"options": {"mtu": "big"}}), 7, "options.mtu is \"big\"")]
     #[case::spoofing(json!({"options": {"macspoofchk": "yes"}}), 7, "options.macspoofchk is \"yes\", not true or false")]

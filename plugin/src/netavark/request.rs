@@ -84,8 +84,14 @@ fn target(request: &Map<String, Value>, netns: &str) -> Result<Target> {
 fn args(mut options: Section, network: &Network) -> Result<Args> {
     refuse_options(options.object("options")?)?;
     let texts = options.strings("static_ips")?.unwrap_or_default();
-    let mut ips = texts.iter().map(|text| static_ip(&options, text, network)).collect::<Result<Vec<_>>>()?;
-    ips.dedup();
+    let mut ips = Vec::new();
+    for text in &texts {
+        let ip = static_ip(&options, text, network)?;
+        // `podman network reload` asks for what was asked at first, and once more for what the container has.
+        if !ips.contains(&ip) {
+            ips.push(ip);
+        }
+    }
     for pool in network.pools.iter() {
         let of_pool: Vec<_> = ips.iter().filter(|ip| pool.own(**ip).is_some()).map(IpAddr::to_string).collect();
         if of_pool.len() > 1 {

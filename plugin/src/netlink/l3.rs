@@ -153,15 +153,16 @@ impl Netlink {
         self.add_address_with(link, address, AddressFlags::empty()).await
     }
 
+    /// Takes an address off the link. One that is not there is no error.
+    pub(crate) async fn delete_address(&self, link: u32, address: IpNetwork) -> Result<(), Errno> {
+        match self.change(RouteNetlinkMessage::DelAddress(address_message(link, address)), 0).await {
+            Err(Errno::EADDRNOTAVAIL) => Ok(()),
+            done => done,
+        }
+    }
+
     async fn add_address_with(&self, link: u32, address: IpNetwork, flags: AddressFlags) -> Result<(), Errno> {
-        let mut message = match address {
-            IpNetwork::V4(address) => {
-                AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(address.ip(), address.prefix()).build()
-            }
-            IpNetwork::V6(address) => {
-                AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(address.ip(), address.prefix()).build()
-            }
-        };
+        let mut message = address_message(link, address);
         if !flags.is_empty() {
             message.attributes.push(AddressAttribute::Flags(flags));
         }
@@ -289,6 +290,17 @@ impl Netlink {
             // Neither is a link that has gone meanwhile, with all that it knew.
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
             done => done,
+        }
+    }
+}
+
+fn address_message(link: u32, address: IpNetwork) -> AddressMessage {
+    match address {
+        IpNetwork::V4(address) => {
+            AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(address.ip(), address.prefix()).build()
+        }
+        IpNetwork::V6(address) => {
+            AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(address.ip(), address.prefix()).build()
         }
     }
 }

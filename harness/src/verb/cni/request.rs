@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Map, Value};
 
-use super::{Cni, Prev, Variable, chain};
+use super::{Cni, Prev, Variable, before, chain};
 use crate::lab::FOLDER;
 use crate::plugin::{Call, PATIENCE, environment};
 use crate::process::Finished;
@@ -92,7 +92,12 @@ impl Cni {
     ) -> Result<Network, Failure> {
         let mut network = world.network(self.network_name())?.clone();
         network.ask(wishes);
-        self.changed(network, chain::result_before(world, command, attachment))
+        let before = chain::result_before(world, command, attachment);
+        let before = match (&self.options.prev, before) {
+            (Some(Prev::Word(before::Word::AsSeen)), Some(before)) => Some(before::as_seen(world, attachment, before)?),
+            (_, before) => before,
+        };
+        self.changed(network, before)
     }
 
     /// What the runtime is asked for: by this step, else by the ADD before it.
@@ -109,15 +114,18 @@ impl Cni {
         for (path, value) in &options.set {
             network.set(path, json(value)?);
         }
+        if options.alone {
+            network.set_alone();
+        }
         match (&options.prev, before) {
-            (Some(Prev::Kept(false)), _) | (None | Some(Prev::Kept(true)), None) => {}
+            (Some(Prev::Kept(false)), _) | (None | Some(Prev::Kept(true) | Prev::Word(_)), None) => {}
             (Some(Prev::Changed(changes)), before) => {
                 network.set("prevResult", before.unwrap_or_default());
                 for (path, value) in changes {
                     network.set(&format!("prevResult.{path}"), json(value)?);
                 }
             }
-            (None | Some(Prev::Kept(true)), Some(before)) => network.set("prevResult", before),
+            (None | Some(Prev::Kept(true) | Prev::Word(_)), Some(before)) => network.set("prevResult", before),
         }
         options.unset.iter().for_each(|path| network.unset(path));
         Ok(network)

@@ -1,10 +1,13 @@
 //! Whether what containers send beyond the flat range gets this host's address: by flatnet's own rules, as the network wants them.
 
+use ipnetwork::IpNetwork;
+
 use super::finding::{Finding, MASQUERADE};
 use crate::cli::probe::Host;
 use crate::command::{block_on, within_deadline};
 use crate::config::{Network, gateways};
 use crate::error::Result;
+use crate::firewall::family::IpFamily;
 use crate::firewall::masquerade;
 use crate::layout::FLAT_RANGE;
 
@@ -35,5 +38,34 @@ async fn judge(network: &Network, has_bridge: bool) -> Result<Finding> {
 fn describe(network: &Network) -> String {
     let gateways: Vec<_> = network.gateways.iter().map(|gateway| gateways::text(*gateway)).collect();
     let but = if gateways.is_empty() { String::new() } else { format!(", and not to {}", gateways.join(", ")) };
-    format!("{}, beyond {FLAT_RANGE}{but}", network.subnets_in_words())
+    let of_family = IpFamily::BOTH.into_iter().filter_map(|family| {
+        let subnets: Vec<_> = family.subnets(network).iter().map(IpNetwork::to_string).collect();
+        let beyond = match family {
+            IpFamily::V4 => format!("beyond {FLAT_RANGE}"),
+            IpFamily::V6 => "beyond itself".to_owned(),
+        };
+        (!subnets.is_empty()).then(|| format!("{}, {beyond}", subnets.join(", ")))
+    });
+    format!("{}{but}", of_family.collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[rstest]
+    #[case::ipv4(json!({"subnet": "10.87.1.0/24"}), json!([]), "10.87.1.0/24, beyond 10.87.0.0/16")]
+    #[case::both(
+        json!({"ranges": [[{"subnet": "10.87.1.0/24"}], [{"subnet": "fd87:1::/64"}]]}),
+        json!(["fd30::1", "172.30.0.0/24"]),
+        "10.87.1.0/24, beyond 10.87.0.0/16; fd87:1::/64, beyond itself, and not to 172.30.0.0/24, fd30::1"
+    )]
+    fn in_words(#[case] ipam: Value, #[case] gateways: Value, #[case] expected: &str) {
+        let config = json!({"name": "flatnet", "ipam": ipam, "gateways": gateways});
+        let network = Network::parse(config.as_object().expect("an object")).expect("a network");
+        assert_eq!(describe(&network), expected);
+    }
 }

@@ -252,7 +252,9 @@ fn settled(draft: Draft) -> Result<Option<Network>, Error> {
 /// The plugin's own words, but for the place: here it is known.
 fn remedy(error: &Error, file: &Path) -> String {
     match error {
-        Error::Config { .. } => format!("correct {}, as the line above says", file.display()),
+        Error::Config { .. } | Error::UnknownKey { .. } => {
+            format!("correct {}, as the line above says", file.display())
+        }
         other => format!("{} ({})", other.remedy(), file.display()),
     }
 }

@@ -108,9 +108,13 @@ mod tests {
     use super::*;
 
     fn rules(change: &Value) -> Vec<Rule> {
+        rules_of(IpFamily::V4, change)
+    }
+
+    fn rules_of(family: IpFamily, change: &Value) -> Vec<Rule> {
         let mut config = json!({"name": "flatnet", "ipam": {"subnet": "10.87.1.0/24"}});
         config.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
-        wanted(&Network::parse(config.as_object().expect("an object")).expect("a network"), IpFamily::V4).1
+        wanted(&Network::parse(config.as_object().expect("an object")).expect("a network"), family).1
     }
 
     fn comments(rules: &[Rule]) -> Vec<&str> {
@@ -143,6 +147,45 @@ mod tests {
     fn a_subnet_outside_the_flat_range_passes_too() {
         assert!(!comments(&rules(&json!({}))).contains(&"the subnet"));
         assert!(comments(&rules(&json!({"ipam": {"subnet": "192.168.7.0/24"}}))).contains(&"the subnet"));
+    }
+
+    /// Of both families, two subnets of each.
+    fn both() -> Value {
+        let range = |subnet: &str| json!({"subnet": subnet});
+        let outer = [["10.87.1.0/24", "192.168.7.0/24"], ["fd87:1::/64", "fd87:2::/64"]];
+        let ranges: Vec<_> = outer.iter().map(|inner| inner.map(range)).collect();
+        json!({"ipam": {"ranges": ranges}, "gateways": ["172.30.0.1", "fd30::1"]})
+    }
+
+    #[test]
+    fn each_family_has_rules_about_its_own_networks() {
+        let comments_of =
+            |family| rules_of(family, &both()).into_iter().filter_map(|it| it.comment).collect::<Vec<_>>();
+        let rest = ["connections from before these rules", "the rest"];
+        let v4 = ["of others", "among the bridge's own", "the flat range", "the subnet", "multicast", "a gateway"];
+        assert_eq!(comments_of(IpFamily::V4), [&v4[..], &rest].concat());
+        let v6 =
+            ["of others", "among the bridge's own", "the subnet", "the subnet", "multicast", "link-local", "a gateway"];
+        assert_eq!(comments_of(IpFamily::V6), [&v6[..], &rest].concat());
+        // Whoever is of none of the subnets.
+        let others = &rules_of(IpFamily::V6, &both())[0].expressions;
+        let not_in =
+            |it: &&Expression| matches!(it, Expression::Compare { equal: false, value, .. } if value.len() == 16);
+        assert_eq!(others.iter().filter(not_in).count(), 2, "{others:?}");
+    }
+
+    #[test]
+    fn a_network_has_rules_of_its_families() {
+        let of = |change: &Value| {
+            let mut config = json!({"name": "flatnet", "ipam": {"subnet": "10.87.1.0/24"}});
+            config.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
+            let network = Network::parse(config.as_object().expect("an object")).expect("a network");
+            families(&network).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&both()), IpFamily::BOTH);
+        assert_eq!(of(&json!({})), [IpFamily::V4]);
+        assert_eq!(of(&json!({"ipam": {"subnet": "fd87:1::/64"}})), [IpFamily::V6]);
+        assert_eq!(of(&json!({"ipMasq": false})), []);
     }
 
     #[test]

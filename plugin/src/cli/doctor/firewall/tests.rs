@@ -256,3 +256,66 @@ fn what_could_not_be_read_is_said() {
     assert_eq!(finding.state, State::Warning);
     assert!(finding.found.contains("neither nft nor iptables"));
 }
+
+/// A network of both families.
+fn dual() -> Network {
+    let ranges = json!([[{"subnet": "10.87.1.0/24"}], [{"subnet": "fd87:1::/64"}]]);
+    let config = json!({"name": "flatnet", "ipam": {"ranges": ranges}});
+    Network::parse(config.as_object().unwrap_or(&Map::new())).expect("a network")
+}
+
+fn ip6tables(text: &str) -> [Vec<Chain>; 2] {
+    [Vec::new(), iptables::parse(Tool::Iptables, IpFamily::V6, text)]
+}
+
+#[rstest]
+#[case::plain("-P FORWARD DROP\n", "run `ip6tables -I FORWARD -o flatnet-br0 -j ACCEPT`")]
+#[case::docker(DOCKER, "ip6tables -I DOCKER-USER -i flatnet-br0 -j ACCEPT")]
+#[case::ufw(&UFW.replace("ufw-", "ufw6-").replace("-p icmp -m icmp --icmp-type 8", "-p ipv6-icmp -m icmp6 --icmpv6-type 128"), "ufw route allow in on flatnet-br0")]
+fn what_drops_ipv6_alone(#[case] text: &str, #[case] remedy: &str) {
+    let (finding, _) = judge_both(ip6tables(text), false, &dual());
+    assert_eq!(finding.state, State::Bad, "{finding:?}");
+    assert_eq!(finding.found, "ip6tables chain FORWARD (policy drop) drops what the gateway sends over IPv6");
+    assert!(finding.remedy.as_deref().unwrap_or_default().contains(remedy), "{finding:?}");
+    // A network without IPv6 does not mind.
+    assert_eq!(judge_both(ip6tables(text), false, &network()).0.state, State::Ok);
+}
+
+#[rstest]
+#[case::family_alone(
+    r#"{"match": {"op": "==", "left": {"meta": {"key": "nfproto"}}, "right": "ipv6"}}, {"drop": null}"#,
+    State::Bad
+)]
+#[case::the_other(r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip6", "field": "daddr"}}, "right": {"prefix": {"addr": "fd99::", "len": 16}}}}, {"drop": null}"#, State::Ok)]
+#[case::ours(r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip6", "field": "daddr"}}, "right": {"prefix": {"addr": "fd00::", "len": 8}}}}, {"drop": null}"#, State::Bad)]
+#[case::not_tcp(r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip6", "field": "nexthdr"}}, "right": "udp"}}, {"drop": null}"#, State::Ok)]
+fn a_table_of_both_families_is_read_for_each(#[case] rule: &str, #[case] state: State) {
+    let text = format!(
+        r#"{{"nftables": [{{"chain": {{"family": "inet", "table": "filter", "name": "forward", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}}}},
+        {{"rule": {{"family": "inet", "table": "filter", "chain": "forward", "expr": [{rule}]}}}},
+        {{"chain": {{"family": "ip6", "table": "other", "name": "input", "type": "filter", "hook": "input", "prio": 0, "policy": "accept"}}}}]}}"#
+    );
+    let [v4, v6] = IpFamily::BOTH.map(|family| nft::parse(family, &text).expect("JSON").chains);
+    assert_eq!((v4.len(), v6.len()), (1, 2));
+    let (finding, _) = judge_both([v4.clone(), v6], false, &dual());
+    assert_eq!(finding.state, state, "{finding:?}");
+    assert_eq!(judge(v4, false).0.state, State::Ok);
+}
+
+#[test]
+fn a_question_by_ipv6_may_be_dropped_alone() {
+    let text = "-P INPUT DROP\n-A INPUT -p ipv6-icmp -j ACCEPT\n";
+    let (finding, _) = judge_both(ip6tables(text), false, &dual());
+    assert_eq!(finding.state, State::Warning, "{finding:?}");
+    let rule = "run `ip6tables -I INPUT -d fd87:1::1 -p tcp --dport 8053 -j ACCEPT`";
+    assert!(finding.remedy.as_deref().unwrap_or_default().contains(rule), "{finding:?}");
+}
+
+#[test]
+fn bridges_may_ask_ip6tables() {
+    let rules =
+        "-P FORWARD DROP\n-A FORWARD -i eth0 -o flatnet-br0 -j ACCEPT\n-A FORWARD -i flatnet-br0 -o eth0 -j ACCEPT\n";
+    let (forward, between) = judge_both(ip6tables(rules), true, &dual());
+    assert_eq!((forward.state, between.state), (State::Ok, State::Bad));
+    assert!(between.remedy.expect("a remedy").contains("net.bridge.bridge-nf-call-ip6tables=0"));
+}

@@ -1,0 +1,130 @@
+//! `harness conformance`: which plugins are held against the rules, and how the scoreboard is told.
+//!
+//! Invariant: exit 0 only if the plugin in question (flatnet, where others stand beside it) breaks no "must"; 2 for what was asked wrongly.
+
+use std::fs;
+use std::io::{self, Write};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Args;
+
+use super::{Board, Column, FOLDER, Subject, Verdict, find, hold, probe};
+use crate::plugin::Plugins;
+use crate::scenario::Network;
+use crate::suite;
+
+/// The networks of the reference plugins, below the folder of the rules.
+const NETWORKS: &str = "networks";
+
+/// How many rules are tried at the same time on each core.
+const JOBS_PER_CORE: usize = 4;
+
+/// The exit status for wrong arguments, as the parser of arguments has it.
+const ASKED_WRONGLY: u8 = 2;
+
+/// What is asked.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Only the rules whose names contain one of these, such as 07 or del.
+    rules: Vec<String>,
+    /// The folder of the plugin and of its IPAM plugins; without it flatnet is built from this repository.
+    #[arg(long)]
+    plugin_dir: Option<PathBuf>,
+    /// The plugin's network, a .conf or a .conflist; without it the one that flatnet ships.
+    #[arg(long)]
+    network: Option<PathBuf>,
+    /// The folder of the reference plugins, such as /usr/lib/cni, which then stand beside flatnet.
+    #[arg(long, conflicts_with = "network")]
+    against: Option<PathBuf>,
+    /// Print the scoreboard as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Print the scoreboard as Markdown.
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
+    /// How many rules are tried at the same time.
+    #[arg(long)]
+    jobs: Option<NonZero<usize>>,
+}
+
+/// Whom to hold against the rules, and where it is.
+struct Contender {
+    network: Network,
+    plugin_dir: PathBuf,
+}
+
+/// Does it.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let asked = contenders(arguments).and_then(|contenders| Ok((contenders, find(&arguments.rules)?)));
+    let (contenders, files) = match asked {
+        Ok(asked) => asked,
+        Err(err) => {
+            writeln!(io::stderr(), "harness: failed to {err:#}")?;
+            return Ok(ExitCode::from(ASKED_WRONGLY));
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    // Most of their time they wait, for the kernel or for a plugin that does.
+    let jobs = arguments.jobs.map_or(JOBS_PER_CORE * cores, NonZero::get).div_ceil(contenders.len());
+    let board = Board { columns: at_once(&contenders, |contender| contender.hold(&files, jobs))? };
+    let text = match (arguments.json, arguments.markdown) {
+        (true, _) => board.json()?,
+        (_, true) => board.markdown(),
+        _ => board.text(),
+    };
+    io::stdout().write_all(text.as_bytes()).context("write the scoreboard")?;
+    Ok(if is_kept(&board) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The first is the one in question. Where everything is installed on purpose, a rule that cannot be tried is a finding.
+fn is_kept(board: &Board) -> bool {
+    let count = |verdict| board.columns.first().map_or(0, |column| column.count(verdict));
+    let all_are_tried = count(Verdict::NotTried) == 0 || std::env::var_os("CI").is_none();
+    count(Verdict::Fail) == 0 && all_are_tried
+}
+
+fn contenders(arguments: &Arguments) -> Result<Vec<Contender>> {
+    let network = match &arguments.network {
+        Some(file) => Network::from_file(file)?,
+        None => Network::shipped()?,
+    };
+    let folder = Plugins::locate(arguments.plugin_dir.as_deref())?.folder().to_owned();
+    let mut contenders = vec![Contender::new(network, &folder)?];
+    let Some(against) = &arguments.against else { return Ok(contenders) };
+    let networks = suite::folder().join(FOLDER).join(NETWORKS);
+    let entries = fs::read_dir(&networks).with_context(|| format!("list {}", networks.display()))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().context("list networks")?;
+    files.sort();
+    for file in files {
+        contenders.push(Contender::new(Network::from_file(&file)?, against)?);
+    }
+    Ok(contenders)
+}
+
+impl Contender {
+    fn new(network: Network, folder: &Path) -> Result<Self> {
+        let binary = folder.join(network.kind());
+        ensure!(!network.kind().is_empty() && binary.is_file(), "find the plugin {}", binary.display());
+        Ok(Self { network, plugin_dir: folder.to_owned() })
+    }
+
+    /// Looks at the plugin, then holds it against the rules.
+    fn hold(&self, files: &[PathBuf], jobs: usize) -> Result<Column> {
+        let traits = probe::look(&self.network, &self.plugin_dir)?;
+        let subject = Subject { network: self.network.clone(), traits };
+        hold(&subject, &self.plugin_dir, files, jobs)
+    }
+}
+
+/// Does the same with each, all at the same time.
+fn at_once<T: Send>(contenders: &[Contender], does: impl Fn(&Contender) -> Result<T> + Sync) -> Result<Vec<T>> {
+    thread::scope(|scope| {
+        let does = &does;
+        let all: Vec<_> = contenders.iter().map(|contender| scope.spawn(move || does(contender))).collect();
+        all.into_iter().map(|one| one.join().map_err(|_| anyhow!("go on after a panic"))?).collect()
+    })
+}

@@ -1,0 +1,245 @@
+//! `harness conformance`: plugins that must not pass, arguments that make no sense, and what a program reads of it.
+//!
+//! Invariant: where the real plugin has a part, one lie is added to it, so that nothing else can be what is caught.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::OnceLock;
+
+use assert_cmd::Command;
+use harness::plugin::Plugins;
+use rstest::rstest;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn plugin_dir() -> &'static PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| Plugins::locate(None).unwrap().folder().to_owned())
+}
+
+fn conformance(arguments: &[&str]) -> Output {
+    let mut command = Command::cargo_bin("harness").unwrap();
+    command.env_remove("CI").env("FLATNET_PLUGIN_DIR", plugin_dir());
+    command.arg("conformance").args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A folder with a shell script in the plugin's place, in which REAL is the plugin itself.
+fn liar(script: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    // The checkout may be anywhere: a blank or a quote in its path is not the shell's business.
+    let real = plugin_dir().join("flatnet").to_str().unwrap().replace('\'', "'\\''");
+    let fake = folder.path().join("flatnet");
+    fs::write(&fake, format!("#!/bin/sh\n{}\n", script.replace("REAL", &format!("'{real}'")))).unwrap();
+    fs::set_permissions(&fake, PermissionsExt::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// The one line of the one rule.
+fn verdict_of(rule: &str, folder: &Path) -> (Value, Option<i32>) {
+    let output = conformance(&["--json", "--plugin-dir", folder.to_str().unwrap(), rule]);
+    let board: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    (board["columns"][0]["lines"][0].clone(), output.status.code())
+}
+
+#[rstest]
+#[case::unknown_commands("[ $CNI_COMMAND = NONSENSE ] || exec REAL", "/01-", "fail", "expected error 4, got success")]
+#[case::any_container("CNI_CONTAINERID=web exec REAL", "/04-", "fail", "expected error 4, got success")]
+#[case::no_word_of_the_variable("REAL | sed s/CNI_/the_/g", "/02-", "fail", "the plugin exited 0")]
+#[case::a_line_beside_the_result("REAL; [ $CNI_COMMAND = DEL ] || echo done", "/13-", "fail", "not a result alone")]
+#[case::talk("REAL; c=$?; [ $CNI_COMMAND != DEL ] || echo done; exit $c", "/14-", "fail", "empty stdout")]
+#[case::a_code_of_the_specifications(
+    "out=$(REAL); c=$?; [ $c = 0 ] || out='{\"code\": 42, \"msg\": \"no\"}'; echo \"$out\"; exit $c",
+    "/15-",
+    "fail",
+    "error 42"
+)]
+#[case::nothing_to_clean_up(
+    "out=$(REAL); c=$?; [ $c = 0 ] || out='{\"code\": 3, \"msg\": \"no\"}'; echo \"$out\"; exit $c",
+    "/16-",
+    "fail",
+    "error 3"
+)]
+#[case::one_version_for_all(
+    "[ $CNI_COMMAND = ADD ] || exec REAL; REAL | sed s/0.4.0/1.0.0/",
+    "/22-",
+    "fail",
+    "expected \"0.4.0\", got \"1.0.0\""
+)]
+#[case::a_link_that_is_not_told("REAL | sed s/fn-/fx-/", "/23-", "fail", "of the host in interfaces")]
+#[case::a_false_mac("REAL | sed s/0a:57:0a/0a:58:0a/", "/24-", "fail", "in the result")]
+#[case::a_lost_result("REAL | sed s/net9/net7/", "/25-", "fail", "interfaces of the result lacks")]
+#[case::del_that_does_nothing("[ $CNI_COMMAND = DEL ] || exec REAL", "/28-", "falls-short", "links like eth*")]
+#[case::a_file_that_only_a_living_container_takes_along(
+    "f=/var/lib/cni/$CNI_CONTAINERID; case $CNI_COMMAND in ADD) : >$f;; DEL) [ ! -e \"$CNI_NETNS\" ] || rm -f $f;; esac; exec REAL",
+    "/30-",
+    "falls-short",
+    "host: + file /var/lib/cni/web"
+)]
+#[case::a_file_for_every_container(
+    "[ $CNI_COMMAND != ADD ] || : >/var/lib/cni/$CNI_CONTAINERID; exec REAL",
+    "/31-",
+    "falls-short",
+    "host: + file /var/lib/cni/web"
+)]
+#[case::a_file_for_the_network_is_its_own_business(
+    "[ $CNI_COMMAND != ADD ] || : >/var/lib/cni/network; exec REAL",
+    "/31-",
+    "pass",
+    ""
+)]
+#[case::del_of_living_only(
+    "[ $CNI_COMMAND != DEL ] || [ \"$CNI_NETNS\" ] && exec REAL; echo '{\"code\": 100, \"msg\": \"no\"}'; exit 1",
+    "/03-",
+    "fail",
+    "expected success, got error 100"
+)]
+#[case::check_that_does_nothing("[ $CNI_COMMAND = CHECK ] || exec REAL", "/33-", "fail", "got success")]
+#[case::gc_that_does_nothing("[ $CNI_COMMAND = GC ] || exec REAL", "/38-", "falls-short", "got success")]
+#[case::status_that_is_always_fine(
+    "[ $CNI_COMMAND = STATUS ] || exec REAL",
+    "/40-",
+    "fail",
+    "to be asked STATUS, got nothing"
+)]
+#[case::a_new_key_in_an_old_result(
+    "REAL | sed 's/\"name\":\"eth0\"/\"mtu\":1500,&/'",
+    "/43-",
+    "falls-short",
+    "interfaces[2].mtu does not"
+)]
+#[case::no_family(
+    "REAL | sed 's/\"version\":\"4\"/\"family\":\"4\"/'",
+    "/44-",
+    "fail",
+    "ips[0].family does not belong"
+)]
+#[case::an_error_without_a_version(
+    "REAL | sed 's/^{\"cniVersion\":\"[^\"]*\",\"code\"/{\"code\"/'; [ $CNI_NETNS != /run/netns/never-was ]",
+    "/12-",
+    "falls-short",
+    "got one without"
+)]
+fn a_lying_plugin_is_caught(#[case] lie: &str, #[case] rule: &str, #[case] verdict: &str, #[case] why: &str) {
+    let folder = liar(lie);
+    let (line, status) = verdict_of(rule, folder.path());
+    assert_eq!(line["verdict"], verdict, "{line:#}");
+    let reason = line["why"].as_str().unwrap_or_default();
+    assert!(reason.contains(why), "{line:#}");
+    assert_eq!(status, Some(i32::from(verdict == "fail")), "{line:#}");
+}
+
+/// What stands in the conformance pack about a plugin that only says that all is well.
+#[test]
+fn a_plugin_that_does_nothing_passes_nothing() {
+    let folder = liar("exit 0");
+    let output = conformance(&["--json", "--plugin-dir", folder.path().to_str().unwrap()]);
+    let board: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let lines = board["columns"][0]["lines"].as_array().unwrap();
+    let passed: Vec<_> = lines.iter().filter(|line| line["verdict"] == "pass").map(|line| &line["claim"]).collect();
+    assert_eq!((lines.len(), passed), (45, Vec::new()));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn flatnet_keeps_every_rule() {
+    let output = conformance(&["--json"]);
+    let board: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    let lines = board["columns"][0]["lines"].as_array().unwrap();
+    let others: Vec<_> = lines.iter().filter(|line| line["verdict"] != "pass").collect();
+    assert!(others.is_empty(), "{others:#?}");
+    assert_eq!(board["columns"][0]["counts"]["pass"], 45);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+/// Releases differ in how many rules they keep; what is so in all of them shows that the pack does not judge by flatnet.
+#[test]
+fn the_reference_plugins_stand_beside_it() {
+    let folders = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"].into_iter().map(Path::new);
+    let plugins = ["bridge", "ptp", "macvlan", "host-local"];
+    let Some(folder) = folders.into_iter().find(|folder| plugins.iter().all(|name| folder.join(name).is_file())) else {
+        assert!(std::env::var_os("CI").is_none(), "the reference plugins are not installed");
+        // Past the test runner's capture: a check that is not made is told.
+        writeln!(std::io::stderr(), "skipped: the reference plugins are not installed").unwrap();
+        return;
+    };
+    let rules = ["/03-", "/21-", "/29-", "/37-", "/41-"];
+    let output = conformance(&[["--json", "--against", folder.to_str().unwrap()].as_slice(), &rules].concat());
+    let board: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    let columns = board["columns"].as_array().unwrap();
+    let names: Vec<_> = columns.iter().map(|column| column["plugin"].as_str().unwrap()).collect();
+    assert_eq!(names, ["flatnet", "bridge", "macvlan", "ptp"]);
+    for column in columns {
+        let speaks_gc = column["versions"].as_array().unwrap().iter().any(|version| version == "1.1.0");
+        for line in column["lines"].as_array().unwrap() {
+            let verdict = line["verdict"].as_str().unwrap();
+            match line["rule"].as_u64() {
+                Some(37) => assert_eq!(verdict == "does-not-apply", !speaks_gc, "{line:#}"),
+                _ => assert_eq!(verdict, "pass", "{} {line:#}", column["plugin"]),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_network_that_does_not_work_is_told_and_not_judged() {
+    let folder = liar(
+        "case $CNI_COMMAND in VERSION) exec REAL;; *) echo '{\"code\": 101, \"msg\": \"all taken\"}'; exit 1;; esac",
+    );
+    let output = conformance(&["--plugin-dir", folder.path().to_str().unwrap()]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
+    let told = text(&output.stderr);
+    assert!(told.contains("attach a container: flatnet refuses with error 101: all taken"), "{told}");
+}
+
+#[rstest]
+#[case::no_such_file(&["--network", "/nowhere/net.conflist"], "read /nowhere/net.conflist")]
+#[case::no_such_folder(&["--plugin-dir", "/nowhere"], "find the plugin folder /nowhere")]
+#[case::no_such_plugin(&["--plugin-dir", "/usr"], "find the plugin /usr/flatnet")]
+#[case::no_such_rule(&["/46-"], "find a rule: no name has /46-")]
+#[case::no_reference(&["--against", "/usr"], "find the plugin /usr/bridge")]
+#[case::two_questions(&["--against", "/usr", "--network", "x"], "cannot be used with")]
+#[case::two_forms(&["--json", "--markdown"], "cannot be used with")]
+fn what_is_asked_wrongly_is_told(#[case] arguments: &[&str], #[case] words: &str) {
+    let output = conformance(arguments);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
+    let told = text(&output.stderr);
+    assert!(told.contains(words), "{told}");
+}
+
+#[rstest]
+#[case::no_json("{", "EOF while parsing")]
+#[case::a_list_of_two(r#"{"plugins": [{"type": "a"}, {"type": "b"}]}"#, "it lists 2")]
+#[case::no_plugin(r#"{"name": "net"}"#, "it has neither `type` nor `plugins`")]
+fn a_network_is_one_plugin(#[case] network: &str, #[case] words: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.conflist");
+    fs::write(&file, network).unwrap();
+    let output = conformance(&["--network", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(&output.stderr);
+    assert!(told.contains(words), "{told}");
+}
+
+#[test]
+fn any_plugin_can_be_named_by_a_conf() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(plugin_dir().join("flatnet"), folder.path().join("other")).unwrap();
+    let file = folder.path().join("net.conf");
+    let network = r#"{"cniVersion": "1.0.0", "name": "net", "type": "other", "bridge": "other0", "ipam": {"subnet": "10.66.1.0/24"}}"#;
+    fs::write(&file, network).unwrap();
+    let (folder, file) = (folder.path().to_str().unwrap(), file.to_str().unwrap());
+    let output = conformance(&["--markdown", "--plugin-dir", folder, "--network", file, "/03-", "/30-"]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}{}", text(&output.stderr));
+    assert!(
+        told.starts_with("| | rule | other |\n|--:|---|---|\n| 3 | DEL works without CNI_NETNS | pass |\n"),
+        "{told}"
+    );
+}
