@@ -108,14 +108,14 @@ impl Inventory {
     }
 }
 
-/// While a network's bridge is there, so are the rules that masquerade for it.
+/// While the link with a network's gateway is there, so are the rules that masquerade for it.
 fn rules<'a>(now: &'a Inventory, network: &Network) -> BTreeSet<&'a str> {
-    let bridge = network.bridge();
-    if !now.lines().any(|line| line.starts_with(&format!("link {bridge} (bridge) "))) {
+    let link = network.gateway_link().unwrap_or_else(|| network.bridge().to_owned());
+    if !now.lines().any(|line| is_bridge_or_vlan(line, &link)) {
         return BTreeSet::new();
     }
     let families = masquerade_families(network);
-    families.into_iter().flat_map(|(family, _)| nftables::masquerade(now.lines(), family, bridge)).collect()
+    families.into_iter().flat_map(|(family, _)| nftables::masquerade(now.lines(), family, &link)).collect()
 }
 
 /// The families of tables where a network has rules that masquerade, and how the mark of each begins. One whose subnets are not said (another
@@ -127,21 +127,35 @@ fn masquerade_families(network: &Network) -> Vec<(&'static str, &'static str)> {
     families.into_iter().filter(|(has, _)| *has && network.masquerade()).map(|(_, family)| family).collect()
 }
 
-/// A network's bridge stays, up, with exactly the gateway's addresses, the routes to the subnets, and the mark that it has rules.
+/// Whether that is the line of a link that is a bridge, or a VLAN on one.
+fn is_bridge_or_vlan(line: &str, name: &str) -> bool {
+    let rest = line.strip_prefix("link ").and_then(|rest| rest.strip_prefix(name));
+    rest.is_some_and(|rest| rest.starts_with(" (bridge) ") || rest.starts_with(" (vlan) "))
+}
+
+/// A network's bridge stays, up, and the VLAN on it that its gateway has; with exactly the gateway's address, the route to the subnet, and the
+/// marks that it has rules, and that a network has its containers there.
 fn is_furniture(line: &str, networks: &[&Network]) -> bool {
     networks.iter().any(|network| {
         let bridge = network.bridge();
-        let own = line.strip_prefix("link ").is_some_and(|rest| rest.starts_with(&format!("{bridge} (bridge) up ")));
-        let gateway = network.gateways().iter().any(|gateway| line == format!("address {gateway} on {bridge}"));
+        let is_up = |name: &str| is_bridge_or_vlan(line, name) && line.contains(") up ");
+        if is_up(bridge) {
+            return true;
+        }
+        let gateway_s = network.gateway_link();
+        let families = masquerade_families(network);
+        let mark = |of: &str| families.iter().any(|(_, mark)| line == format!("name {mark}{of} of {of}"));
+        let Some(way) = gateway_s else {
+            return mark(bridge) || line == format!("name flatnet-ports-{} of {bridge}", network.name());
+        };
+        let gateway = network.gateways().iter().any(|gateway| line == format!("address {gateway} on {way}"));
         let route = |subnet: &IpNetwork| {
             // Routes of IPv6 always have a metric.
             let metric = if subnet.is_ipv6() { " metric 256" } else { "" };
-            format!("route {subnet} dev {bridge} table 254 proto kernel type unicast{metric}")
+            format!("route {subnet} dev {way} table 254 proto kernel type unicast{metric}")
         };
         let range = network.subnets().iter().any(|subnet| line == route(subnet));
-        let families = masquerade_families(network);
-        let mark = families.iter().any(|(_, mark)| line == format!("name {mark}{bridge} of {bridge}"));
-        own || gateway || range || mark
+        is_up(&way) || gateway || range || mark(&way)
     })
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: whatever is loaded can be run: names it uses exist, each step has one verb, and every option belongs to its verb.
 
 mod chain;
+mod kernel;
 mod mistake;
 mod network;
 mod raw;
@@ -19,6 +20,7 @@ pub use crate::lab::{HostSpec, Proxy, Role};
 use crate::verb::Verb;
 
 pub use chain::Chain;
+pub use kernel::Kernel;
 pub use mistake::Mistake;
 pub use network::Network;
 
@@ -31,6 +33,8 @@ pub struct Scenario {
     pub summary: String,
     /// Whether it takes long, and mostly waits: among many it begins first.
     pub slow: bool,
+    /// What it needs of the kernel that not every kernel has.
+    pub kernel: Option<Kernel>,
     /// What it is about: hosts and networks.
     pub setting: Arc<Setting>,
     /// What happens, in order.

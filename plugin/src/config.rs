@@ -4,6 +4,7 @@
 
 pub(crate) mod gateways;
 mod ipam;
+pub(crate) mod options;
 pub(crate) mod resolv_conf;
 pub(crate) mod section;
 
@@ -14,6 +15,7 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
 
 use self::ipam::Addresses;
+use self::options::BridgeOptions;
 use self::section::Section;
 use crate::error::{Error, Result};
 use crate::ipam::pool::{Own, Pools};
@@ -66,6 +68,8 @@ pub(crate) struct Network<P = Pools> {
     pub(crate) dns: Dns,
     /// `ipam.resolvConf`: the file that `dns` is read from where the configuration says none.
     pub(crate) resolv_conf: Option<PathBuf>,
+    /// What the bridge and the interfaces are like.
+    pub(crate) options: BridgeOptions,
 }
 
 /// All of a network but its addresses, which somebody else gives.
@@ -90,24 +94,52 @@ enum Ipam {
 impl Draft {
     /// The network, its addresses known.
     pub(crate) fn with(self, pools: impl Into<Pools>) -> Network {
-        let Self { name, bridge, mtu, macspoofchk, dad, pools: (), masquerade, gateways, routes, dns, resolv_conf } =
-            self;
-        let pools = pools.into();
-        Network { name, bridge, mtu, macspoofchk, dad, pools, masquerade, gateways, routes, dns, resolv_conf }
+        Network {
+            name: self.name,
+            bridge: self.bridge,
+            mtu: self.mtu,
+            macspoofchk: self.macspoofchk,
+            pools: pools.into(),
+            masquerade: self.masquerade,
+            gateways: self.gateways,
+            routes: self.routes,
+            dns: self.dns,
+            resolv_conf: self.resolv_conf,
+            dad: self.dad,
+            options: self.options,
+        }
+    }
+}
+
+impl<P> Network<P> {
+    /// The name of the link that has the gateways' addresses, where the host's routing begins: the bridge, or a VLAN on it.
+    pub(crate) fn gateway_link(&self) -> &str {
+        self.options.vlan_link.as_deref().unwrap_or(&self.bridge)
+    }
+
+    /// That link's name and its VLAN, where it is not the bridge itself.
+    pub(crate) fn gateway_vlan(&self) -> Option<(&str, u16)> {
+        self.options.vlan_link.as_deref().zip(self.options.port.vlan)
     }
 }
 
 impl Network {
-    /// The addresses that the bridge has, each once, IPv4 first.
+    /// The addresses that the gateway's link has, each once, IPv4 first; none where the bridge is no gateway.
     pub(crate) fn gateway_networks(&self) -> Vec<IpNetwork> {
-        self.pools.gateway_networks()
+        if self.options.is_gateway { self.pools.gateway_networks() } else { Vec::new() }
+    }
+
+    /// Whether containers have no addresses of its giving.
+    pub(crate) fn is_layer_2(&self) -> bool {
+        self.pools.iter().next().is_none()
     }
 
     /// The routes of a container that was given `own`, each with its next hop.
     pub(crate) fn container_routes(&self, own: &[Own]) -> Vec<Route> {
         let gateway = |ipv4: bool| own.iter().map(|own| own.gateway).find(|gateway| gateway.is_ipv4() == ipv4);
         let mut routes = self.routes.clone();
-        for gateway in [gateway(true), gateway(false)].into_iter().flatten() {
+        let gateways = [gateway(true), gateway(false)].into_iter().flatten();
+        for gateway in gateways.filter(|_| self.options.is_default_gateway) {
             let default = Route::default_by(gateway);
             let is_it = |route: &Route| route.destination == default.destination && route.attributes.is_in_main_table();
             if !routes.iter().any(is_it) {
@@ -188,18 +220,40 @@ impl Configured {
         let bridge = bridge(&mut section)?;
         let mtu = mtu(&mut section)?;
         let macspoofchk = section.boolean("macspoofchk")?.unwrap_or(false);
+        let ipam_section = section.optional_section("ipam")?;
+        let addressing = ipam_section.as_ref().map(|ipam| !ipam.is_empty() || ipam::has_runtime_ranges(config));
+        let (options, has_addresses) = BridgeOptions::parse(&mut section, &bridge, addressing)?;
         let dad = section.boolean("enabledad")?.unwrap_or(false);
-        let ipam = ipam(section.section("ipam")?, config)?;
+        if macspoofchk && !options.port.trunk.is_empty() {
+            return Err(
+                section.problem("vlanTrunk", "is there, and macspoofchk, which keeps tagged frames back, is true")
+            );
+        }
+        let ipam = match ipam_section.filter(|_| has_addresses) {
+            Some(ipam_section) => ipam(ipam_section, config)?,
+            None => Ipam::Own(Box::default()),
+        };
         let dns = dns(section.optional_section("dns")?)?;
-        let masquerade = section.boolean("ipMasq")?.unwrap_or(true);
-        refuse_backend(section.string("ipMasqBackend")?)?;
+        let masquerade = masquerade(&mut section, has_addresses)?.unwrap_or(options.is_gateway);
         let gateways = section.strings("gateways")?.unwrap_or_default();
         let gateways = gateways::parse(gateways.iter().map(String::as_str));
         let gateways = gateways.map_err(|problem| section.problem("gateways", problem))?;
         section.end()?;
         let (routes, resolv_conf, pools) = (Vec::new(), None, ());
-        let draft =
-            Network { name, bridge, mtu, macspoofchk, dad, pools, masquerade, gateways, routes, dns, resolv_conf };
+        let draft = Network {
+            name,
+            bridge,
+            mtu,
+            macspoofchk,
+            pools,
+            masquerade,
+            gateways,
+            routes,
+            dns,
+            resolv_conf,
+            dad,
+            options,
+        };
         Ok(match ipam {
             Ipam::Own(own) => {
                 let Addresses { pools, routes, resolv_conf } = *own;
@@ -220,10 +274,14 @@ pub(crate) fn name_of(config: &Map<String, Value>) -> Result<String> {
     Err(Error::Config { key: "name".into(), problem })
 }
 
-/// `ipMasqBackend` of the reference plugin. Errors: 2.
-fn refuse_backend(backend: Option<String>) -> Result<()> {
-    match backend.filter(|backend| backend != "nftables") {
-        None => Ok(()),
+/// `ipMasq`, if it is said, and `ipMasqBackend` of the reference plugin. Errors: 2 and 7.
+fn masquerade(section: &mut Section, has_addresses: bool) -> Result<Option<bool>> {
+    let asked = section.boolean("ipMasq")?;
+    if asked == Some(true) && !has_addresses {
+        return Err(section.problem("ipMasq", "is true, but without ipam there are no addresses to masquerade"));
+    }
+    match section.string("ipMasqBackend")?.filter(|backend| backend != "nftables") {
+        None => Ok(asked),
         Some(backend) => Err(Error::Unsupported {
             key: "ipMasqBackend".into(),
             value: format!("{backend:?}"),
@@ -308,108 +366,4 @@ fn dns(section: Option<Section>) -> Result<Dns> {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-    use serde_json::json;
-
-    use super::*;
-
-    fn parse(change: &Value) -> Result<Network> {
-        let Value::Object(mut config) = json!({
-            "cniVersion": "1.0.0", "name": "flatnet", "type": "flatnet", "ipam": {"subnet": "10.87.1.0/24"}
-        }) else {
-            unreachable!("an object literal")
-        };
-        config.extend(change.as_object().expect("an object").clone());
-        Network::parse(&config)
-    }
-
-    #[test]
-    fn the_shipped_file_is_the_default_network() {
-        let list: Value = serde_json::from_str(include_str!("../dist/flatnet.conflist")).expect("JSON");
-        let mut config = list["plugins"][0].as_object().expect("a plugin").clone();
-        config.insert("name".into(), list["name"].clone());
-        let network = Network::parse(&config).expect("a network");
-        assert_eq!(network, parse(&json!({"bridge": "flatnet-br0"})).expect("a network"));
-        assert_eq!(network.gateway_networks(), ["10.87.1.1/24".parse().expect("a network")]);
-    }
-
-    #[rstest]
-    #[case::misspelt(json!({"brigde": "x"}), 2, "brigde is not a known key: did you mean bridge? (it is \"x\")")]
-    #[case::unlike_any(json!({"qqqqqqqq": 1}), 2, "known keys are")]
-    #[case::misspelt_inside(json!({"ipam": {"subnet": "10.87.1.0/24", "gatway": "10.87.1.1"}}), 2, "ipam.gatway")]
-    #[case::bridge_type(json!({"bridge": 1}), 7, "bridge is 1, not a string")]
-    #[case::bridge_long(json!({"bridge": "a234567890123456"}), 7, "16 bytes")]
-    #[case::mtu_small(json!({"mtu": 67}), 7, "mtu is 67")]
-    #[case::mtu_large(json!({"mtu": 65536}), 7, "mtu is 65536")]
-    #[case::mtu_negative(json!({"mtu": -1}), 7, "mtu is -1")]
-    #[case::mtu_fraction(json!({"mtu": 1.5}), 7, "mtu is 1.5")]
-    #[case::name_missing(json!({"name": null}), 7, "name is missing")]
-    #[case::name_bad(json!({"name": "../x"}), 7, "../x")]
-    #[case::no_ipam(json!({"ipam": null}), 7, "ipam is missing")]
-    #[case::no_subnet(json!({"ipam": {}}), 7, "ipam.subnet is missing")]
-    #[case::subnet_no_prefix(json!({"ipam": {"subnet": "10.87.1.0"}}), 7, "prefix length")]
-    #[case::delegated(json!({"ipam": {"type": "host-local", "subnet": "10.87.1.0/24"}}), 2, "host-local")]
-    #[case::delegated_path(json!({"ipam": {"type": "../host-local"}}), 7, "ipam.type is \"../host-local\"")]
-    #[case::delegated_parent(json!({"ipam": {"type": ".."}}), 7, "ipam.type is \"..\"")]
-    #[case::delegated_nothing(json!({"ipam": {"type": ""}}), 7, "ipam.type is \"\"")]
-    #[case::delegated_nul(json!({"ipam": {"type": "host\u{0}local"}}), 7, "ipam.type is")]
-    #[case::masquerade_text(json!({"ipMasq": "yes"}), 7, "ipMasq is \"yes\", not true or false")]
-    #[case::masquerade_backend(json!({"ipMasqBackend": "iptables"}), 2, "ipMasqBackend = \"iptables\"")]
-    #[case::gateways_text(json!({"gateways": "172.30.0.1"}), 7, "gateways is \"172.30.0.1\", not a list of strings")]
-    #[case::gateways_name(json!({"gateways": ["gateway.lan"]}), 7, "gateways has \"gateway.lan\"")]
-    #[case::gateway_at_the_wrong_place(json!({"gateway": "172.30.0.1"}), 2, "did you mean gateways?")]
-    #[case::spoofing_type(json!({"macspoofchk": "true"}), 7, "macspoofchk is \"true\", not true or false")]
-    #[case::dns_type(json!({"dns": {"nameservers": "1.1.1.1"}}), 7, "dns.nameservers")]
-    fn refused(#[case] change: Value, #[case] code: u32, #[case] words: &str) {
-        let error = parse(&change).unwrap_err();
-        assert_eq!(error.code(), code, "{error}");
-        assert!(error.to_string().contains(words), "{error}");
-    }
-
-    #[test]
-    fn spoofing_is_not_looked_for_by_default() {
-        assert!(!parse(&json!({})).expect("a network").macspoofchk);
-        assert!(parse(&json!({"macspoofchk": true})).expect("a network").macspoofchk);
-    }
-
-    #[rstest]
-    #[case::masquerade_off(json!({"ipMasq": false}))]
-    #[case::masquerade_on(json!({"ipMasq": true, "ipMasqBackend": "nftables", "gateways": []}))]
-    #[case::runtime_keys(json!({"args": {}, "runtimeConfig": {}, "capabilities": {}, "cni.dev/attachments": []}))]
-    #[case::mtu_zero(json!({"mtu": 0}))]
-    fn accepted(#[case] change: Value) {
-        assert_eq!(parse(&change).expect("a network").mtu, None);
-    }
-
-    #[rstest]
-    #[case::left_out(json!({"subnet": "10.87.1.0/24"}), None)]
-    #[case::own(json!({"type": "flatnet", "subnet": "10.87.1.0/24"}), None)]
-    #[case::another_s(json!({"type": "host-local", "ranges": [[]], "anything": 1}), Some("host-local"))]
-    fn who_gives_the_addresses(#[case] ipam: Value, #[case] expected: Option<&str>) {
-        let config = json!({"name": "flatnet", "ipam": ipam, "args": {"cni": {"ips": expected.map(|_| "10.87.1.9")}}});
-        let config = config.as_object().expect("an object");
-        assert_eq!(delegate_of(config), expected);
-        match Configured::parse(config).expect("a network") {
-            Configured::Whole(_) => assert_eq!(expected, None),
-            Configured::Delegated(_, plugin) => assert_eq!(expected, Some(plugin.as_str())),
-        }
-    }
-
-    #[rstest]
-    #[case::not_a_text(json!({"ipam": {"type": 1}}))]
-    #[case::a_path(json!({"ipam": {"type": "../host-local"}}))]
-    #[case::no_object(json!({"ipam": []}))]
-    #[case::nothing(json!({}))]
-    fn nobody_else_gives_addresses_in(#[case] config: Value) {
-        assert_eq!(delegate_of(config.as_object().expect("an object")), None);
-    }
-
-    #[test]
-    fn masquerade_is_on_unless_it_is_off() {
-        let network = parse(&json!({})).expect("a network");
-        assert!(network.masquerade && network.gateways.is_empty());
-        let network = parse(&json!({"ipMasq": false, "gateways": ["172.30.0.1"]})).expect("a network");
-        assert_eq!((network.masquerade, network.gateways), (false, vec![IpAddr::from([172, 30, 0, 1]).into()]));
-    }
-}
+mod tests;

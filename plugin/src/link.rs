@@ -2,4 +2,6 @@
 
 pub(crate) mod bridge;
 pub(crate) mod ipv6;
+pub(crate) mod port;
 pub(crate) mod veth;
+pub(crate) mod vlan;

@@ -39,6 +39,12 @@ impl Mac {
         address[8] ^= 2;
         address.into()
     }
+
+    /// The address of what has no address to go by, such as a container on a network of layer 2: by its names.
+    pub(crate) fn named(parts: &[&str]) -> Self {
+        let [a, b, c, d] = bytes4(parts);
+        Self([0x0a, 0x59, a, b, c, d])
+    }
 }
 
 impl fmt::Display for Mac {

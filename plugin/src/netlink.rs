@@ -14,6 +14,7 @@ mod link;
 mod namespace;
 pub(crate) mod nftables;
 mod socket;
+mod vlan;
 
 use std::io;
 
@@ -28,7 +29,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 pub(crate) use self::changes::Changes;
 pub(crate) use self::conntrack::forget_udp;
 pub(crate) use self::l3::{Address, AddressState, Route, RouteAttributes};
-pub(crate) use self::link::{Link, NewVeth};
+pub(crate) use self::link::{Link, NewBridge, NewVeth, PortSettings};
 use self::socket::{Death, Exchange};
 use crate::error::errno_of;
 use crate::netns::Netns;

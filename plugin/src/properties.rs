@@ -142,7 +142,7 @@ pub(crate) fn is_recorded(network: &str, target: &Target) {
     assert!(name.len() < 128, "{name}");
     let parts = lease::parts_of(&name);
     assert!(parts.is_none_or(|parts| parts == (target.container.as_str(), target.interface.as_str())), "{name}");
-    let record = attachment.record(None);
+    let record = attachment.record(None, None);
     assert!(record.len() <= ALIAS_MAX_BYTES && !record.contains(char::is_control), "{record:?}");
     // No name of a container can pass itself off as another part.
     assert_eq!(record.matches(' ').count(), 2 + usize::from(target.args.name.is_some()), "{record}");

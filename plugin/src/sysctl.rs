@@ -38,8 +38,11 @@ impl Forwarding {
     }
 }
 
-/// Turns forwarding on for the network's families. Without it the gateway's packets end at the host.
+/// Turns forwarding on for the network's families, where its bridge is their gateway. Without it the gateway's packets end at the host.
 pub(crate) async fn enable_forwarding(host: &Netlink, network: &Network) -> Result<()> {
+    if !network.options.is_gateway {
+        return Ok(());
+    }
     if network.has_ipv4() {
         IPV4.enable()?;
     }
@@ -53,8 +56,9 @@ pub(crate) async fn enable_forwarding(host: &Netlink, network: &Network) -> Resu
 
 /// The setting that keeps the network's packets from being forwarded, if one does.
 pub(crate) fn not_forwarding(network: &Network) -> Result<Option<&'static str>> {
+    let is_gateway = network.options.is_gateway;
     for (forwarding, needed) in [(IPV4, network.has_ipv4()), (IPV6, network.has_ipv6())] {
-        if needed && !forwarding.is_on()? {
+        if is_gateway && needed && !forwarding.is_on()? {
             return Ok(Some(forwarding.setting));
         }
     }

@@ -84,9 +84,19 @@ impl Network {
         self.0.get("mtu").and_then(Value::as_i64)
     }
 
+    /// The link that has the gateway's address: the bridge, or a VLAN on it. None where the bridge is to be no gateway.
+    pub fn gateway_link(&self) -> Option<String> {
+        let says = |key| self.0.get(key).and_then(Value::as_bool);
+        let has_addresses = self.0.get("ipam").and_then(Value::as_object).is_some_and(|ipam| !ipam.is_empty());
+        let is_gateway = says("isDefaultGateway") == Some(true) || says("isGateway").unwrap_or(has_addresses);
+        let vlan = self.0.get("vlan").and_then(Value::as_i64).filter(|vlan| *vlan != 0);
+        let vlan = vlan.map_or_else(String::new, |vlan| format!(".{vlan}"));
+        is_gateway.then(|| format!("{}{vlan}", self.bridge()))
+    }
+
     /// Whether what leaves the flat range is masqueraded.
     pub fn masquerade(&self) -> bool {
-        self.0.get("ipMasq").and_then(Value::as_bool).unwrap_or(true)
+        self.0.get("ipMasq").and_then(Value::as_bool).unwrap_or(self.gateway_link().is_some())
     }
 
     /// The subnets that containers get addresses of, as far as it says them, each once: `ipam.subnet`, then those of `ipam.ranges`.

@@ -14,7 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, ValueDeserializer};
 
 use super::mistake::{Mistake, position, suggestion};
-use super::{Chain, HostSpec, Network, Proxy, Role, Scenario, Setting, Step};
+use super::{Chain, HostSpec, Kernel, Network, Proxy, Role, Scenario, Setting, Step};
 use crate::conformance::{self, Need, Rule, Subject};
 use crate::verb::{self, Words};
 
@@ -33,6 +33,7 @@ struct RawScenario {
     #[serde(default)]
     slow: bool,
     rule: Option<Rule>,
+    kernel: Option<Kernel>,
     hosts: Option<BTreeMap<String, RawHost>>,
     network: Option<toml::Table>,
     #[serde(default)]
@@ -110,7 +111,8 @@ pub(super) fn parse(file: &Path, text: &str, subject: Option<&Subject>) -> Resul
     let values = steps;
     let steps = values.iter().map(|value| step(value, text, &setting)).collect::<Result<Vec<_>, _>>()?;
     places_exist(values, &steps, &setting)?;
-    Ok(Scenario { file: file.to_owned(), summary: raw.summary, slow: raw.slow, setting: Arc::new(setting), steps })
+    let (file, setting) = (file.to_owned(), Arc::new(setting));
+    Ok(Scenario { file, summary: raw.summary, slow: raw.slow, kernel: raw.kernel, setting, steps })
 }
 
 /// One plugin, or a list of several, the others of which go to `chains`.

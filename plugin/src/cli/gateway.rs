@@ -34,7 +34,7 @@ use crate::config::{Draft, Network};
 use crate::error::{self, Doing};
 use crate::firewall::{forward, masquerade, spoofing};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
-use crate::link::bridge;
+use crate::link::bridge::{self, Bridge};
 use crate::netlink::{Link, Netlink};
 use crate::sysctl;
 
@@ -176,7 +176,7 @@ impl Gateway {
                             network.name, first.name
                         ));
                     } else {
-                        let ruled = within_deadline(masquerade(&network, bridge)).await;
+                        let ruled = within_deadline(masquerade(&network, bridge.gateway())).await;
                         self.found.extend(ruled.err().as_ref().map(words));
                     }
                     let opened = within_deadline(open(&network)).await;
@@ -272,10 +272,10 @@ async fn settled(draft: Draft) -> error::Result<Option<Network>> {
 }
 
 /// The bridge, its address, and what has lost it.
-async fn mend(network: &Network) -> error::Result<Link> {
+async fn mend(network: &Network) -> error::Result<Bridge> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let bridge = bridge::ensure(&host, network).await?;
-    bridge::gather(&host, network, &bridge).await?;
+    bridge::gather(&host, network, &bridge.link).await?;
     Ok(bridge)
 }
 
@@ -288,7 +288,7 @@ async fn forward_for(network: &Network) -> error::Result<()> {
 /// The network whose rules the bridge has, where this one would have others: they would take turns at rewriting them.
 fn rival<'a>(kept: &'a [Kept], network: &Network) -> Option<&'a Network> {
     let in_order = kept.iter().filter(|kept| kept.problem.is_none()).map(|kept| &kept.network);
-    let first = in_order.into_iter().find(|other| other.bridge == network.bridge)?;
+    let first = in_order.into_iter().find(|other| other.gateway_link() == network.gateway_link())?;
     // Each family has rules of its own, which say its subnets.
     let differ = |ipv4: bool| {
         let subnets = |of: &Network| -> Vec<_> {
@@ -303,9 +303,9 @@ fn rival<'a>(kept: &'a [Kept], network: &Network) -> Option<&'a Network> {
 }
 
 /// The rules that masquerade, as the network's configuration is now.
-async fn masquerade(network: &Network, bridge: &Link) -> error::Result<()> {
+async fn masquerade(network: &Network, link: &Link) -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    masquerade::ensure(&host, network, bridge).await
+    masquerade::ensure(&host, network, link).await
 }
 
 /// The rules for what containers may say of themselves.

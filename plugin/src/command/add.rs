@@ -17,8 +17,9 @@ use crate::firewall::spoofing::{self, Speaker};
 use crate::firewall::{forward, masquerade};
 use crate::ipam::lease::{self, Attachment};
 use crate::ipam::pool::Own;
+use crate::link::bridge::Bridge;
 use crate::link::veth::{Made, Pair};
-use crate::link::{bridge, ipv6, veth};
+use crate::link::{bridge, ipv6, port, veth};
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink, Route};
 use crate::netns::Netns;
@@ -64,6 +65,7 @@ pub(super) async fn add(
     before: Success,
 ) -> Result<Reply> {
     (target.args.ips, target.args.mac) = (asked.of_pools(&network.pools)?, asked.mac);
+    refuse_old_version(input.version, &network)?;
     refuse_crowd(input.version, &network)?;
     network.read_resolv_conf()?;
     let tell = |own: Success| own.after(before).json(input.version);
@@ -90,10 +92,24 @@ pub(crate) async fn attach_and_remember<T>(
     let tell_and_remember = |success: Success| {
         let addresses: Vec<_> = success.ips.iter().map(|ip| ip.address.ip()).collect();
         let told = tell(success)?;
-        Attachment { network: &network.name, target }.memory().remember(&addresses);
+        if !addresses.is_empty() {
+            Attachment { network: &network.name, target }.memory().remember(&addresses);
+        }
         Ok(told)
     };
     attach(target, network, ports, tell_and_remember).await
+}
+
+/// Results of the first versions have an address (specification 0.2.0, section "Result"). Errors: 2.
+fn refuse_old_version(version: SpecVersion, network: &Network) -> Result<()> {
+    if version >= SpecVersion::V0_3_0 || !network.is_layer_2() {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        key: "cniVersion".into(),
+        value: format!("{version} on a network without addresses"),
+        remedy: "set cniVersion to 1.0.0: results of this version cannot be without an address".into(),
+    })
 }
 
 /// Makes the bridge if need be and then the attachment, whole or not at all. `ports` are published, where the runtime leaves
@@ -112,7 +128,8 @@ pub(super) async fn attach<T>(
     let site = Site { network, target, netns, host, container, published: Cell::new(false), guarded: Cell::new(false) };
     let made = Made::default();
     let work = async {
-        let success = site.attach(&made).await?;
+        // Large: each future above it would be as large.
+        let success = Box::pin(site.attach(&made)).await?;
         site.publish(&success, ports).await?;
         tell(success)
     };
@@ -126,26 +143,29 @@ impl Site<'_> {
     async fn attach(&self, made: &Made) -> Result<Success> {
         let Self { network, target, netns, host, container, .. } = self;
         let attachment = Attachment { network: &network.name, target };
-        let bridge = bridge::ensure(host, network).await?;
+        let site = bridge::ensure(host, network).await?;
+        let bridge = &site.link;
         sysctl::enable_forwarding(host, network).await?;
-        masquerade::ensure(host, network, &bridge).await?;
+        self.masquerade(&site).await?;
         if let Some(error) = forward::open(host, network).await? {
             // No reason to have no containers: the next try would not end otherwise.
             eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
         }
-        let pair = veth::create((host, container), netns, &attachment, &bridge, made).await?;
+        let pair = veth::create((host, container), netns, &attachment, bridge, made).await?;
         self.claim_attachment(&pair.host, &attachment).await?;
+        let entered = port::enter_vlans(host, &pair.host, bridge, &network.options.port).await;
+        entered.doing(|| format!("put {} in its VLANs", pair.host.name))?;
         let (own, mac) = if network.macspoofchk {
-            let (own, mac) = self.claim_addresses(&pair.host, &bridge).await?;
+            let (own, mac) = self.claim_addresses(&pair.host, bridge).await?;
             self.raise_guarded(&pair.host, &attachment, (&own, mac)).await?;
             (own, mac)
         } else {
             self.raise_host_end(&pair.host, &attachment).await?;
-            self.claim_addresses(&pair.host, &bridge).await?
+            self.claim_addresses(&pair.host, bridge).await?
         };
         let routes = self.set_up_container(&pair, &own, mac).await?;
         self.port_opens(&pair.host).await?;
-        Ok(self.success(&bridge, &pair, (&own, mac), routes))
+        Ok(self.success(&site, &pair, (&own, mac), routes))
     }
 
     /// Also without ports: what is published at this address may be a dead container's, and must not lead to this one.
@@ -222,15 +242,16 @@ impl Site<'_> {
         let wish = (target.args.ips.as_slice(), &memory);
         let own = lease::claim_addresses(host, link, &network.pools, wish, (&bridge.name, bridge.index)).await?;
         let first = own.iter().map(|own| own.address.ip()).min_by_key(IpAddr::is_ipv6);
-        // A veth of its own choosing where there is no address: the kernel's.
-        let mac = target.args.mac.or(first.map(Mac::of)).ok_or(Errno::EADDRNOTAVAIL);
-        Ok((own, mac.doing(|| format!("choose a MAC for {}", target.interface))?))
+        let by_name = || Mac::named(&[&target.container, &target.interface]);
+        let mac = target.args.mac.unwrap_or_else(|| first.map_or_else(by_name, Mac::of));
+        Ok((own, mac))
     }
 
     async fn raise_host_end(&self, link: &Link, attachment: &Attachment<'_>) -> Result<()> {
         let name = &link.name;
         self.host.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
-        self.host.set_up_as(link.index, &attachment.record(None)).await.doing(|| format!("set {name} up"))
+        let (settings, record) = (port::settings(&self.network.options.port, false), self.record(attachment, None));
+        self.host.set_up_port(link.index, settings, Some(&record)).await.doing(|| format!("set {name} up"))
     }
 
     /// Whoever is in the container already must not find a moment in which its port is up and nobody looks at what it says.
@@ -240,8 +261,8 @@ impl Site<'_> {
         let speaker = |own: &Own| Speaker { port: link.index, mac, address: own.address.ip() };
         spoofing::guard(&self.host, &own.iter().map(speaker).collect::<Vec<_>>()).await?;
         self.host.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
-        let record = attachment.record(Some(mac));
-        self.host.set_up_filtered(link.index, Some(&record)).await.doing(|| format!("set {name} up"))
+        let (settings, record) = (port::settings(&self.network.options.port, true), self.record(attachment, Some(mac)));
+        self.host.set_up_port(link.index, settings, Some(&record)).await.doing(|| format!("set {name} up"))
     }
 
     /// Gives the routes that it added.
@@ -250,6 +271,10 @@ impl Site<'_> {
         let name = &link.name;
         container.set_up(LOOPBACK_INDEX).await.doing(|| "set lo up in the container".into())?;
         container.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
+        if self.network.options.container_down {
+            container.set_mac(link.index, mac).await.doing(|| format!("give {name} the MAC {mac}"))?;
+            return Ok(Vec::new());
+        }
         container.set_up_with_mac(link.index, mac).await.doing(|| format!("set {name} up with MAC {mac}"))?;
         self.give_addresses(pair, own, mac).await?;
         let mut added = Vec::new();
@@ -290,8 +315,23 @@ impl Site<'_> {
         place.hears(addresses.iter().map(IpNetwork::ip)).await
     }
 
-    /// Frames pass only once the port forwards; ADD is not done before.
+    /// Who is no gateway, and asks for no rules, has no say in those of a gateway on the same bridge.
+    async fn masquerade(&self, bridge: &Bridge) -> Result<()> {
+        if !self.network.options.is_gateway && !self.network.masquerade {
+            return Ok(());
+        }
+        masquerade::ensure(&self.host, self.network, bridge.gateway()).await
+    }
+
+    fn record(&self, attachment: &Attachment<'_>, guarded: Option<Mac>) -> String {
+        attachment.record(guarded, self.network.options.port.vlan)
+    }
+
+    /// Frames pass only once the port forwards; ADD is not done before. One whose other end stays down never does.
     async fn port_opens(&self, link: &Link) -> Result<()> {
+        if self.network.options.container_down {
+            return Ok(());
+        }
         loop {
             let found = self.host.link_by_index(link.index).await.doing(|| format!("look up {}", link.name))?;
             match found {
@@ -307,29 +347,29 @@ impl Site<'_> {
     async fn put_back(&self, link: &Link) -> Result<()> {
         let bridge = bridge::ensure(&self.host, self.network).await?;
         // It is another bridge, whose rules may have been swept with the first.
-        masquerade::ensure(&self.host, self.network, &bridge).await?;
-        bridge::put_back(&self.host, link, &bridge).await.doing(|| format!("put {} back on {}", link.name, bridge.name))
+        self.masquerade(&bridge).await?;
+        let done = port::put_back(&self.host, link, &bridge.link, &self.network.options.port).await;
+        done.doing(|| format!("put {} back on {}", link.name, bridge.link.name))
     }
 
-    fn success(&self, bridge: &Link, pair: &Pair, (own, mac): (&[Own], Mac), routes: Vec<reply::Route>) -> Success {
+    fn success(&self, site: &Bridge, pair: &Pair, (own, mac): (&[Own], Mac), routes: Vec<reply::Route>) -> Success {
         let host_level = |link: &Link| reply::Interface {
             name: link.name.clone(),
             mac: link.mac.map_or_else(String::new, |mac| mac.to_string()),
             mtu: Some(link.mtu),
             ..reply::Interface::default()
         };
+        let container = reply::Interface {
+            name: pair.container.name.clone(),
+            mac: mac.to_string(),
+            mtu: Some(pair.container.mtu),
+            sandbox: self.netns.path().display().to_string(),
+            ..reply::Interface::default()
+        };
+        let mut interfaces = vec![host_level(&site.link), host_level(&pair.host), container];
+        interfaces.extend(site.vlan.as_ref().map(host_level));
         Success {
-            interfaces: vec![
-                host_level(bridge),
-                host_level(&pair.host),
-                reply::Interface {
-                    name: pair.container.name.clone(),
-                    mac: mac.to_string(),
-                    mtu: Some(pair.container.mtu),
-                    sandbox: self.netns.path().display().to_string(),
-                    ..reply::Interface::default()
-                },
-            ],
+            interfaces,
             ips: own
                 .iter()
                 .map(|own| reply::Ip { interface: Some(2), address: own.address, gateway: Some(own.gateway) })

@@ -14,7 +14,7 @@ use crate::config::{Configured, Network};
 use crate::error::{Doing, Error, Result};
 use crate::firewall::{forward, masquerade, spoofing};
 use crate::ipam::lease::{self, Attachment};
-use crate::link::bridge;
+use crate::link::{bridge, port};
 use crate::netlink::{Link, Netlink};
 use crate::netns::Netns;
 use crate::reply::Reply;
@@ -32,7 +32,7 @@ pub(super) async fn check(target: &Target, configured: Configured, told: &Told) 
         let expected = told.expected(target, &network)?;
         let found = match check_host(&host, target, &network, (link, &expected)).await? {
             Some(problem) => Some(problem),
-            None => check_container(target, &expected).await?,
+            None => check_container(target, &network, &expected).await?,
         };
         match found {
             Some(what) => Err(Error::Changed { what }),
@@ -78,6 +78,9 @@ async fn check_host(
     if let Some(address) = expected.addresses.iter().find(|address| !held.contains(&address.ip())) {
         return Ok(Some(format!("host link {} holds no lease of {}", link.name, address.ip())));
     }
+    if let Some(problem) = port::problem(host, &link, &bridge, &network.options.port).await? {
+        return Ok(Some(problem));
+    }
     if !network.macspoofchk {
         return Ok(None);
     }
@@ -88,7 +91,7 @@ async fn check_host(
 }
 
 /// What is wrong inside the container.
-async fn check_container(target: &Target, expected: &Expected) -> Result<Option<String>> {
+async fn check_container(target: &Target, network: &Network, expected: &Expected) -> Result<Option<String>> {
     let netns = Netns::open(&target.netns)?;
     let container =
         Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
@@ -96,7 +99,8 @@ async fn check_container(target: &Target, expected: &Expected) -> Result<Option<
     let Some(link) = container.link(name).await.doing(|| format!("look up {name} in the container"))? else {
         return Ok(Some(format!("interface {name} is gone from the container")));
     };
-    if !link.up {
+    // Who asked for one that is down may have set it up himself.
+    if !link.up && !network.options.container_down {
         return Ok(Some(format!("interface {name} is down")));
     }
     let addresses = match container.addresses(link.index).await {

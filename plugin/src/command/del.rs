@@ -7,6 +7,7 @@ use super::{within_deadline, within_part};
 use crate::error::{Doing, Result, both};
 use crate::firewall::{ports, spoofing};
 use crate::ipam::lease::{self, Attachment};
+use crate::link::vlan;
 use crate::netlink::{Link, Netlink};
 use crate::reply::Reply;
 use crate::request::Target;
@@ -91,9 +92,18 @@ pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
 /// While the bridge remembers the dead container's MAC, the host sends to nobody for up to a minute, and the gateway waits
 /// as long; without, it learns within three seconds that nobody is there.
 async fn forget_neighbours(host: &Netlink, link: &Link) -> Result<()> {
-    let Some(bridge) = link.bridge else { return Ok(()) };
+    let Some(bridge) = gateway_of(host, link).await? else { return Ok(()) };
     for address in lease::leases(link) {
         host.delete_neighbour(bridge, address).await.doing(|| format!("forget the neighbour {address}"))?;
     }
     Ok(())
+}
+
+/// The index of the link by which the host reaches the attachment: its bridge, or a VLAN there.
+async fn gateway_of(host: &Netlink, link: &Link) -> Result<Option<u32>> {
+    let (Some(bridge), Some(vlan)) = (link.bridge, lease::vlan(link)) else { return Ok(link.bridge) };
+    let found = host.link_by_index(bridge).await.doing(|| format!("look up link {bridge}"))?;
+    let Some(name) = found.map(|bridge| vlan::name(&bridge.name, vlan)) else { return Ok(None) };
+    let found = host.link(&name).await.doing(|| format!("look up {name}"))?;
+    Ok(found.filter(|link| link.vlan == Some(vlan)).map(|link| link.index))
 }

@@ -23,13 +23,13 @@ pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
         let found = bridge::find(&host, &draft.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else { return refuse_orphans(&host, &draft.name, &draft.bridge).await };
         let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
-        match bridge::told(&host, &bridge).await? {
+        match bridge::told(&host, &draft, &bridge).await? {
             Some(pools) => {
                 let network = draft.with(pools);
                 masquerade::try_out(&network).await.map_err(|cause| not_ready(false, &cause))?;
                 if ports.is_empty() { Ok(()) } else { refuse_suffering(&host, &network, &bridge).await }
             }
-            None if ports.is_empty() => Ok(()),
+            None if ports.is_empty() || !draft.options.is_gateway => Ok(()),
             None => Err(cut_off(&format!("bridge {} has no address", bridge.name))),
         }
     })

@@ -17,8 +17,8 @@ use crate::netlink::{Route, RouteAttributes};
 /// `RT_SCOPE_LINK` of linux/rtnetlink.h: from here on a route leads no further than its link, and has no next hop.
 const LINK_SCOPE: u8 = 253;
 
-/// What `ipam` says.
-#[derive(Debug)]
+/// What `ipam` says; nothing, on a network of layer 2.
+#[derive(Debug, Default)]
 pub(super) struct Addresses {
     pub(super) pools: Pools,
     pub(super) routes: Vec<Route>,
@@ -63,6 +63,12 @@ fn single(section: &mut Section) -> Result<Option<Placed>> {
         section.skip(key);
     }
     Ok(None)
+}
+
+/// Whether the runtime brings ranges.
+pub(super) fn has_runtime_ranges(config: &Map<String, Value>) -> bool {
+    let ranges = config.get("runtimeConfig").and_then(|runtime| runtime.get("ipRanges"));
+    ranges.and_then(Value::as_array).is_some_and(|ranges| !ranges.is_empty())
 }
 
 /// `runtimeConfig.ipRanges`: before all others, as with host-local.

@@ -24,6 +24,11 @@ impl<'a> Section<'a> {
         Self { path: path.to_owned(), map, known: Vec::new() }
     }
 
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
     /// Error 7 about `key` of this section; `problem` follows the key: "is ...".
     pub(crate) fn problem(&self, key: &str, problem: impl Into<String>) -> Error {
         Error::Config { key: self.full(key), problem: problem.into() }

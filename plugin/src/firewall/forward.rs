@@ -114,11 +114,16 @@ fn everywhere() -> impl Iterator<Item = (IpFamily, Store)> {
 }
 
 impl<'a> Wanted<'a> {
-    /// Nothing for a family of which the network has no subnet.
+    /// Nothing for a family of which the network has no subnet, and where it is no gateway.
     fn of(network: &'a Network, family: IpFamily) -> Option<Self> {
         let subnets = family.subnets(network);
-        let Network { name, bridge, .. } = network;
-        (!subnets.is_empty()).then(|| Self { network: name, bridge, subnets, bridged: is_bridged(family) })
+        let (name, bridge) = (&network.name, network.gateway_link());
+        (network.options.is_gateway && !subnets.is_empty()).then(|| Self {
+            network: name,
+            bridge,
+            subnets,
+            bridged: is_bridged(family),
+        })
     }
 }
 

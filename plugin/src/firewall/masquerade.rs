@@ -215,7 +215,8 @@ async fn sweep_locked(host: &Netlink, nftables: &mut Nftables) -> Result<()> {
             let Some(bridge) = bridge_of(&chain.name) else { continue };
             let link = host.link(bridge).await.doing(|| format!("look up {bridge}"))?;
             // The kernel finds a link by its alternative names as well.
-            if !link.is_some_and(|link| link.name == bridge && link.kind.as_deref() == Some("bridge")) {
+            let is_bridge = |link: &Link| matches!(link.kind.as_deref(), Some("bridge" | "vlan"));
+            if !link.is_some_and(|link| link.name == bridge && is_bridge(&link)) {
                 stale.push(chain.name.clone());
             }
         }

@@ -33,7 +33,7 @@ pub(crate) struct Speaker {
     pub(crate) address: IpAddr,
 }
 
-/// Puts the port under control; said before it is set up, by [`Netlink::set_up_filtered`]. Rules that somebody changed are mended, and
+/// Puts the port under control; said before it is set up, by [`Netlink::set_up_port`]. Rules that somebody changed are mended, and
 /// where they are gone, those of all ports come back. Errors: 109.
 pub(crate) async fn guard(host: &Netlink, speakers: &[Speaker]) -> Result<()> {
     let failed = |problem: Problem| failed("keep the container from spoofing", &problem);
@@ -101,7 +101,7 @@ pub(crate) async fn problem(links: &[Link]) -> Result<Option<String>> {
     let mut nftables = Nftables::open().map_err(failed)?;
     let found = Found::read(&mut nftables).await.map_err(failed)?;
     Ok(guarded().find_map(|link| {
-        if !link.is_filtered() {
+        if !link.port.filtered {
             return Some(format!("frames to link-local groups pass unseen at host link {}", link.name));
         }
         let what = found.problem(&speakers(link).collect::<Vec<_>>())?;

@@ -20,7 +20,7 @@ const ADDRESS_PREFIX: &str = "flatnet-ip-";
 const ATTACHMENT_PREFIX: &str = "flatnet-att-";
 const LINK_PREFIX: &str = "fn-";
 /// ALTIFNAMSIZ (linux/if.h) without its closing NUL.
-const ALTERNATIVE_NAME_MAX_BYTES: usize = 127;
+pub(crate) const ALTERNATIVE_NAME_MAX_BYTES: usize = 127;
 /// What each part of a record may take of the 255 bytes that a link's alias has (IFALIASZ of linux/if.h).
 const RECORD_PART_MAX_BYTES: usize = 64;
 /// IFALIASZ of linux/if.h without its closing NUL.
@@ -51,7 +51,8 @@ impl Attachment<'_> {
     }
 
     /// The link's alias: who this is, for people and for messages. Long parts are cut. `guarded` is the MAC that the container is held to.
-    pub(crate) fn record(&self, guarded: Option<Mac>) -> String {
+    /// `vlan` is the one that it belongs to.
+    pub(crate) fn record(&self, guarded: Option<Mac>, vlan: Option<u16>) -> String {
         let mut record = format!(
             "network={} container={} interface={}",
             part(self.network),
@@ -61,6 +62,10 @@ impl Attachment<'_> {
         if let Some(mac) = guarded {
             record.push_str(" mac=");
             record.push_str(&mac.to_string());
+        }
+        if let Some(vlan) = vlan {
+            record.push_str(" vlan=");
+            record.push_str(&vlan.to_string());
         }
         if let Some(name) = &self.target.args.name {
             record.push_str(" name=");
@@ -72,7 +77,7 @@ impl Attachment<'_> {
 
     /// What the network remembers of the name that the container is known by.
     pub(crate) fn memory(&self) -> Memory {
-        memory_of(&self.record(None))
+        memory_of(&self.record(None, None))
     }
 }
 
@@ -153,6 +158,11 @@ pub(crate) fn record_part<'a>(record: &'a str, key: &str) -> Option<&'a str> {
 /// The MAC that the link's container is held to, where it may speak for itself only.
 pub(crate) fn guarded_mac(link: &Link) -> Option<Mac> {
     record_part(link.alias.as_deref()?, "mac")?.parse().ok()
+}
+
+/// The VLAN that the link's container belongs to, if that is not the bridge's own.
+pub(crate) fn vlan(link: &Link) -> Option<u16> {
+    record_part(link.alias.as_deref()?, "vlan")?.parse().ok()
 }
 
 fn address_name(address: IpAddr) -> String {

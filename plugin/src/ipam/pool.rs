@@ -17,8 +17,8 @@ pub(crate) use self::range::Range;
 pub(crate) use self::span::{Span, host_bits_problem};
 use crate::ipam::memory::Used;
 
-/// All pools of a network; an attachment gets one address of each.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// All pools of a network; an attachment gets one address of each. None where it gives no addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pools(Vec<Pool>);
 
 /// Ranges of one family, of which an attachment gets one address: the first range that has one gives it.

@@ -8,34 +8,57 @@ use nix::errno::Errno;
 use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
 use crate::firewall::masquerade;
+use crate::hash::hex16;
 use crate::ipam::lease;
 use crate::ipam::pool::{Pool, Pools, Range};
-use crate::link::ipv6;
+use crate::link::{ipv6, port, vlan};
 use crate::mac::Mac;
-use crate::netlink::{Link, Netlink};
+use crate::netlink::{Link, Netlink, NewBridge};
 
+/// What a kernel needs to have been built with whose bridges keep VLANs apart.
+const VLAN_FILTERING: &str = "CONFIG_BRIDGE_VLAN_FILTERING";
+/// How the mark of a network begins that has no gateway on the bridge; the network's name follows.
+const MARK_PREFIX: &str = "flatnet-ports-";
 /// Ethernet's own, where the host has no uplink to take another from.
 const ETHERNET_MTU_BYTES: u32 = 1500;
 /// The most that a bridge or a veth takes; the uplink may be a link that takes more.
 const MTU_MAX_BYTES: u32 = 65_535;
 
+/// A network's bridge, ready for containers.
+pub(crate) struct Bridge {
+    pub(crate) link: Link,
+    /// The VLAN on it that has the gateways' addresses, where it is not the bridge that does.
+    pub(crate) vlan: Option<Link>,
+}
+
+impl Bridge {
+    /// The link with the gateways' addresses, by which the host reaches containers.
+    pub(crate) fn gateway(&self) -> &Link {
+        self.vlan.as_ref().unwrap_or(&self.link)
+    }
+}
+
 /// The network's bridge, made if need be: up, with the gateway's address and the network's MTU, which is its containers'.
 /// Errors: 105 where the name is something else's.
-pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
+pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Bridge> {
     let name = &network.bridge;
     ipv6::refuse_lacking(network)?;
     let (mut bridge, in_use) = match find(host, name).await? {
         Some(bridge) if has_gateways(host, network, &bridge).await? => (bridge, true),
         found => (take_into_use(host, network, found).await?, false),
     };
-    if let Some(mac) = mac(network).filter(|mac| bridge.mac != Some(*mac)) {
-        // New, or made by hand: its MAC would change with its ports, and the containers' ARP caches go stale.
+    keep_vlans_apart(host, network, &mut bridge).await?;
+    if let Some(mac) = gateway_mac(network).filter(|mac| bridge.mac != Some(*mac)) {
+        // Made by hand: its MAC would change with its ports, and the containers' ARP caches go stale.
         host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
         bridge.mac = Some(mac);
     }
+    // One that is no gateway may be somebody else's, with the host's uplink for a port: up already, it is taken as it is.
+    let is_ours = network.options.is_gateway || !bridge.up;
     // Not at creation: only a change of its MTU keeps the kernel from adjusting it to the bridge's ports later.
     let mtu = match network.mtu {
         Some(mtu) => mtu,
+        None if !is_ours => bridge.mtu,
         None => match uplink_mtu(host, network).await? {
             Some(mtu) => mtu,
             // An uplink that is gone comes back: its containers' MTU is not to change twice.
@@ -44,30 +67,40 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Link> {
         },
     };
     if bridge.mtu != mtu {
-        host.set_mtu(bridge.index, mtu).await.doing(|| format!("set the MTU of {name} to {mtu}"))?;
+        if is_ours {
+            host.set_mtu(bridge.index, mtu).await.doing(|| format!("set the MTU of {name} to {mtu}"))?;
+        }
         bridge.mtu = mtu;
     }
-    if !bridge.up {
-        host.set_up(bridge.index).await.doing(|| format!("set {name} up"))?;
-    }
+    raise(host, network, &bridge).await.doing(|| format!("set {name} up"))?;
+    let vlan = vlan::settle(host, network, &bridge).await?;
+    let bridge = Bridge { link: bridge, vlan };
     if !in_use && network.has_ipv6() {
-        let place = ipv6::Place { netlink: host, netns: None, link: &bridge };
+        let place = ipv6::Place { netlink: host, netns: None, link: bridge.gateway() };
         place.hears(network.gateway_networks().iter().map(IpNetwork::ip)).await?;
     }
     Ok(bridge)
 }
 
-/// The MAC that the network's bridge has.
-fn mac(network: &Network) -> Option<Mac> {
-    network.gateway_networks().first().map(|gateway| Mac::of(gateway.ip()))
+async fn raise(host: &Netlink, network: &Network, bridge: &Link) -> std::result::Result<(), Errno> {
+    if network.options.promiscuous && !bridge.promiscuous {
+        host.set_up_promiscuous(bridge.index).await
+    } else if bridge.up {
+        Ok(())
+    } else {
+        host.set_up(bridge.index).await
+    }
 }
 
 /// The network as its bridge has it: where another plugin gives the addresses, nothing else on the host says which. None before
-/// the first container has come. Errors: 105 where containers are there, and no bridge that tells.
+/// the first container has come, and where the bridge is no gateway. Errors: 105 where containers are there, and no bridge that tells.
 pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Network>> {
+    if !draft.options.is_gateway {
+        return Ok(None);
+    }
     let found = find(host, &draft.bridge).await?;
     let pools = match &found {
-        Some(bridge) => told(host, bridge).await?,
+        Some(bridge) => told(host, &draft, bridge).await?,
         None => None,
     };
     if pools.is_none() && !lease::of_network(host, &draft.name).await?.is_empty() {
@@ -81,9 +114,10 @@ pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Netwo
     Ok(pools.map(|pools| draft.with(pools)))
 }
 
-/// The pools that a bridge's addresses tell of.
-pub(crate) async fn told(host: &Netlink, bridge: &Link) -> Result<Option<Pools>> {
-    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
+/// The pools that the addresses of a bridge, or of a VLAN on it, tell of.
+pub(crate) async fn told<P>(host: &Netlink, network: &Network<P>, bridge: &Link) -> Result<Option<Pools>> {
+    let Some(link) = vlan::find(host, network, bridge).await? else { return Ok(None) };
+    let addresses = host.addresses(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
     let range_of = |gateway: &IpNetwork| {
         let subnet = IpNetwork::new(gateway.network(), gateway.prefix()).ok()?;
         Range::new(subnet, Some(gateway.ip()), None, None).ok()
@@ -93,31 +127,27 @@ pub(crate) async fn told(host: &Netlink, bridge: &Link) -> Result<Option<Pools>>
 }
 
 /// Puts containers back that are no longer on any bridge: one that is deleted leaves its ports behind. Whoever has an address of
-/// the network's belongs here, also to a network of another name that shares the bridge.
+/// the network's belongs here, also to a network of another name that shares the bridge; where there are no addresses, whoever is
+/// of this network.
 pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
+    let is_ours = |link: &Link| {
+        if network.is_layer_2() {
+            lease::is_of_network(link, &network.name)
+        } else {
+            lease::leases(link).any(|address| network.pools.contains(address))
+        }
+    };
     for link in host.links().await.doing(|| "list the host's links".into())? {
-        let is_ours = lease::is_whole(&link) && lease::leases(&link).any(|address| network.pools.contains(address));
-        if link.bridge.is_some() || !is_ours {
+        if link.bridge.is_some() || !lease::is_whole(&link) || !is_ours(&link) {
             continue;
         }
-        match put_back(host, &link, bridge).await {
+        match port::put_back(host, &link, bridge, &network.options.port).await {
             // Its container has just ended.
             Ok(()) | Err(Errno::ENODEV) => {}
             Err(errno) => return Err(errno).doing(|| format!("put {} back on {}", link.name, network.bridge)),
         }
     }
     Ok(())
-}
-
-/// Makes a container's host end a port of the bridge, under control where it was.
-pub(crate) async fn put_back(host: &Netlink, link: &Link, bridge: &Link) -> std::result::Result<(), Errno> {
-    if lease::guarded_mac(link).is_none() {
-        return host.set_bridge(link.index, bridge.index).await;
-    }
-    // A new port has no settings yet: nothing passes until it has them.
-    host.set_down(link.index).await?;
-    host.set_bridge(link.index, bridge.index).await?;
-    host.set_up_filtered(link.index, None).await
 }
 
 /// The link of that name, if it is there. Errors: 105 where it is not a bridge.
@@ -142,35 +172,63 @@ pub(crate) async fn find(host: &Netlink, name: &str) -> Result<Option<Link>> {
 /// Makes the bridge if there is none, and gives it the gateway's address. Refuses before it makes anything.
 async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -> Result<Link> {
     refuse_overlap(host, network).await?;
-    let name = &network.bridge;
-    let bridge = match found {
+    let mut bridge = match found {
         Some(bridge) => bridge,
-        None => create(host, name).await?,
+        None => create(host, network).await?,
     };
-    if !network.masquerade {
+    keep_vlans_apart(host, network, &mut bridge).await?;
+    let link = vlan::find_or_make(host, network, &bridge).await?;
+    if let (Some(_), Some(mac)) = (network.gateway_vlan(), bridge.mac) {
+        // Other VLANs' gateways have it too: whatever it is, it is not to change with the bridge's ports.
+        host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {}", bridge.name))?;
+    }
+    if network.options.is_gateway && !network.masquerade {
         // Nobody may know of rules that an earlier bridge of that name had. Before the address, which says that this is done.
-        masquerade::remove(name).await?;
+        masquerade::remove(network.gateway_link()).await?;
     }
     // Before the address: with that the bridge is in use, and nobody looks for more.
     gather(host, network, &bridge).await?;
-    if let Some(mac) = mac(network).filter(|_| network.has_ipv6()) {
-        ipv6::prepare_bridge(host, &bridge, ipv6::link_local(mac)).await?;
+    if network.options.force_address {
+        clear_the_way(host, network, &link).await?;
     }
-    let place = ipv6::Place { netlink: host, netns: None, link: &bridge };
+    if !network.options.is_gateway {
+        let mark = mark_of(&network.name);
+        match host.add_alternative_name(bridge.index, &mark).await {
+            // Another first ADD was faster; or a bridge of another name has it, and here each ADD looks for what is lost.
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno).doing(|| format!("name link {} {mark}", bridge.name)),
+        }
+    }
+    let mac = network.gateway_networks().first().map(|gateway| Mac::of(gateway.ip()));
+    if let Some(mac) = mac.filter(|_| network.has_ipv6()) {
+        ipv6::prepare_bridge(host, &link, ipv6::link_local(mac)).await?;
+    }
+    let place = ipv6::Place { netlink: host, netns: None, link: &link };
     for gateway in network.gateway_networks() {
         match place.give(gateway, false).await {
             // Another first ADD was faster, or it has this one already.
             Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno).doing(|| format!("give {name} the address {gateway}")),
+            Err(errno) => return Err(errno).doing(|| format!("give {} the address {gateway}", link.name)),
         }
     }
     Ok(bridge)
 }
 
+/// The bridge's alternative name that says of a network for which it is no gateway what an address says of another: that all its containers
+/// are there.
+fn mark_of(network: &str) -> String {
+    let name = format!("{MARK_PREFIX}{network}");
+    if name.len() <= lease::ALTERNATIVE_NAME_MAX_BYTES { name } else { format!("{MARK_PREFIX}{}", hex16(&[network])) }
+}
+
 /// Makes the bridge; another process may be faster, which is as good.
-async fn create(host: &Netlink, name: &str) -> Result<Link> {
-    match host.add_bridge(name).await {
+async fn create(host: &Netlink, network: &Network) -> Result<Link> {
+    let name = &network.bridge;
+    let mac = gateway_mac(network).unwrap_or_else(|| Mac::named(&[name]));
+    let new = NewBridge { name, mac: Some(mac), vlan_filtering: network.options.port.needs_vlan_filtering() };
+    match host.add_bridge(&new).await {
         Err(Errno::EEXIST) => {}
+        done if new.vlan_filtering => done.doing(|| format!("create bridge {name} with {VLAN_FILTERING}"))?,
         done => done.doing(|| format!("create bridge {name}"))?,
     }
     let bridge = find(host, name).await?.ok_or(Errno::ENODEV).doing(|| format!("find bridge {name} just created"))?;
@@ -178,18 +236,63 @@ async fn create(host: &Netlink, name: &str) -> Result<Link> {
     Ok(bridge)
 }
 
-/// Whether the bridge has the gateways' addresses, and for IPv6 one to ask by. Errors: 105 where it has others only: it is then not
-/// taken over.
+/// The MAC that a bridge has which is the gateway of one network.
+fn gateway_mac(network: &Network) -> Option<Mac> {
+    match network.gateway_vlan() {
+        Some(_) => None,
+        None => network.gateway_networks().first().map(|gateway| Mac::of(gateway.ip())),
+    }
+}
+
+async fn keep_vlans_apart(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {
+    if network.options.port.needs_vlan_filtering() && !bridge.vlan_filtering {
+        host.set_vlan_filtering(bridge.index)
+            .await
+            .doing(|| format!("have {} keep VLANs apart with {VLAN_FILTERING}", bridge.name))?;
+        bridge.vlan_filtering = true;
+    }
+    Ok(())
+}
+
+/// Takes the addresses away that `forceAddress` is about: all others of IPv4, and those of IPv6 that overlap the network's.
+async fn clear_the_way(host: &Netlink, network: &Network, link: &Link) -> Result<()> {
+    let gateways = network.gateway_networks();
+    let is_in_the_way = |other: &IpNetwork| {
+        let same_family = |gateway: &&IpNetwork| gateway.is_ipv4() == other.is_ipv4();
+        let mut gateways = gateways.iter().filter(same_family);
+        gateways.any(|gateway| other.is_ipv4() || overlap(*other, *gateway))
+            && !network.gateway_networks().contains(other)
+    };
+    let addresses = host.addresses(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
+    for other in addresses.into_iter().filter(is_in_the_way) {
+        match host.delete_address(link.index, other).await {
+            // Another first ADD was faster.
+            Ok(()) | Err(Errno::EADDRNOTAVAIL) => {}
+            Err(errno) => return Err(errno).doing(|| format!("take the address {other} from {}", link.name)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the bridge is in use: the gateway's link has the gateways' addresses; where it is no gateway, the bridge is
+/// up and marked. Errors: 105 where
+/// the link has other addresses only, and may not lose them: it is then not taken over.
 pub(crate) async fn has_gateways(host: &Netlink, network: &Network, bridge: &Link) -> Result<bool> {
-    let (name, gateways) = (&network.bridge, network.gateway_networks());
-    let found = host.addresses_of_any_scope(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
+    let gateways = network.gateway_networks();
+    let Some(gateway) = gateways.first() else {
+        return Ok(bridge.up && bridge.names.contains(&mark_of(&network.name)));
+    };
+    let Some(link) = vlan::find(host, network, bridge).await? else { return Ok(false) };
+    let name = &link.name;
+    let found = host.addresses_of_any_scope(link.index).await.doing(|| format!("list the addresses of {name}"))?;
     let can_ask = !network.has_ipv6() || ipv6::can_ask(&found);
     let addresses: Vec<_> = found.iter().filter(|found| !found.is_link_local()).map(|found| found.network).collect();
-    let (Some(other), Some(gateway)) = (addresses.first(), gateways.first()) else { return Ok(gateways.is_empty()) };
+    let Some(other) = addresses.first() else { return Ok(false) };
     match gateways.iter().filter(|gateway| addresses.contains(gateway)).count() {
         found if found == gateways.len() => Ok(can_ask),
         // The network has grown.
         1.. => Ok(false),
+        0 if network.options.force_address => Ok(false),
         0 => Err(Error::BridgeConflict {
             bridge: name.clone(),
             found: format!("it has address {other}, but network {} needs {gateway} there", network.name),
@@ -217,7 +320,7 @@ pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<
         let Some(gateway) = overlapping(*other) else { continue };
         // On the bridge itself it is the gateway's own: another first ADD was faster.
         let link = host.link_by_index(*index).await.doing(|| format!("look up who has {other}"))?;
-        let Some(link) = link.filter(|link| link.name != network.bridge) else { continue };
+        let Some(link) = link.filter(|link| link.name != network.gateway_link()) else { continue };
         let (name, bridge) = (&link.name, &network.bridge);
         let rename = if other == gateway && link.kind.as_deref() == Some("bridge") {
             format!(
@@ -256,13 +359,25 @@ pub(crate) async fn problem(host: &Netlink, network: &Network, bridge: &Link) ->
     if !bridge.up {
         return Ok(Some(format!("bridge {name} is down")));
     }
-    let found = host.addresses_of_any_scope(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
-    let is_there = |gateway: &IpNetwork| found.iter().any(|found| found.network == *gateway);
-    if let Some(gateway) = network.gateway_networks().iter().find(|gateway| !is_there(gateway)) {
-        return Ok(Some(format!("bridge {name} lacks the gateway address {gateway}")));
+    if network.options.promiscuous && !bridge.promiscuous {
+        return Ok(Some(format!("bridge {name} does not take in everything, as promiscMode has it")));
     }
-    let mute = network.has_ipv6() && !ipv6::can_ask(&found);
-    Ok(mute.then(|| format!("bridge {name} lacks a link-local address, and so finds no container by IPv6")))
+    if network.options.port.needs_vlan_filtering() && !bridge.vlan_filtering {
+        return Ok(Some(format!("bridge {name} does not keep VLANs apart: its vlan_filtering is 0")));
+    }
+    if let Some(problem) = vlan::problem(host, network, bridge).await? {
+        return Ok(Some(problem));
+    }
+    let Some(link) = vlan::find(host, network, bridge).await? else { return Ok(None) };
+    let name = &link.name;
+    let found = host.addresses_of_any_scope(link.index).await.doing(|| format!("list the addresses of {name}"))?;
+    let is_there = |gateway: &IpNetwork| found.iter().any(|found| found.network == *gateway);
+    let kind = if link.index == bridge.index { "bridge" } else { "link" };
+    if let Some(gateway) = network.gateway_networks().iter().find(|gateway| !is_there(gateway)) {
+        return Ok(Some(format!("{kind} {name} lacks the gateway address {gateway}")));
+    }
+    let mute = network.has_ipv6() && network.options.is_gateway && !ipv6::can_ask(&found);
+    Ok(mute.then(|| format!("{kind} {name} lacks a link-local address, and so finds no container by IPv6")))
 }
 
 /// Whether two networks have an address in common.

@@ -39,15 +39,14 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
     let name = config::name_of(config)?;
     refuse_unsupported(&mut section, config)?;
     let bridge = bridge(&mut section)?;
-    let options = match section.optional_section("options")? {
-        Some(options) => Options::parse(options)?,
-        None => Options::default(),
-    };
+    let none = Map::new();
+    let options = section.optional_section("options")?.unwrap_or_else(|| Section::new("options", &none));
+    let Options { mtu, macspoofchk, masquerade, gateways, dad, metric, bridge: options } =
+        Options::parse(options, &bridge)?;
     let allocator = allocator(section.optional_section("ipam_options")?)?;
     let pools = subnets::parse(&mut section, config)?;
     let mut routes = subnets::routes(&section, config, &pools)?;
-    let Options { mtu, macspoofchk, masquerade, gateways, dad, metric } = options;
-    if let Some(metric) = metric {
+    if let Some(metric) = metric.filter(|_| options.is_default_gateway) {
         let is_said = |route: &Route| routes.iter().any(|said| said.destination == route.destination);
         let defaults: Vec<_> = subnets::defaults(&pools, metric).filter(|route| !is_said(route)).collect();
         routes.extend(defaults);
@@ -65,6 +64,7 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
             routes,
             dns: Dns::default(),
             resolv_conf: None,
+            options,
         },
         allocator,
     ))

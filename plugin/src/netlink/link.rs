@@ -5,8 +5,8 @@ use rtnetlink::packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL}
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
-    Prop,
+    InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage, Prop,
 };
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -45,12 +45,41 @@ pub(crate) struct Link {
     pub(crate) bridge: Option<u32>,
     /// Whether its bridge passes frames to and from it.
     pub(crate) forwarding: bool,
-    /// The link-local groups (IEEE 802.1D, table 7-10) to which frames from it are treated like all others by its bridge, a bit each.
-    pub(crate) forwarded_groups: u16,
+    /// How its bridge treats what comes from it.
+    pub(crate) port: PortSettings,
+    /// Whether everything on its segment is taken in, whoever it is for, because somebody said so (`IFF_PROMISC`).
+    pub(crate) promiscuous: bool,
     /// Whether it is a bridge that runs the spanning tree protocol.
     pub(crate) stp: bool,
+    /// Whether it is a bridge that keeps VLANs apart.
+    pub(crate) vlan_filtering: bool,
+    /// The VLAN that a bridge puts new ports in; none where it is no bridge, or puts them in none.
+    pub(crate) default_vlan: Option<u16>,
+    /// The VLAN whose frames it has, if it stands on one.
+    pub(crate) vlan: Option<u16>,
     /// `bridge`, `veth`, ...; physical devices have none.
     pub(crate) kind: Option<String>,
+}
+
+/// How a bridge treats what comes from a port, where it is not as by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PortSettings {
+    /// Every frame goes through the bridge's packet filter. By default those to link-local groups (IEEE 802.1D, table 7-10) do not: the
+    /// kernel takes them in at the port itself, and learns who sent them (Linux 4.15).
+    pub(crate) filtered: bool,
+    /// Frames may leave by the port that they came by.
+    pub(crate) hairpin: bool,
+    /// Nothing passes between it and others that are isolated (Linux 4.18).
+    pub(crate) isolated: bool,
+}
+
+/// A bridge to be made in one message.
+pub(crate) struct NewBridge<'a> {
+    pub(crate) name: &'a str,
+    /// Without one its MAC follows its ports'.
+    pub(crate) mac: Option<Mac>,
+    /// Whether it keeps VLANs apart.
+    pub(crate) vlan_filtering: bool,
 }
 
 /// A veth pair to be made in one message. The container's MAC is not in it: it follows the address, and an address can only be
@@ -67,10 +96,22 @@ pub(crate) struct NewVeth<'a> {
     pub(crate) mtu: u32,
 }
 
-impl Link {
-    /// Whether its bridge's packet filter sees every frame from it, as `set_up_filtered` has it.
-    pub(crate) fn is_filtered(&self) -> bool {
-        self.forwarded_groups == ALL_GROUPS
+impl PortSettings {
+    fn read(port: &[InfoBridgePort]) -> Self {
+        Self {
+            filtered: port.contains(&InfoBridgePort::GroupFwdMask(ALL_GROUPS)),
+            hairpin: port.contains(&InfoBridgePort::HairpinMode(true)),
+            isolated: port.contains(&InfoBridgePort::Isolated(true)),
+        }
+    }
+
+    /// What has to be said of a new port: nothing of what it is by default.
+    fn to_say(self) -> Vec<InfoBridgePort> {
+        let mut said = Vec::new();
+        said.extend(self.filtered.then_some(InfoBridgePort::GroupFwdMask(ALL_GROUPS)));
+        said.extend(self.hairpin.then_some(InfoBridgePort::HairpinMode(true)));
+        said.extend(self.isolated.then_some(InfoBridgePort::Isolated(true)));
+        said
     }
 }
 
@@ -119,9 +160,16 @@ impl Netlink {
         Ok(messages.into_iter().filter_map(read).collect())
     }
 
-    /// Makes a bridge, down, with a MAC that follows its ports'. Errors: `EEXIST`.
-    pub(crate) async fn add_bridge(&self, name: &str) -> Result<(), Errno> {
-        self.add(LinkMessageBuilder::<LinkBridge>::new(name).build()).await
+    /// Makes a bridge, down. Errors: `EEXIST`.
+    pub(crate) async fn add_bridge(&self, new: &NewBridge<'_>) -> Result<(), Errno> {
+        let mut message = LinkMessageBuilder::<LinkBridge>::new(new.name);
+        if let Some(mac) = new.mac {
+            message = message.address(mac.0.to_vec());
+        }
+        if new.vlan_filtering {
+            message = message.append_info_data(InfoBridge::VlanFiltering(true));
+        }
+        self.add(message.build()).await
     }
 
     /// Makes a veth pair, both ends down. Errors: `EEXIST` for either name.
@@ -175,23 +223,23 @@ impl Netlink {
         self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).up()).await
     }
 
-    /// Sets the link up with an alias.
-    pub(crate) async fn set_up_as(&self, index: u32, alias: &str) -> Result<(), Errno> {
-        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).alias(alias).up()).await
+    /// Sets the link up, so that everything on its segment is taken in.
+    pub(crate) async fn set_up_promiscuous(&self, index: u32) -> Result<(), Errno> {
+        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).up().promiscuous(true)).await
     }
 
-    /// Sets a port of a bridge up, with an alias if one is given, so that every frame from it goes through the bridge's packet filter. By
-    /// default frames to link-local groups do not: the kernel takes them in at the port itself, and learns who sent them (Linux 4.15).
-    pub(crate) async fn set_up_filtered(&self, index: u32, alias: Option<&str>) -> Result<(), Errno> {
-        let settings = vec![InfoBridgePort::GroupFwdMask(ALL_GROUPS)];
-        let port =
-            vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(InfoPortData::BridgePort(settings))];
+    /// Sets a new port of a bridge up as it is to be, with an alias if one is given.
+    pub(crate) async fn set_up_port(&self, index: u32, port: PortSettings, alias: Option<&str>) -> Result<(), Errno> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).up();
-        let message = message.append_extra_attribute(LinkAttribute::LinkInfo(port));
         let message = match alias {
             Some(alias) => message.alias(alias),
             None => message,
         };
+        if port == PortSettings::default() {
+            return self.set(message).await;
+        }
+        let port = InfoPortData::BridgePort(port.to_say());
+        let message = message.set_port_kind(InfoPortKind::Bridge).set_port_data(port);
         // Settings of a port are taken with this type of message only.
         self.change(RouteNetlinkMessage::NewLink(message.build()), 0).await
     }
@@ -254,8 +302,9 @@ fn without_stats() -> LinkAttribute {
 
 fn read(message: RouteNetlinkMessage) -> Option<Link> {
     let RouteNetlinkMessage::NewLink(message) = message else { return None };
-    let mut link =
-        Link { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Link::default() };
+    let has = |flag| message.header.flags.contains(flag);
+    let (up, promiscuous) = (has(LinkFlags::Up), has(LinkFlags::Promisc));
+    let mut link = Link { index: message.header.index, up, promiscuous, ..Link::default() };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
@@ -277,19 +326,26 @@ fn read_infos(infos: Vec<LinkInfo>, link: &mut Link) {
     for info in infos {
         match info {
             LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
-            LinkInfo::Data(InfoData::Bridge(settings)) => {
-                link.stp = settings.iter().any(
-                    |setting| matches!(setting, InfoBridge::StpState(state) if *state != BridgeStpState::Disabled),
-                );
+            LinkInfo::Data(InfoData::Bridge(settings)) => read_bridge(&settings, link),
+            LinkInfo::Data(InfoData::Vlan(settings)) => {
+                let id = |setting: &InfoVlan| if let InfoVlan::Id(id) = setting { Some(*id) } else { None };
+                link.vlan = settings.iter().find_map(id);
             }
             LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
                 link.forwarding = port.contains(&InfoBridgePort::State(BridgePortState::Forwarding));
-                let groups = port.iter().find_map(|setting| match setting {
-                    InfoBridgePort::GroupFwdMask(groups) => Some(*groups),
-                    _ => None,
-                });
-                link.forwarded_groups = groups.unwrap_or_default();
+                link.port = PortSettings::read(&port);
             }
+            _ => {}
+        }
+    }
+}
+
+fn read_bridge(settings: &[InfoBridge], link: &mut Link) {
+    for setting in settings {
+        match setting {
+            InfoBridge::StpState(state) => link.stp = *state != BridgeStpState::Disabled,
+            InfoBridge::VlanFiltering(on) => link.vlan_filtering = *on,
+            InfoBridge::VlanDefaultPvid(vlan) => link.default_vlan = Some(*vlan).filter(|vlan| *vlan != 0),
             _ => {}
         }
     }

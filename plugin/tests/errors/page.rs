@@ -13,6 +13,8 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("config.rs plugin_name_problem", &["Config"]),
     ("config/gateways.rs one", &["Config"]),
     ("config/gateways.rs parse", &["Config"]),
+    ("config/options.rs fitting_vlan", &["Config"]),
+    ("config/options.rs vlan_link", &["Config"]),
     ("config/resolv_conf.rs text", &["Config"]),
     ("firewall/forward.rs problem", &["Changed", "NotReady"]),
     ("firewall/masquerade.rs problem", &["Changed"]),
@@ -26,6 +28,8 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("ipam/pool/span.rs host_bits_problem", &["Config"]),
     ("ipam/pool/span.rs parse", &["Config"]),
     ("link/bridge.rs problem", &["Changed", "NotReady"]),
+    ("link/port.rs problem", &["Changed"]),
+    ("link/vlan.rs problem", &["Changed", "NotReady"]),
     ("netavark/options.rs metric", &["Config"]),
     ("netavark/options.rs mtu", &["Config"]),
     ("netavark/subnets.rs fitting_metric", &["Config"]),
@@ -40,6 +44,8 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
 /// Functions that return a text which is no message.
 const NO_MESSAGE: &[&str] = &[
     "config/section.rs string",
+    "link/bridge.rs mark_of",
+    "link/vlan.rs name",
     "netlink/attribute.rs text",
     "netlink/link.rs alternative_name",
     "netlink/nftables/object.rs chain_of",

@@ -11,7 +11,7 @@ use crate::config::Network;
 use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
 use crate::ipam::pool::Pool;
-use crate::link::bridge;
+use crate::link::{bridge, vlan};
 use crate::netlink::{Link, Netlink};
 
 /// A bridge has no more ports than this (`BR_MAX_PORTS`), however large the subnet is.
@@ -53,7 +53,7 @@ pub(super) async fn check(host: &Netlink, network: &Network) -> Result<Standing>
 }
 
 async fn judge(host: &Netlink, network: &Network) -> Result<(Option<Link>, Finding)> {
-    let (name, gateways) = (&network.bridge, network.gateway_networks());
+    let (name, way, gateways) = (&network.bridge, network.gateway_link(), network.gateway_networks());
     let Some(bridge) = bridge::find(host, name).await? else {
         return Ok((None, BRIDGE.ok(format!("no {name} yet: the first container makes it"))));
     };
@@ -62,15 +62,19 @@ async fn judge(host: &Netlink, network: &Network) -> Result<(Option<Link>, Findi
             format!("{name} is down"),
             format!("run `ip link set {name} up`; the next container's start does so too"),
         )
-    } else if !bridge::has_gateways(host, network, &bridge).await? {
-        let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
+    } else if !gateways.is_empty() && !bridge::has_gateways(host, network, &bridge).await? {
+        let link = vlan::find(host, network, &bridge).await?;
+        let addresses = match &link {
+            Some(link) => host.addresses(link.index).await.doing(|| format!("list the addresses of {}", link.name))?,
+            None => Vec::new(),
+        };
         match gateways.iter().find(|gateway| !addresses.contains(gateway)) {
             Some(gateway) => BRIDGE.bad(
-                format!("{name} lacks the gateway's address {gateway}"),
-                format!("run `ip address add {gateway} dev {name}`; the next container's start does so too"),
+                format!("{way} lacks the gateway's address {gateway}"),
+                format!("run `ip address add {gateway} dev {way}`; the next container's start does so too"),
             ),
             None => BRIDGE.bad(
-                format!("{name} lacks a link-local address, and so finds no container by IPv6"),
+                format!("{way} lacks a link-local address, and so finds no container by IPv6"),
                 "run `systemctl restart flatnet`, or start a container: either gives it one",
             ),
         }
@@ -89,7 +93,8 @@ async fn subnet(host: &Netlink, network: &Network, sound: bool) -> Result<Findin
         Err(error) => return Err(error),
     }
     let subnets = network.pools.subnets();
-    let own = host.link(&network.bridge).await.doing(|| format!("look up {}", network.bridge))?.map(|link| link.index);
+    let way = network.gateway_link();
+    let own = host.link(way).await.doing(|| format!("look up {way}"))?.map(|link| link.index);
     for route in host.routes().await.doing(|| "list the routes".into())? {
         // A wider one, such as a VPN's 10.0.0.0/8, loses against the bridge's own.
         if subnets.iter().any(|subnet| is_within(route.destination, *subnet)) && route.link != own {
@@ -109,7 +114,7 @@ async fn subnet(host: &Netlink, network: &Network, sound: bool) -> Result<Findin
             return stolen(host, &address.to_string(), way.link).await;
         }
     }
-    Ok(SUBNET.ok(format!("{}, by {}", network.subnets_in_words(), network.bridge)))
+    Ok(SUBNET.ok(format!("{}, by {}", network.subnets_in_words(), way)))
 }
 
 fn is_within(inner: IpNetwork, outer: IpNetwork) -> bool {

@@ -13,7 +13,7 @@ use super::finding::{Finding, KERNEL, KERNEL_LINKS, ROOT};
 use crate::cli::probe::Host;
 use crate::command;
 use crate::error::{Doing, Error, Result};
-use crate::netlink::{Netlink, NewVeth};
+use crate::netlink::{Netlink, NewBridge, NewVeth};
 use crate::netns::Netns;
 
 /// Alternative names came with Linux 5.5.
@@ -74,7 +74,8 @@ fn links(host: &Host) -> Finding {
 /// Does what an ADD does, in the namespace of the calling thread, which must be its own.
 async fn trial() -> Result<()> {
     let netlink = Netlink::open().doing(|| "open a netlink socket".into())?;
-    netlink.add_bridge("trial-br").await.doing(|| "create a bridge".into())?;
+    let new = NewBridge { name: "trial-br", mac: None, vlan_filtering: false };
+    netlink.add_bridge(&new).await.doing(|| "create a bridge".into())?;
     let bridge = netlink.link("trial-br").await.and_then(|it| it.ok_or(Errno::ENODEV));
     let bridge = bridge.doing(|| "find the bridge just created".into())?;
     let netns = Netns::open(Path::new("/proc/thread-self/ns/net"))?;

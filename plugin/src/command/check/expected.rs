@@ -83,7 +83,7 @@ impl Told {
                 && ranges.any(|range| ip.gateway.is_none_or(|by| by == range.gateway()))
         };
         let addresses: Vec<_> = ips.iter().filter(is_own).map(|ip| ip.address).collect();
-        if addresses.is_empty() {
+        if addresses.is_empty() && !network.is_layer_2() {
             return Err(problem(format!("has no address of {} for {}", network.name, target.interface)));
         }
         let is_own = |route: &&Route| route.gw.is_none_or(|by| addresses.iter().any(|address| address.contains(by)));

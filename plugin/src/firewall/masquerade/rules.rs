@@ -50,12 +50,12 @@ pub(super) fn families(network: &Network) -> impl Iterator<Item = IpFamily> {
 /// distributions may have a network each on one bridge.
 pub(super) fn wanted(network: &Network, family: IpFamily) -> (Chain, Vec<Rule>) {
     let base = BaseChain { kind: "nat".into(), hook: Hook::Postrouting as u32, priority: PRIORITY, accept: true };
-    let chain = Chain { table: TABLE.into(), name: chain_name(&network.bridge), base: Some(base) };
+    let chain = Chain { table: TABLE.into(), name: chain_name(network.gateway_link()), base: Some(base) };
     let subnets = family.subnets(network);
     let of_others = subnets.iter().flat_map(|subnet| from_network(*subnet, false)).collect();
     let mut rules = vec![
         pass(of_others, "of others"),
-        pass(link(Meta::OutLink, &network.bridge, true).to_vec(), "among the bridge's own"),
+        pass(link(Meta::OutLink, network.gateway_link(), true).to_vec(), "among the bridge's own"),
     ];
     let mut keep = |networks: &[IpNetwork], comment| {
         let of_family = networks.iter().filter(|network| family.has(**network));

@@ -47,7 +47,7 @@ fn host_names_fit_and_differ() {
 #[case::named("flatnet", "0123", Some("web"), "network=flatnet container=0123 interface=eth0 name=web")]
 #[case::spaces("flatnet", "0123", Some("a b"), "network=flatnet container=0123 interface=eth0 name=a_b")]
 fn records(#[case] network: &str, #[case] container: &str, #[case] name: Option<&str>, #[case] expected: &str) {
-    assert_eq!(Attachment { network, target: &target(container, name) }.record(None), expected);
+    assert_eq!(Attachment { network, target: &target(container, name) }.record(None, None), expected);
 }
 
 #[test]
@@ -56,22 +56,23 @@ fn the_longest_record_fits_an_alias() {
     let mut target = target(&long, Some(&long));
     target.interface = "a23456789012345".into();
     for guarded in [None, Some(Mac([0x0a, 0x57, 0x0a, 0x57, 1, 2]))] {
-        let record = Attachment { network: &long, target: &target }.record(guarded);
+        let record = Attachment { network: &long, target: &target }.record(guarded, guarded.map(|_| 4094));
         assert!(record.len() <= RECORD_MAX_BYTES, "{record}");
-        assert!(record_part(&record, "name").is_some_and(|name| name.len() > 50), "{record}");
+        assert!(record_part(&record, "name").is_some_and(|name| name.len() > 40), "{record}");
     }
 }
 
 #[test]
-fn the_record_tells_the_mac_that_a_container_is_held_to() {
+fn the_record_tells_the_mac_that_a_container_is_held_to_and_its_vlan() {
     let mac = Mac([0x0a, 0x57, 0x0a, 0x57, 1, 2]);
     // Nobody can smuggle another in by the name.
-    let target = target("0123", Some("web mac=0a:00:00:00:00:01"));
+    let target = target("0123", Some("web mac=0a:00:00:00:00:01 vlan=1"));
     let link = |guarded| {
-        let alias = Some(Attachment { network: "flatnet", target: &target }.record(guarded));
-        guarded_mac(&Link { alias, ..Link::default() })
+        let alias = Some(Attachment { network: "flatnet", target: &target }.record(guarded, Some(100)));
+        let link = Link { alias, ..Link::default() };
+        (guarded_mac(&link), vlan(&link))
     };
-    assert_eq!((link(Some(mac)), link(None)), (Some(mac), None));
+    assert_eq!((link(Some(mac)), link(None)), ((Some(mac), Some(100)), (None, Some(100))));
 }
 
 #[rstest]
