@@ -128,8 +128,10 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
         Backend::Cni => Path::new(layout::CNI_RESULTS),
         Backend::Netavark => Path::new(layout::NETAVARK_NETWORKS),
     };
-    // The runtime makes it by itself, because of what is installed here.
-    add_folders(&runtimes.join("file"), &mut record.folders, &mut Vec::new());
+    // Runtime and plugin make them by themselves, because of what is installed here.
+    for made in [&runtimes.join("file"), Path::new(layout::MEMORY)] {
+        add_folders(made, &mut record.folders, &mut Vec::new());
+    }
     let gone = going(&files, wanted, earlier, &mut plan)?;
     let network = network(wanted, earlier, &mut record)?;
     let service = service(wanted, earlier, &changes, &mut record);

@@ -94,7 +94,7 @@ fn read() -> Result<Vec<Line>> {
 /// One line an address, IPv4 first.
 fn lines_of(link: &Link, mac: Option<Mac>) -> Vec<Line> {
     let part = |key| lease::record_part(link.alias.as_deref().unwrap_or_default(), key).map(str::to_owned);
-    let line = |address| Line {
+    let of_lease = |address| Line {
         address,
         network: part("network"),
         name: part("name"),
@@ -104,7 +104,7 @@ fn lines_of(link: &Link, mac: Option<Mac>) -> Vec<Line> {
         link: link.name.clone(),
         state: State::of(link),
     };
-    let mut lines: Vec<_> = lease::leases(link).map(line).collect();
+    let mut lines: Vec<_> = lease::leases(link).map(of_lease).collect();
     lines.sort();
     lines
 }

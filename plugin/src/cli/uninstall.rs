@@ -14,13 +14,14 @@ use super::install::plan::{Manner, Plan, Step};
 use super::install::record::Record;
 use super::install::{bridge, require_root, take_back};
 use super::probe;
+use crate::ipam::memory;
 use crate::layout;
 
 /// Put everything back as install found it
 ///
 /// Files that install wrote go, files that it replaced come back, the service stops, and the bridge goes if no container is on it.
 /// What somebody wrote into a file of install's is kept beside it, as `<file>.flatnet-saved`.
-/// Containers and images stay. So does `net.ipv4.ip_forward`, which others may need by now.
+/// Which name had which address is forgotten. Containers and images stay. So does `net.ipv4.ip_forward`, which others may need by now.
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -68,6 +69,9 @@ fn plan(record: &Record) -> Result<Plan> {
     }
     if attached.is_empty() && bridge::is_idle(&network.bridge)? {
         plan.steps.push(Step::DeleteBridge { name: network.bridge.clone() });
+    }
+    if memory::is_there() {
+        plan.steps.push(Step::ForgetAddresses);
     }
     plan.steps.extend(take_back::record(record)?);
     plan.steps.extend(folders(record).into_iter().map(Step::RemoveFolder));

@@ -94,7 +94,7 @@ impl PortOptions {
 impl BridgeOptions {
     /// The options of a network on `bridge`, and whether its containers get addresses. `addressing` is whether the configuration's
     /// `ipam` says anything, if it has one. Errors: 7.
-    pub(super) fn parse(section: &mut Section, bridge: &str, addressing: Option<bool>) -> Result<(Self, bool)> {
+    pub(crate) fn parse(section: &mut Section, bridge: &str, addressing: Option<bool>) -> Result<(Self, bool)> {
         let asked_default = section.boolean("isDefaultGateway")?;
         let asked = section.boolean("isGateway")?;
         // The one is nothing without the other.

@@ -121,6 +121,41 @@ impl Memory {
     }
 }
 
+/// Whether any network remembers anything.
+pub(crate) fn is_there() -> bool {
+    Path::new(MEMORY).is_dir()
+}
+
+/// What all networks remember goes, with its folders; whatever else somebody has put there stays.
+pub(crate) fn forget_all() -> io::Result<()> {
+    forget_in(Path::new(MEMORY))
+}
+
+fn forget_in(memory: &Path) -> io::Result<()> {
+    for network in fs::read_dir(memory)? {
+        let folder = network?.path();
+        // A link is none of flatnet's, wherever it leads.
+        if !fs::symlink_metadata(&folder)?.is_dir() {
+            continue;
+        }
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if read(&path).is_some() || order::is_one(&path) {
+                fs::remove_file(path)?;
+            }
+        }
+        remove_empty(&folder)?;
+    }
+    remove_empty(memory)
+}
+
+fn remove_empty(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir(folder) {
+        Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+        done => done,
+    }
+}
+
 fn text(addresses: &[IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }

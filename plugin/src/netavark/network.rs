@@ -10,6 +10,7 @@ use super::subnets;
 use crate::config::section::Section;
 use crate::config::{self, DEFAULT_BRIDGE, Network};
 use crate::error::{Error, Result};
+use crate::netlink::Route;
 use crate::reply::Dns;
 use crate::request::interface_name_problem;
 
@@ -38,28 +39,32 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
     let name = config::name_of(config)?;
     refuse_unsupported(&mut section, config)?;
     let bridge = bridge(&mut section)?;
-    let options = match section.optional_section("options")? {
-        Some(options) => Options::parse(options)?,
-        None => Options::default(),
-    };
+    let none = Map::new();
+    let options = section.optional_section("options")?.unwrap_or_else(|| Section::new("options", &none));
+    let Options { mtu, macspoofchk, masquerade, gateways, dad, metric, bridge: options } =
+        Options::parse(options, &bridge)?;
     let allocator = allocator(section.optional_section("ipam_options")?)?;
     let pools = subnets::parse(&mut section, config)?;
-    let routes = subnets::routes(&section, config, &pools)?;
-    let Options { mtu, macspoofchk, masquerade, gateways } = options;
+    let mut routes = subnets::routes(&section, config, &pools)?;
+    if let Some(metric) = metric.filter(|_| options.is_default_gateway) {
+        let is_said = |route: &Route| routes.iter().any(|said| said.destination == route.destination);
+        let defaults: Vec<_> = subnets::defaults(&pools, metric).filter(|route| !is_said(route)).collect();
+        routes.extend(defaults);
+    }
     Ok((
         Network {
             name,
             bridge,
             mtu,
             macspoofchk,
-            dad: false,
+            dad,
             pools,
             masquerade,
             gateways,
             routes,
             dns: Dns::default(),
             resolv_conf: None,
-            options: config::options::BridgeOptions::default(),
+            options,
         },
         allocator,
     ))
@@ -159,7 +164,7 @@ mod tests {
     #[case::masquerade(json!({"options": {"ipmasq": "yes"}}), 7, "options.ipmasq is \"yes\", not true or false")]
     #[case::gateways(json!({"options": {"gateways": "172.30.0.1,here"}}), 7, "options.gateways has \"here\"")]
     #[case::dhcp(json!({"ipam_options": {"driver": "dhcp"}}), 2, "ipam_options.driver = \"dhcp\"")]
-    #[case::overlap(json!({"subnets": [{"subnet": "10.87.0.0/16"}, {"subnet": "10.87.2.0/24"}]}), 7, "overlap")]
+    #[case::overlap(json!({"subnets": [{"subnet": "10.87.0.0/16"}, {"subnet": "10.87.2.0/24"}]}), 7, "given out of one place")]
     #[case::subnet_v6(json!({"subnets": [{"subnet": "fd00::1/64"}]}), 7, "subnets.subnet")]
     #[case::gateway(json!({"subnets": [{"subnet": "10.87.1.0/24", "gateway": "10.87.2.1"}]}), 7, "subnets.gateway")]
     #[case::range(json!({"subnets": [{"subnet": "10.87.1.0/24", "lease_range": {"start_ip": "10.87.2.9"}}]}), 7, "subnets.lease_range.start_ip")]

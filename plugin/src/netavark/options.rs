@@ -4,7 +4,10 @@
 //! flatnet cannot is refused with the reason.
 
 use ipnetwork::IpNetwork;
+use serde_json::{Map, json};
 
+use super::subnets::fitting_metric;
+use crate::config::options::BridgeOptions;
 use crate::config::section::Section;
 use crate::config::{fitting_mtu, gateways};
 use crate::error::{Error, Result};
@@ -15,17 +18,17 @@ pub(super) struct Options {
     pub(super) macspoofchk: bool,
     pub(super) masquerade: bool,
     pub(super) gateways: Vec<IpNetwork>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { mtu: None, macspoofchk: false, masquerade: true, gateways: Vec::new() }
-    }
+    /// `enabledad`, as of CNI.
+    pub(super) dad: bool,
+    /// `metric` of the containers' default routes.
+    pub(super) metric: Option<u32>,
+    /// What the bridge and its ports are like.
+    pub(super) bridge: BridgeOptions,
 }
 
 impl Options {
-    /// Errors: 2 and 7.
-    pub(super) fn parse(mut options: Section) -> Result<Self> {
+    /// Of a network on `bridge`. Errors: 2 and 7.
+    pub(super) fn parse(mut options: Section, bridge: &str) -> Result<Self> {
         let mtu = match options.string("mtu")? {
             Some(text) => mtu(&text).map_err(|problem| options.problem("mtu", problem))?,
             None => None,
@@ -35,10 +38,35 @@ impl Options {
         let gateways = options.string("gateways")?.unwrap_or_default();
         let gateways = gateways.split([',', ' ']).filter(|text| !text.is_empty());
         let gateways = gateways::parse(gateways).map_err(|problem| options.problem("gateways", problem))?;
+        let dad = boolean(&mut options, "enabledad")?.unwrap_or(false);
+        let metric = match options.string("metric")? {
+            Some(text) => Some(metric(&text).map_err(|problem| options.problem("metric", problem))?),
+            None => None,
+        };
+        let bridge = bridge_options(&mut options, bridge)?;
         refuse_unsupported(&mut options)?;
         options.end()?;
-        Ok(Self { mtu, macspoofchk, masquerade, gateways })
+        Ok(Self { mtu, macspoofchk, masquerade, gateways, dad, metric, bridge })
     }
+}
+
+/// Those that CNI's bridge options are, said by their names there: one place knows what they mean.
+fn bridge_options(options: &mut Section, bridge: &str) -> Result<BridgeOptions> {
+    let mut said = Map::new();
+    for (key, name) in
+        [("hairpinmode", "hairpinMode"), ("portisolation", "portIsolation"), ("promiscmode", "promiscMode")]
+    {
+        said.insert(name.into(), json!(boolean(options, key)?));
+    }
+    if let Some(text) = options.string("vlan")? {
+        let vlan: i64 = text.parse().map_err(|_| options.problem("vlan", format!("is {text:?}, not a number")))?;
+        said.insert("vlan".into(), json!(vlan));
+    }
+    if boolean(options, "no_default_route")? == Some(true) {
+        said.insert("isGateway".into(), json!(true));
+        said.insert("isDefaultGateway".into(), json!(false));
+    }
+    BridgeOptions::parse(&mut Section::new(options.path(), &said), bridge, Some(true)).map(|(options, _)| options)
 }
 
 /// Options of netavark's bridge driver that mean something else or nothing here, but for the values that change nothing. Errors: 2.
@@ -91,4 +119,9 @@ fn mtu(text: &str) -> Result<Option<u32>, String> {
         Ok(mtu) => fitting_mtu(mtu).map(Some),
         Err(_) => Err(format!("is {text:?}, not a number of bytes")),
     }
+}
+
+/// The error follows the key.
+fn metric(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("is {text:?}, not a number")).and_then(fitting_metric)
 }

@@ -2,7 +2,7 @@
 //!
 //! A container gets an address of each subnet, as with netavark's own bridge driver.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
@@ -10,10 +10,9 @@ use serde_json::{Map, Value};
 use crate::config;
 use crate::config::section::Section;
 use crate::error::{Error, Result};
-use crate::ipam::pool::{Pool, Pools, Range};
+use crate::ipam::pool::{Pool, Pools, Range, host_bits_problem};
 use crate::layout;
-use crate::link::bridge;
-use crate::netlink::Route;
+use crate::netlink::{Route, RouteAttributes};
 
 /// The subnet of a network that names none: host 1 of the plan 10.87.N.0/24.
 const DEFAULT: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 1, 0), 24) {
@@ -35,9 +34,8 @@ pub(super) fn parse(section: &mut Section, config: &Map<String, Value>) -> Resul
         ranges.push(whole(section, counterpart(ranges[0].subnet())?)?);
     }
     for (place, range) in ranges.iter().enumerate() {
-        let subnet = range.subnet();
-        if let Some(other) = ranges[..place].iter().find(|other| bridge::overlap(other.subnet(), subnet)) {
-            return Err(section.problem("subnets", format!("has {} and {subnet}, which overlap", other.subnet())));
+        if let Some(clash) = ranges[..place].iter().find_map(|other| range.clash(other)) {
+            return Err(section.problem("subnets", format!("has one which {clash}")));
         }
     }
     Ok(Pools::new(ranges.into_iter().map(Pool::from).collect()))
@@ -58,11 +56,8 @@ fn one_route(route: &mut Section, pools: &Pools) -> Result<Route> {
         .parse()
         .map_err(|_| route.problem("destination", format!("is {text:?}, not a subnet such as 192.168.50.0/24")))?;
     let gateway = config::address(route, "gateway")?.ok_or_else(|| route.problem("gateway", "is missing"))?;
-    if destination.ip() != destination.network() {
-        let meant = format!("{}/{}", destination.network(), destination.prefix());
-        return Err(
-            route.problem("destination", format!("is {destination}, which has host bits set: did you mean {meant}?"))
-        );
+    if let Some(problem) = host_bits_problem(destination) {
+        return Err(route.problem("destination", format!("is {destination}, which {problem}")));
     }
     if destination.is_ipv4() != gateway.is_ipv4() {
         return Err(route.problem("gateway", format!("is {gateway}, which is not of the family of {destination}")));
@@ -72,7 +67,28 @@ fn one_route(route: &mut Section, pools: &Pools) -> Result<Route> {
         let problem = format!("is {gateway}, which containers do not reach: it is not on {}", subnets.join(", "));
         return Err(route.problem("gateway", problem));
     }
-    Ok(Route::by(destination, gateway))
+    let priority = match route.integer("metric")? {
+        Some(metric) => Some(fitting_metric(metric).map_err(|problem| route.problem("metric", problem))?),
+        None => None,
+    };
+    Ok(Route {
+        attributes: RouteAttributes { priority, ..RouteAttributes::default() },
+        ..Route::by(destination, gateway)
+    })
+}
+
+/// A metric that the kernel has; of two routes to one destination the one with the lower is taken. The error follows the key.
+pub(super) fn fitting_metric(metric: i64) -> Result<u32, String> {
+    u32::try_from(metric).map_err(|_| format!("is {metric}, but must be 0 - {}", u32::MAX))
+}
+
+/// The default routes of the pools' families, with that metric; by which gateway, the container's address says.
+pub(super) fn defaults(pools: &Pools, metric: u32) -> impl Iterator<Item = Route> {
+    let attributes = RouteAttributes { priority: Some(metric), ..RouteAttributes::default() };
+    let defaults = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].map(Route::default_by);
+    let has = |ipv4: bool| pools.ranges().any(|range| range.subnet().is_ipv4() == ipv4);
+    let of_families = defaults.into_iter().filter(move |route| has(route.destination.is_ipv4()));
+    of_families.map(move |route| Route { gateway: None, attributes, ..route })
 }
 
 fn list<'a>(section: &Section, config: &'a Map<String, Value>, key: &str) -> Result<&'a [Value]> {

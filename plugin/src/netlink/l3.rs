@@ -169,19 +169,6 @@ impl Netlink {
         self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL).await
     }
 
-    /// Takes an address from the link. Errors: `EADDRNOTAVAIL` where it does not have it.
-    pub(crate) async fn delete_address(&self, link: u32, address: IpNetwork) -> Result<(), Errno> {
-        let message = match address {
-            IpNetwork::V4(address) => {
-                AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(address.ip(), address.prefix()).build()
-            }
-            IpNetwork::V6(address) => {
-                AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(address.ip(), address.prefix()).build()
-            }
-        };
-        self.change(RouteNetlinkMessage::DelAddress(message), 0).await
-    }
-
     /// The link's addresses, but for those of a link's own scope.
     pub(crate) async fn addresses(&self, link: u32) -> Result<Vec<IpNetwork>, Errno> {
         let found = self.addresses_of_any_scope(link).await?;

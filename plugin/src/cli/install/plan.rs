@@ -16,6 +16,8 @@ use serde_json::{Map, Value, json};
 use super::ask;
 use super::files::{self, Saved};
 use crate::cli::probe::{self, Ran};
+use crate::ipam::memory;
+use crate::layout;
 
 /// Podman and systemd may wait for others.
 pub(super) const PROGRAM_PATIENCE: Duration = Duration::from_mins(2);
@@ -80,6 +82,8 @@ pub(in crate::cli) enum Step {
     DeleteBridge {
         name: String,
     },
+    /// Which names had which addresses last, on all networks: a hint, which needs no way back.
+    ForgetAddresses,
 }
 
 impl Step {
@@ -103,6 +107,7 @@ impl Step {
             Self::RemoveFolder(path) => ("remove", format!("{}/", path.display())),
             Self::Run { action, subject, .. } => (action, subject.clone()),
             Self::DeleteBridge { name } => ("delete", format!("bridge {name}")),
+            Self::ForgetAddresses => ("remove", format!("{}/", layout::MEMORY)),
         })
     }
 
@@ -114,6 +119,7 @@ impl Step {
             Self::RemoveFolder(path) => remove_folder(path),
             Self::Run { run, .. } => execute(run),
             Self::DeleteBridge { name } => super::bridge::delete(name),
+            Self::ForgetAddresses => memory::forget_all().with_context(|| format!("empty {}", layout::MEMORY)),
         }
     }
 
@@ -123,7 +129,10 @@ impl Step {
             Self::MakeFolder(path) => remove_folder(path),
             Self::RemoveFolder(path) => make_folder(path),
             Self::Run { undo: Some(undo), .. } | Self::OnlyUndo(undo) => execute(undo),
-            Self::Unchanged { .. } | Self::Run { undo: None, .. } | Self::DeleteBridge { .. } => Ok(()),
+            Self::Unchanged { .. }
+            | Self::Run { undo: None, .. }
+            | Self::DeleteBridge { .. }
+            | Self::ForgetAddresses => Ok(()),
         }
     }
 }

@@ -134,13 +134,12 @@ fn subnets(arguments: &Arguments, before: Option<&Network>) -> Result<Vec<IpNetw
     if !arguments.subnets.is_empty() {
         let mut asked = arguments.subnets.clone();
         asked.sort_by_key(IpNetwork::is_ipv6);
-        let is_alike = |pair: &[IpNetwork]| pair[0].is_ipv4() == pair[1].is_ipv4();
-        if let Some(pair) = asked.windows(2).find(|pair| is_alike(pair)) {
-            bail!(
-                "install {} and {}: a container has one address of each family; say one --subnet of each",
-                pair[0],
-                pair[1]
-            );
+        let alike = asked.windows(2).find_map(|pair| match pair {
+            [one, other] if one.is_ipv4() == other.is_ipv4() => Some((one, other)),
+            _ => None,
+        });
+        if let Some((one, other)) = alike {
+            bail!("install {one} and {other}: a container has one address of each family; say one --subnet of each");
         }
         return Ok(asked);
     }

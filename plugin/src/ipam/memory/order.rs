@@ -32,6 +32,11 @@ pub(super) struct Order {
     path: PathBuf,
 }
 
+/// Whether that is such a file, also one that is being written anew.
+pub(super) fn is_one(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == FILE || name == NEW_FILE)
+}
+
 impl Order {
     pub(super) fn in_folder(folder: &Path) -> Self {
         Self { path: folder.join(FILE) }
