@@ -39,10 +39,10 @@ pub(super) struct Arguments {
     /// This host's number in the flat range: it owns 10.87.N.0/24 [default: 1, or as installed]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     host_id: Option<u8>,
-    /// Another subnet than the host's number gives, such as 10.87.16.0/22, or one of each family: --subnet 10.87.1.0/24 --subnet fd87:1::/64
+    /// Another subnet than the host's number gives, such as 10.87.16.0/22, or one of each family: `--subnet 10.87.1.0/24 --subnet fd87:1::/64`
     #[arg(long = "subnet", value_name = "CIDR", conflicts_with = "host_id")]
     subnets: Vec<IpNetwork>,
-    /// Addresses of IPv6 as well, of fd87:N::/64 for the host that owns 10.87.N.0/24 [default: no, or as installed]
+    /// Addresses of IPv6 as well, of `fd87:N::/64` for the host that owns 10.87.N.0/24 [default: no, or as installed]
     #[arg(long, conflicts_with = "subnets")]
     ipv6: bool,
     /// The bridge's name [default: flatnet-br0, or as installed]
