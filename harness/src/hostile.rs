@@ -152,7 +152,7 @@ fn may_stand(command: &str, variable: &str, text: &[u8]) -> bool {
 
 /// Every key of the configuration.
 fn of_configuration(network: &Network, all: &mut Vec<Request>) {
-    const KEYS: [(&str, &[u32]); 36] = [
+    const KEYS: [(&str, &[u32]); 47] = [
         ("cniVersion", &[1, 7]),
         ("name", &[7]),
         ("type", &[]),
@@ -160,6 +160,17 @@ fn of_configuration(network: &Network, all: &mut Vec<Request>) {
         ("mtu", &[7]),
         ("ipMasq", &[2, 7]),
         ("ipMasqBackend", &[2, 7]),
+        ("isGateway", &[7]),
+        ("isDefaultGateway", &[7]),
+        ("forceAddress", &[7]),
+        ("hairpinMode", &[7]),
+        ("promiscMode", &[7]),
+        ("portIsolation", &[7]),
+        ("vlan", &[7, 100]),
+        ("vlanTrunk", &[2, 7, 100]),
+        ("preserveDefaultVlan", &[7]),
+        ("macspoofchk", &[7]),
+        ("disableContainerInterface", &[7]),
         ("gateways", &[7]),
         ("ipam", &[7]),
         ("ipam.type", &[2, 7, 110]),

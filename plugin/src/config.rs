@@ -4,6 +4,8 @@
 
 pub(crate) mod gateways;
 mod ipam;
+#[cfg(test)]
+mod keys;
 pub(crate) mod options;
 pub(crate) mod resolv_conf;
 pub(crate) mod section;
