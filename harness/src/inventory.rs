@@ -1,6 +1,7 @@
 //! What is on a node: links, addresses, routes, rules, permanent neighbours, netfilter rules, files. Two of them show what was left.
 //!
-//! What flatnet remembers of addresses stays, is no part of it, and is nothing but that ([`memory`]). Not looked at: the forwarding database of bridges, sysctls, `/tmp`. Processes are looked at by [`crate::world`].
+//! What flatnet remembers of addresses stays, is no part of it, and is nothing but that (`memory`).
+//! Not looked at: the forwarding database of bridges, sysctls, `/tmp`. Processes are looked at by [`crate::world`].
 //!
 //! Invariant: read afresh from the kernel each time; what cannot be read is said, not taken for empty.
 

@@ -98,7 +98,8 @@ impl Setting {
         Self::of(raw::bare_host(network.has_ipv6()), network)
     }
 
-    fn of(hosts: BTreeMap<String, HostSpec>, network: Network) -> Self {
+    /// These hosts and that network, and nothing else.
+    pub fn of(hosts: BTreeMap<String, HostSpec>, network: Network) -> Self {
         let (networks, chains) = (BTreeMap::new(), BTreeMap::new());
         Self { hosts, network, networks, chains, installed: false, rule: None, subject: None }
     }

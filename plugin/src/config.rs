@@ -247,13 +247,13 @@ impl Configured {
             bridge,
             mtu,
             macspoofchk,
+            dad,
             pools,
             masquerade,
             gateways,
             routes,
             dns,
             resolv_conf,
-            dad,
             options,
         };
         Ok(match ipam {

@@ -97,7 +97,7 @@ impl World {
             (name.to_owned(), Network::new(Map::from_iter([("ipam".to_owned(), json!({ "ranges": ranges }))])))
         });
         let networks = networks.into();
-        let setting = Setting { hosts, network: Network::shipped()?, networks, chains: [].into(), installed: false };
+        let setting = Setting { networks, ..Setting::of(hosts, Network::shipped()?) };
         let world = world::World::build(Arc::new(setting), plugins.clone())?;
         let podman = Podman::set_up(&world.lab.host(NODE)?.namespace, &plugins)?;
         Ok(Self { podman, world })
