@@ -226,11 +226,7 @@ impl Configured {
         let addressing = ipam_section.as_ref().map(|ipam| !ipam.is_empty() || ipam::has_runtime_ranges(config));
         let (options, has_addresses) = BridgeOptions::parse(&mut section, &bridge, addressing)?;
         let dad = section.boolean("enabledad")?.unwrap_or(false);
-        if macspoofchk && !options.port.trunk.is_empty() {
-            return Err(
-                section.problem("vlanTrunk", "is there, and macspoofchk, which keeps tagged frames back, is true")
-            );
-        }
+        refuse_spoofing_check(&section, macspoofchk, (&options, has_addresses))?;
         let ipam = match ipam_section.filter(|_| has_addresses) {
             Some(ipam_section) => ipam(ipam_section, config)?,
             None => Ipam::Own(Box::default()),
@@ -274,6 +270,25 @@ pub(crate) fn name_of(config: &Map<String, Value>) -> Result<String> {
     }
     let problem = format!("is {name:?}, but must start with a letter or digit and hold only letters, digits, _ . -");
     Err(Error::Config { key: "name".into(), problem })
+}
+
+/// What `macspoofchk` cannot go with. Errors: 7.
+fn refuse_spoofing_check(
+    section: &Section,
+    macspoofchk: bool,
+    (options, has_addresses): (&BridgeOptions, bool),
+) -> Result<()> {
+    let problem = |key, words: &str| Err(section.problem(key, words));
+    match macspoofchk {
+        true if !options.port.trunk.is_empty() => {
+            problem("vlanTrunk", "is there, and macspoofchk, which keeps tagged frames back, is true")
+        }
+        // Nothing but ARP probes would pass.
+        true if !has_addresses => {
+            problem("macspoofchk", "is true, but without ipam there are no addresses that containers could be held to")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `ipMasq`, if it is said, and `ipMasqBackend` of the reference plugin. Errors: 2 and 7.
