@@ -5,6 +5,7 @@
 mod locate;
 mod protocol;
 pub mod shape;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

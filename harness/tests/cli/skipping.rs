@@ -5,6 +5,7 @@
 use std::process::Output;
 
 use assert_cmd::Command;
+use harness::plugin::reference_folder;
 use rstest::rstest;
 
 use super::{Case, plugin_dir, text};
@@ -35,6 +36,23 @@ fn nothing_is_skipped_where_that_is_said() {
     let passed =
         Case::with_steps("{ add = \"web\" },\n{ del = \"web\" },").harness(&["run", "--no-skips", "case.toml"]);
     assert!(passed.status.success(), "{}", text(&passed.stdout));
+}
+
+#[rstest]
+#[case::chained("plugins = [{ type = \"flatnet\" }, { type = \"static\" }]")]
+#[case::for_addresses("type = \"flatnet\"\nipam = { type = \"static\" }")]
+fn a_plugin_that_is_too_old_for_a_network_is_named_and_skipped_in_ci_too(#[case] plugins: &str) {
+    if reference_folder(&["static"]).is_none() {
+        assert!(std::env::var_os("CI").is_none(), "the reference plugins are not installed");
+        return;
+    }
+    let network = format!("[network]\ncniVersion = \"9.9.9\"\nname = \"flatnet\"\n{plugins}");
+    let case = Case::new(&format!("summary = \"a case\"\n{network}\n[run]\nsteps = [{{ add = \"web\" }}]\n"));
+    let output = in_ci(&case, &["run", "case.toml"]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("skip     the plugin static that is installed does not speak CNI 9.9.9"), "{told}");
+    assert!(!in_ci(&case, &["run", "--no-skips", "case.toml"]).status.success());
 }
 
 #[rstest]
