@@ -17,6 +17,7 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
 
 use self::ipam::Addresses;
+pub(crate) use self::ipam::next_hop_problem;
 use self::options::BridgeOptions;
 use self::section::Section;
 use crate::error::{Error, Result};

@@ -13,6 +13,7 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("config.rs plugin_name_problem", &["Config"]),
     ("config/gateways.rs one", &["Config"]),
     ("config/gateways.rs parse", &["Config"]),
+    ("config/ipam.rs next_hop_problem", &["Config"]),
     ("config/options.rs fitting_vlan", &["Config"]),
     ("config/options.rs vlan_link", &["Config"]),
     ("config/resolv_conf.rs text", &["Config"]),
