@@ -44,6 +44,7 @@ pub(super) fn parse(mut section: Section, config: &Map<String, Value>) -> Result
     if sets.is_empty() {
         return Err(section.problem("subnet", "is missing, and so is ipam.ranges: one of them says what is given out"));
     }
+    refuse_foreign(&section, &excluded, || sets.iter().flatten().map(|placed| &placed.range))?;
     section.end()?;
     let pools = pools(sets, &excluded)?;
     let mut lowered = Vec::new();
@@ -109,7 +110,9 @@ fn sets_of(section: &mut Section, key: &'static str) -> Result<Vec<Vec<Placed>>>
 
 fn placed(mut section: Section) -> Result<Placed> {
     let excluded = spans(&mut section)?;
-    let range = range(&mut section)?.without(&excluded);
+    let range = range(&mut section)?;
+    refuse_foreign(&section, &excluded, || std::iter::once(&range))?;
+    let range = range.without(&excluded);
     let path = section.path().to_owned();
     section.end()?;
     Ok(Placed { path, range })
@@ -128,6 +131,19 @@ fn spans(section: &mut Section) -> Result<Vec<Span>> {
     let texts = section.strings("exclude")?.unwrap_or_default();
     let spans = texts.iter().map(|text| Span::parse(text).map_err(|problem| section.problem("exclude", problem)));
     spans.collect()
+}
+
+/// Refuses a span of `exclude` that has nothing of any subnet, of another family for example. One that is of a subnet, but of none of its
+/// part that is given out, says what is so already.
+fn refuse_foreign<'a, R: Iterator<Item = &'a Range>>(
+    section: &Section,
+    excluded: &[Span],
+    ranges: impl Fn() -> R,
+) -> Result<()> {
+    let Some(foreign) = excluded.iter().find(|span| !ranges().any(|range| range.meets(**span))) else { return Ok(()) };
+    let subnets: Vec<_> = ranges().map(|range| range.subnet().to_string()).collect();
+    let problem = format!("has {foreign}, of which nothing is in {}: correct it, or leave it out", subnets.join(", "));
+    Err(section.problem("exclude", problem))
 }
 
 fn pools(sets: Vec<Vec<Placed>>, excluded: &[Span]) -> Result<Pools> {

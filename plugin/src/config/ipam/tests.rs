@@ -68,12 +68,21 @@ fn what_is_excluded_of_all_or_of_a_range_is_not_given() {
 #[case::only_another_s_gateway(json!({"subnet": "10.87.1.0/24", "rangeStart": "10.87.1.9", "ranges": [[{"subnet": "10.87.1.0/24", "gateway": "10.87.1.2", "rangeEnd": "10.87.1.2"}]]}), 7, "ipam.ranges[0][0] leaves")]
 #[case::exclude_text(json!({"subnet": "10.87.1.0/24", "exclude": ["all"]}), 7, "ipam.exclude has \"all\"")]
 #[case::exclude_type(json!({"subnet": "10.87.1.0/24", "exclude": "10.87.1.9"}), 7, "ipam.exclude is \"10.87.1.9\", not a list of strings")]
+#[case::exclude_elsewhere(json!({"subnet": "10.87.1.0/24", "exclude": ["10.87.1.9", "10.87.2.9"]}), 7, "ipam.exclude has 10.87.2.9 - 10.87.2.9, of which nothing is in 10.87.1.0/24: ")]
+#[case::exclude_of_no_family(json!({"subnet": "10.87.1.0/24", "exclude": ["fd00::/126"]}), 7, "ipam.exclude has fd00:: - fd00::3, of which nothing is in 10.87.1.0/24: ")]
+#[case::exclude_of_another_range(json!({"ranges": [[{"subnet": "10.87.1.0/24", "exclude": ["10.87.2.9"]}], [{"subnet": "10.87.2.0/24"}]]}), 7, "ipam.ranges[0][0].exclude has 10.87.2.9 - 10.87.2.9, of which")]
 #[case::resolv_conf(json!({"subnet": "10.87.1.0/24", "resolvConf": "resolv.conf"}), 7, "not an absolute path")]
 #[case::data_dir(json!({"subnet": "10.87.1.0/24", "dataDir": "/run/ipam"}), 2, "ipam.dataDir = \"/run/ipam\"")]
 fn refused(#[case] ipam: Value, #[case] code: u32, #[case] words: &str) {
     let error = parse_with(&ipam, &json!({})).unwrap_err();
     assert_eq!(error.code(), code, "{error}");
     assert!(error.to_string().contains(words), "{error}");
+}
+
+#[test]
+fn what_is_not_given_anyway_may_be_excluded_too() {
+    let ipam = json!({"subnet": "10.87.1.0/24", "rangeStart": "10.87.1.100", "exclude": ["10.87.1.2-10.87.1.9"]});
+    assert_eq!(shown(&parse_with(&ipam, &json!({})).expect("addresses")), ["10.87.1.100 - 10.87.1.254"]);
 }
 
 #[rstest]

@@ -100,6 +100,11 @@ impl Range {
         self.subnet.contains(address)
     }
 
+    /// Whether some address of the subnet is in the span.
+    pub(crate) fn meets(&self, span: Span) -> bool {
+        span.overlaps(Span { first: self.subnet.network(), last: self.subnet.broadcast() })
+    }
+
     /// Whether both would give out some address, or have subnets that hold each other's addresses without being the same; why, to
     /// follow "which".
     pub(crate) fn clash(&self, other: &Self) -> Option<String> {
