@@ -76,6 +76,9 @@ impl Pools {
             return Some("is excluded".to_owned());
         }
         let pools: Vec<_> = self.iter().map(Pool::to_string).collect();
+        if pools.is_empty() {
+            return Some("is not to be had: this network gives no addresses".to_owned());
+        }
         Some(format!("is not one of {} of this network", pools.join(", ")))
     }
 }

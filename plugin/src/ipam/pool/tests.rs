@@ -101,6 +101,12 @@ fn requests(#[case] asked: IpAddr, #[case] words: Option<&str>) {
     }
 }
 
+#[test]
+fn who_gives_no_addresses_says_so() {
+    let refusal = Pools::default().refusal(address("10.87.1.9"));
+    assert_eq!(refusal.as_deref(), Some("is not to be had: this network gives no addresses"));
+}
+
 /// How many addresses are looked at until one is chosen.
 fn steps(subnet: &str, excluded: &[Span], taken: &BTreeSet<IpAddr>) -> usize {
     let pool = Pool::from(range(subnet, "", "").without(excluded));
