@@ -288,7 +288,7 @@ fn refuse_spoofing_check(
         true if !options.port.trunk.is_empty() => {
             problem("vlanTrunk", "is there, and macspoofchk, which keeps tagged frames back, is true")
         }
-        // Nothing but ARP probes would pass.
+        // The rules are of ports that have an address: no port would be among them, and everything would pass.
         true if !has_addresses => {
             problem("macspoofchk", "is true, but without ipam there are no addresses that containers could be held to")
         }

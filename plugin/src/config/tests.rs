@@ -53,6 +53,8 @@ fn the_shipped_file_is_the_default_network() {
 #[case::spoofing_type(json!({"macspoofchk": "true"}), 7, "macspoofchk is \"true\", not true or false")]
 #[case::masquerade_without_addresses(json!({"ipMasq": true, "ipam": {}}), 7, "ipMasq is true, but without ipam")]
 #[case::ranges_of_layer_2(json!({"isGateway": false, "ipam": null, "runtimeConfig": {"ipRanges": [[{"subnet": "10.87.3.0/24"}]]}}), 7, "runtimeConfig.ipRanges is given, but without ipam")]
+#[case::spoofing_without_addresses(json!({"macspoofchk": true, "ipam": {}}), 7, "macspoofchk is true, but without ipam")]
+#[case::spoofing_of_layer_2(json!({"macspoofchk": true, "isGateway": false, "ipam": null}), 7, "macspoofchk is true, but without ipam")]
 #[case::spoofing_of_a_trunk(json!({"macspoofchk": true, "vlanTrunk": [{"id": 7}]}), 7, "vlanTrunk is there")]
 #[case::dad_type(json!({"enabledad": 1}), 7, "enabledad is 1, not true or false")]
 #[case::dns_type(json!({"dns": {"nameservers": "1.1.1.1"}}), 7, "dns.nameservers")]
