@@ -229,7 +229,8 @@ impl Configured {
         let dad = section.boolean("enabledad")?.unwrap_or(false);
         refuse_spoofing_check(&section, macspoofchk, (&options, has_addresses))?;
         if !has_addresses && ipam::has_runtime_ranges(config) {
-            let problem = "is given, but without ipam there are no addresses to give: add `\"ipam\": {}`, or leave it out";
+            let problem =
+                "is given, but without ipam there are no addresses to give: add `\"ipam\": {}`, or leave it out";
             return Err(section.problem("runtimeConfig.ipRanges", problem));
         }
         let ipam = match ipam_section.filter(|_| has_addresses) {
