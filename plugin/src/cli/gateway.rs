@@ -287,8 +287,12 @@ async fn forward_for(network: &Network) -> error::Result<()> {
 
 /// The network whose rules the bridge has, where this one would have others: they would take turns at rewriting them.
 fn rival<'a>(kept: &'a [Kept], network: &Network) -> Option<&'a Network> {
+    if !masquerade::has_say(network) {
+        return None;
+    }
     let in_order = kept.iter().filter(|kept| kept.problem.is_none()).map(|kept| &kept.network);
-    let first = in_order.into_iter().find(|other| other.gateway_link() == network.gateway_link())?;
+    let mut ruling = in_order.filter(|other| masquerade::has_say(other));
+    let first = ruling.find(|other| other.gateway_link() == network.gateway_link())?;
     // Each family has rules of its own, which say its subnets.
     let differ = |ipv4: bool| {
         let subnets = |of: &Network| -> Vec<_> {

@@ -134,7 +134,7 @@ impl Site<'_> {
         let site = bridge::ensure(host, network).await?;
         let bridge = &site.link;
         sysctl::enable_forwarding(host, network).await?;
-        self.masquerade(&site).await?;
+        masquerade::ensure(host, network, site.gateway()).await?;
         if let Some(error) = forward::open(host, network).await? {
             // No reason to have no containers: the next try would not end otherwise.
             eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
@@ -303,14 +303,6 @@ impl Site<'_> {
         place.hears(addresses.iter().map(IpNetwork::ip)).await
     }
 
-    /// Who is no gateway, and asks for no rules, has no say in those of a gateway on the same bridge.
-    async fn masquerade(&self, bridge: &Bridge) -> Result<()> {
-        if !self.network.options.is_gateway && !self.network.masquerade {
-            return Ok(());
-        }
-        masquerade::ensure(&self.host, self.network, bridge.gateway()).await
-    }
-
     fn record(&self, attachment: &Attachment<'_>, guarded: Option<Mac>) -> String {
         attachment.record(guarded, self.network.options.port.vlan)
     }
@@ -335,7 +327,7 @@ impl Site<'_> {
     async fn put_back(&self, link: &Link) -> Result<()> {
         let bridge = bridge::ensure(&self.host, self.network).await?;
         // It is another bridge, whose rules may have been swept with the first.
-        self.masquerade(&bridge).await?;
+        masquerade::ensure(&self.host, self.network, bridge.gateway()).await?;
         let done = port::put_back(&self.host, link, &bridge.link, &self.network.options.port).await;
         done.doing(|| format!("put {} back on {}", link.name, bridge.link.name))
     }
