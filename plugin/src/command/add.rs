@@ -163,7 +163,7 @@ impl Site<'_> {
             .into_iter()
             .filter_map(|family| success.ips.iter().map(|ip| ip.address).find(|address| family.has(*address)))
             .collect();
-        let bridge = &self.network.bridge;
+        let bridge = self.network.gateway_link();
         if asked.is_empty() && !ports::is_in_use(bridge, addresses.iter().any(IpNetwork::is_ipv6)).await {
             return Ok(());
         }
@@ -184,7 +184,7 @@ impl Site<'_> {
         let withdrawn = if self.published.get() {
             let attachment = Attachment { network: &self.network.name, target: self.target };
             // It may be the packet filter that never answers.
-            within_part(ports::withdraw(host, &attachment.name(), &self.network.bridge)).await
+            within_part(ports::withdraw(host, &attachment.name(), self.network.gateway_link())).await
         } else {
             Ok(())
         };
