@@ -125,7 +125,7 @@ impl Gateway {
 
     /// Packets to containers end here without it. Only once: whoever switches it off later shall find it in the health.
     async fn forward_for(&mut self, network: &Network) {
-        let needed = |family: &IpFamily| network.options.is_gateway && !family.subnets(network).is_empty();
+        let needed = |family: &IpFamily| network.options.is_gateway && family.is_of(network);
         let needed: BTreeSet<_> = IpFamily::BOTH.into_iter().filter(needed).collect();
         if needed.is_subset(&self.forwarded) {
             return;
@@ -294,14 +294,11 @@ fn rival<'a>(kept: &'a [Kept], network: &Network) -> Option<&'a Network> {
     let mut ruling = in_order.filter(|other| masquerade::has_say(other));
     let first = ruling.find(|other| other.gateway_link() == network.gateway_link())?;
     // Each family has rules of its own, which say its subnets.
-    let differ = |ipv4: bool| {
-        let subnets = |of: &Network| -> Vec<_> {
-            of.pools.subnets().into_iter().filter(|subnet| subnet.is_ipv4() == ipv4).collect()
-        };
-        let (one, other) = (subnets(first), subnets(network));
+    let differ = |family: &IpFamily| {
+        let (one, other) = (family.subnets(first), family.subnets(network));
         !one.is_empty() && !other.is_empty() && one != other
     };
-    let subnets_differ = network.masquerade && (differ(true) || differ(false));
+    let subnets_differ = network.masquerade && IpFamily::BOTH.iter().any(differ);
     let others = (first.masquerade, &first.gateways) != (network.masquerade, &network.gateways);
     (others || subnets_differ).then_some(first)
 }

@@ -41,8 +41,7 @@ impl Setup {
         let options = object(request, "network_options")?;
         target.args = args(Section::new("network_options", options), &network)?;
         target.args.name = Section::new("", request).string("container_name")?.filter(|name| !name.is_empty());
-        let families: Vec<_> =
-            IpFamily::BOTH.into_iter().filter(|family| !family.subnets(&network).is_empty()).collect();
+        let families: Vec<_> = IpFamily::BOTH.into_iter().filter(|family| family.is_of(&network)).collect();
         let ports = ports::parse(request.get("port_mappings"), &families)?;
         Ok(Self { target, network, ports })
     }
