@@ -178,6 +178,10 @@ async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -
     };
     keep_vlans_apart(host, network, &mut bridge).await?;
     let link = vlan::find_or_make(host, network, &bridge).await?;
+    let place = ipv6::Place { netlink: host, netns: None, link: &link };
+    if network.options.is_gateway {
+        place.ignores_routers()?;
+    }
     if let (Some(_), Some(mac)) = (network.gateway_vlan(), bridge.mac) {
         // Other VLANs' gateways have it too: whatever it is, it is not to change with the bridge's ports.
         host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {}", bridge.name))?;
@@ -203,7 +207,6 @@ async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -
     if let Some(mac) = mac.filter(|_| network.has_ipv6()) {
         ipv6::prepare_bridge(host, &link, ipv6::link_local(mac)).await?;
     }
-    let place = ipv6::Place { netlink: host, netns: None, link: &link };
     for gateway in network.gateway_networks() {
         match place.give(gateway, false).await {
             // Another first ADD was faster, or it has this one already.
@@ -233,6 +236,7 @@ async fn create(host: &Netlink, network: &Network) -> Result<Link> {
     }
     let bridge = find(host, name).await?.ok_or(Errno::ENODEV).doing(|| format!("find bridge {name} just created"))?;
     host.no_ipv6_by_itself(bridge.index).await.doing(|| format!("keep {name} from IPv6"))?;
+    ipv6::Place { netlink: host, netns: None, link: &bridge }.ignores_routers()?;
     Ok(bridge)
 }
 
