@@ -2,6 +2,8 @@
 //!
 //! `ensure` brings a bridge to the wanted state from whatever it finds, so that any number of first ADDs may race.
 
+mod addresses;
+
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
@@ -14,6 +16,8 @@ use crate::ipam::pool::{Pool, Pools, Range};
 use crate::link::{ipv6, port, vlan};
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink, NewBridge};
+
+pub(crate) use self::addresses::{has_gateways, overlap, refuse_conflict, refuse_overlap};
 
 /// What a kernel needs to have been built with whose bridges keep VLANs apart.
 const VLAN_FILTERING: &str = "CONFIG_BRIDGE_VLAN_FILTERING";
@@ -193,7 +197,7 @@ async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -
     // Before the address: with that the bridge is in use, and nobody looks for more.
     gather(host, network, &bridge).await?;
     if network.options.force_address {
-        clear_the_way(host, network, &link).await?;
+        addresses::clear_the_way(host, network, &link).await?;
     }
     if !network.options.is_gateway {
         let mark = mark_of(&network.name);
@@ -258,92 +262,6 @@ async fn keep_vlans_apart(host: &Netlink, network: &Network, bridge: &mut Link) 
     Ok(())
 }
 
-/// Takes the addresses away that `forceAddress` is about: all others of IPv4, and those of IPv6 that overlap the network's.
-async fn clear_the_way(host: &Netlink, network: &Network, link: &Link) -> Result<()> {
-    let gateways = network.gateway_networks();
-    let is_in_the_way = |other: &IpNetwork| {
-        let same_family = |gateway: &&IpNetwork| gateway.is_ipv4() == other.is_ipv4();
-        let mut gateways = gateways.iter().filter(same_family);
-        gateways.any(|gateway| other.is_ipv4() || overlap(*other, *gateway))
-            && !network.gateway_networks().contains(other)
-    };
-    let addresses = host.addresses(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
-    for other in addresses.into_iter().filter(is_in_the_way) {
-        match host.delete_address(link.index, other).await {
-            // Another first ADD was faster.
-            Ok(()) | Err(Errno::EADDRNOTAVAIL) => {}
-            Err(errno) => return Err(errno).doing(|| format!("take the address {other} from {}", link.name)),
-        }
-    }
-    Ok(())
-}
-
-/// Whether the bridge is in use: the gateway's link has the gateways' addresses; where it is no gateway, the bridge is
-/// up and marked. Errors: 105 where
-/// the link has other addresses only, and may not lose them: it is then not taken over.
-pub(crate) async fn has_gateways(host: &Netlink, network: &Network, bridge: &Link) -> Result<bool> {
-    let gateways = network.gateway_networks();
-    let Some(gateway) = gateways.first() else {
-        return Ok(bridge.up && bridge.names.contains(&mark_of(&network.name)));
-    };
-    let Some(link) = vlan::find(host, network, bridge).await? else { return Ok(false) };
-    let name = &link.name;
-    let found = host.addresses_of_any_scope(link.index).await.doing(|| format!("list the addresses of {name}"))?;
-    let can_ask = !network.has_ipv6() || ipv6::can_ask(&found);
-    let addresses: Vec<_> = found.iter().filter(|found| !found.is_link_local()).map(|found| found.network).collect();
-    let Some(other) = addresses.first() else { return Ok(false) };
-    match gateways.iter().filter(|gateway| addresses.contains(gateway)).count() {
-        found if found == gateways.len() => Ok(can_ask),
-        // The network has grown.
-        1.. => Ok(false),
-        0 if network.options.force_address => Ok(false),
-        0 => Err(Error::BridgeConflict {
-            bridge: name.clone(),
-            found: format!("it has address {other}, but network {} needs {gateway} there", network.name),
-            remedy: format!(
-                "give the network another bridge (`bridge` in its .conflist, `--interface-name` with Podman 5), or free this one: `ip address del {other} dev {name}`"
-            ),
-        }),
-    }
-}
-
-/// Errors: 105 where the host's bridge or addresses are in the way of a network that is to be set up.
-pub(crate) async fn refuse_conflict(host: &Netlink, network: &Network) -> Result<()> {
-    match find(host, &network.bridge).await? {
-        Some(found) if has_gateways(host, network, &found).await? => Ok(()),
-        _ => refuse_overlap(host, network).await,
-    }
-}
-
-/// Errors: 105 where the host has an address of this subnet elsewhere: one of the two places could not be reached.
-pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<()> {
-    let gateways = network.gateway_networks();
-    let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
-    let overlapping = |other: IpNetwork| gateways.iter().find(move |gateway| overlap(other, **gateway));
-    for (index, other) in &addresses {
-        let Some(gateway) = overlapping(*other) else { continue };
-        // On the bridge itself it is the gateway's own: another first ADD was faster.
-        let link = host.link_by_index(*index).await.doing(|| format!("look up who has {other}"))?;
-        let Some(link) = link.filter(|link| link.name != network.gateway_link()) else { continue };
-        let (name, bridge) = (&link.name, &network.bridge);
-        let rename = if other == gateway && link.kind.as_deref() == Some("bridge") {
-            format!(
-                "name it back if it is {bridge} renamed (`ip link set {name} down`, `ip link set {name} name {bridge}`), or "
-            )
-        } else {
-            String::new()
-        };
-        return Err(Error::BridgeConflict {
-            bridge: bridge.clone(),
-            found: format!("{name} already has {other}, which overlaps network {}'s {gateway}", network.name),
-            remedy: format!(
-                "{rename}give the network another subnet (`ipam.subnet` in its .conflist, `--subnet` with Podman 5)"
-            ),
-        });
-    }
-    Ok(())
-}
-
 /// The MTU, in bytes, of the link that the host's default route leaves by, if there is one; IPv4's where there are two.
 async fn uplink_mtu(host: &Netlink, network: &Network) -> Result<Option<u32>> {
     let ipv6 = network.has_ipv6();
@@ -382,13 +300,4 @@ pub(crate) async fn problem(host: &Netlink, network: &Network, bridge: &Link) ->
     }
     let mute = network.has_ipv6() && network.options.is_gateway && !ipv6::can_ask(&found);
     Ok(mute.then(|| format!("{kind} {name} lacks a link-local address, and so finds no container by IPv6")))
-}
-
-/// Whether two networks have an address in common.
-pub(crate) fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
-    match (one, other) {
-        (IpNetwork::V4(one), IpNetwork::V4(other)) => one.overlaps(other),
-        (IpNetwork::V6(one), IpNetwork::V6(other)) => one.overlaps(other),
-        _ => false,
-    }
 }
