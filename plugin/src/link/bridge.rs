@@ -15,7 +15,7 @@ use crate::ipam::lease;
 use crate::ipam::pool::{Pool, Pools, Range};
 use crate::link::{ipv6, port, vlan};
 use crate::mac::Mac;
-use crate::netlink::{Link, Netlink, NewBridge};
+use crate::netlink::{Address, Link, Netlink, NewBridge};
 
 pub(crate) use self::addresses::{has_gateways, overlap, refuse_conflict, refuse_overlap};
 
@@ -118,15 +118,25 @@ pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Netwo
     Ok(pools.map(|pools| draft.with(pools)))
 }
 
-/// The pools that the addresses of a bridge, or of a VLAN on it, tell of.
+/// The pools that the addresses of a bridge, or of a VLAN on it, tell of. One of IPv6 may be there for the host's own sake, and the host
+/// would forward for it: it tells only of containers that are there.
 pub(crate) async fn told<P>(host: &Netlink, network: &Network<P>, bridge: &Link) -> Result<Option<Pools>> {
     let Some(link) = vlan::find(host, network, bridge).await? else { return Ok(None) };
-    let addresses = host.addresses(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
+    let found =
+        host.addresses_of_any_scope(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
+    let can_tell = |found: &Address| found.network.is_ipv4() || (found.permanent && !found.is_link_local());
+    let addresses: Vec<_> = found.into_iter().filter(can_tell).map(|found| found.network).collect();
+    let containers = match addresses.iter().any(IpNetwork::is_ipv6) {
+        true => lease::of_network(host, &network.name).await?,
+        false => Vec::new(),
+    };
+    let leases: Vec<_> = containers.iter().flat_map(|(_, link)| lease::leases(link)).collect();
+    let is_told = |gateway: &&IpNetwork| gateway.is_ipv4() || leases.iter().any(|lease| gateway.contains(*lease));
     let range_of = |gateway: &IpNetwork| {
         let subnet = IpNetwork::new(gateway.network(), gateway.prefix()).ok()?;
         Range::new(subnet, Some(gateway.ip()), None, None).ok()
     };
-    let pools: Vec<Pool> = addresses.iter().filter_map(range_of).map(Pool::from).collect();
+    let pools: Vec<Pool> = addresses.iter().filter(is_told).filter_map(range_of).map(Pool::from).collect();
     Ok((!pools.is_empty()).then(|| Pools::new(pools)))
 }
 
