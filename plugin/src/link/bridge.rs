@@ -140,9 +140,9 @@ pub(crate) async fn told<P>(host: &Netlink, network: &Network<P>, bridge: &Link)
     Ok((!pools.is_empty()).then(|| Pools::new(pools)))
 }
 
-/// Puts containers back that are no longer on any bridge: one that is deleted leaves its ports behind. Whoever has an address of
-/// the network's belongs here, also to a network of another name that shares the bridge; where there are no addresses, whoever is
-/// of this network.
+/// Puts containers back that are no longer on any bridge: one that is deleted leaves its ports behind; and those on this one that are
+/// down, as a try that was cut short leaves them. Whoever has an address of the network's belongs here, also to a network of another
+/// name that shares the bridge; where there are no addresses, whoever is of this network.
 pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     let is_ours = |link: &Link| {
         if network.is_layer_2() {
@@ -152,7 +152,8 @@ pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> 
         }
     };
     for link in host.links().await.doing(|| "list the host's links".into())? {
-        if link.bridge.is_some() || !lease::is_whole(&link) || !is_ours(&link) {
+        let is_lost = link.bridge.is_none() || (link.bridge == Some(bridge.index) && !link.up);
+        if !is_lost || !lease::is_whole(&link) || !is_ours(&link) {
             continue;
         }
         match port::put_back(host, &link, bridge, &network.options.port).await {
