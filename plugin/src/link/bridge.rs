@@ -142,18 +142,11 @@ pub(crate) async fn told<P>(host: &Netlink, network: &Network<P>, bridge: &Link)
 
 /// Puts containers back that are no longer on any bridge: one that is deleted leaves its ports behind; and those on this one that are
 /// down, as a try that was cut short leaves them. Whoever has an address of the network's belongs here, also to a network of another
-/// name that shares the bridge; where there are no addresses, whoever is of this network.
+/// name that shares the bridge and the VLAN; where addresses do not tell, whoever is of this network.
 pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
-    let is_ours = |link: &Link| {
-        if network.is_layer_2() {
-            lease::is_of_network(link, &network.name)
-        } else {
-            lease::leases(link).any(|address| network.pools.contains(address))
-        }
-    };
     for link in host.links().await.doing(|| "list the host's links".into())? {
         let is_lost = link.bridge.is_none() || (link.bridge == Some(bridge.index) && !link.up);
-        if !is_lost || !lease::is_whole(&link) || !is_ours(&link) {
+        if !is_lost || !lease::is_whole(&link) || !belongs(network, &link) {
             continue;
         }
         match port::put_back(host, &link, bridge, &network.options.port).await {
@@ -163,6 +156,15 @@ pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> 
         }
     }
     Ok(())
+}
+
+fn belongs(network: &Network, link: &Link) -> bool {
+    // Nobody keeps subnets apart that have no gateway.
+    if !network.options.is_gateway {
+        return lease::is_of_network(link, &network.name);
+    }
+    let has_address = lease::leases(link).any(|address| network.pools.contains(address));
+    has_address && lease::vlan(link) == network.options.port.vlan
 }
 
 /// The link of that name, if it is there. Errors: 105 where it is not a bridge.
@@ -311,4 +313,31 @@ pub(crate) async fn problem(host: &Netlink, network: &Network, bridge: &Link) ->
     }
     let mute = network.has_ipv6() && network.options.is_gateway && !ipv6::can_ask(&found);
     Ok(mute.then(|| format!("{kind} {name} lacks a link-local address, and so finds no container by IPv6")))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::its_own(json!({}), "network=flatnet container=a", true)]
+    #[case::of_another_name(json!({}), "network=other container=a", true)]
+    #[case::of_a_vlan(json!({}), "network=other container=a vlan=100", false)]
+    #[case::of_its_vlan(json!({"vlan": 100}), "network=flatnet container=a vlan=100", true)]
+    #[case::of_another_vlan(json!({"vlan": 100}), "network=other container=a vlan=200", false)]
+    #[case::of_another_subnet(json!({"ipam": {"subnet": "10.87.2.0/24"}}), "network=other container=a", false)]
+    #[case::without_gateway(json!({"isGateway": false}), "network=flatnet container=a", true)]
+    #[case::without_gateway_another(json!({"isGateway": false}), "network=other container=a", false)]
+    fn who_belongs_to_a_network(#[case] change: serde_json::Value, #[case] record: &str, #[case] expected: bool) {
+        let mut config = json!({"name": "flatnet", "type": "flatnet", "ipam": {"subnet": "10.87.1.0/24"}});
+        let config = config.as_object_mut().expect("an object");
+        config.extend(change.as_object().expect("an object").clone());
+        let network = Network::parse(config).expect("a network");
+        let names = vec!["flatnet-ip-10.87.1.2".to_owned()];
+        let link = Link { alias: Some(record.to_owned()), names, ..Link::default() };
+        assert_eq!(belongs(&network, &link), expected);
+    }
 }
