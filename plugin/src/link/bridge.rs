@@ -52,11 +52,7 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Bridge> 
         found => (take_into_use(host, network, found).await?, false),
     };
     keep_vlans_apart(host, network, &mut bridge).await?;
-    if let Some(mac) = gateway_mac(network).filter(|mac| bridge.mac != Some(*mac)) {
-        // Made by hand: its MAC would change with its ports, and the containers' ARP caches go stale.
-        host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
-        bridge.mac = Some(mac);
-    }
+    fix_mac(host, network, &mut bridge).await?;
     // One that is no gateway may be somebody else's, with the host's uplink for a port: up already, it is taken as it is.
     let is_ours = network.options.is_gateway || !bridge.up;
     // Not at creation: only a change of its MTU keeps the kernel from adjusting it to the bridge's ports later.
@@ -263,6 +259,20 @@ fn gateway_mac(network: &Network) -> Option<Mac> {
         Some(_) => None,
         None => network.gateway_networks().first().map(|gateway| Mac::of(gateway.ip())),
     }
+}
+
+/// One that was made by hand changes its MAC with its ports, and the containers' ARP caches go stale. Networks that share a bridge may
+/// have other first gateways: whichever was there first decides.
+async fn fix_mac(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {
+    let Some(mac) = gateway_mac(network).filter(|mac| bridge.mac != Some(*mac)) else { return Ok(()) };
+    let name = &bridge.name;
+    let gateways = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
+    if gateways.iter().any(|gateway| bridge.mac == Some(Mac::of(gateway.ip()))) {
+        return Ok(());
+    }
+    host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
+    bridge.mac = Some(mac);
+    Ok(())
 }
 
 async fn keep_vlans_apart(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {
