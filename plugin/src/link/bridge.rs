@@ -20,7 +20,7 @@ use crate::netlink::{Address, Link, Netlink, NewBridge};
 pub(crate) use self::addresses::{has_gateways, overlap, refuse_conflict, refuse_overlap};
 
 /// What a kernel needs to have been built with whose bridges keep VLANs apart.
-const VLAN_FILTERING: &str = "CONFIG_BRIDGE_VLAN_FILTERING";
+pub(crate) const VLAN_FILTERING: &str = "CONFIG_BRIDGE_VLAN_FILTERING";
 /// How the mark of a network begins that has no gateway on the bridge; the network's name follows.
 const MARK_PREFIX: &str = "flatnet-ports-";
 /// Ethernet's own, where the host has no uplink to take another from.
