@@ -122,10 +122,8 @@ pub(crate) async fn told<P>(host: &Netlink, network: &Network<P>, bridge: &Link)
         host.addresses_of_any_scope(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
     let can_tell = |found: &Address| found.network.is_ipv4() || (found.permanent && !found.is_link_local());
     let addresses: Vec<_> = found.into_iter().filter(can_tell).map(|found| found.network).collect();
-    let containers = match addresses.iter().any(IpNetwork::is_ipv6) {
-        true => lease::of_network(host, &network.name).await?,
-        false => Vec::new(),
-    };
+    let has_ipv6 = addresses.iter().any(IpNetwork::is_ipv6);
+    let containers = if has_ipv6 { lease::of_network(host, &network.name).await? } else { Vec::new() };
     let leases: Vec<_> = containers.iter().flat_map(|(_, link)| lease::leases(link)).collect();
     let is_told = |gateway: &&IpNetwork| gateway.is_ipv4() || leases.iter().any(|lease| gateway.contains(*lease));
     let range_of = |gateway: &IpNetwork| {
