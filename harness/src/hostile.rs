@@ -150,65 +150,64 @@ fn may_stand(command: &str, variable: &str, text: &[u8]) -> bool {
     }
 }
 
+/// The keys of the configuration, and the codes with which each may be refused.
+const KEYS: [(&str, &[u32]); 47] = [
+    ("cniVersion", &[1, 7]),
+    ("name", &[7]),
+    ("type", &[]),
+    ("bridge", &[7, 105]),
+    ("mtu", &[7]),
+    ("ipMasq", &[2, 7]),
+    ("ipMasqBackend", &[2, 7]),
+    ("isGateway", &[7]),
+    ("isDefaultGateway", &[7]),
+    ("forceAddress", &[7]),
+    ("hairpinMode", &[7]),
+    ("promiscMode", &[7]),
+    ("portIsolation", &[7]),
+    ("vlan", &[7, 100]),
+    ("vlanTrunk", &[2, 7, 100]),
+    ("preserveDefaultVlan", &[7]),
+    ("macspoofchk", &[7]),
+    ("disableContainerInterface", &[7]),
+    ("gateways", &[7]),
+    ("ipam", &[7]),
+    ("ipam.type", &[2, 7, 110]),
+    ("ipam.subnet", &[7, 100, 105]),
+    ("ipam.gateway", &[7, 105]),
+    ("ipam.rangeStart", &[7]),
+    ("ipam.rangeEnd", &[7]),
+    ("ipam.ranges", &[7]),
+    ("ipam.exclude", &[7]),
+    ("ipam.routes", &[7]),
+    ("ipam.resolvConf", &[7]),
+    ("ipam.dataDir", &[2, 7]),
+    ("dns", &[7]),
+    ("dns.nameservers", &[7]),
+    ("dns.domain", &[7]),
+    ("prevResult", &[7]),
+    ("prevResult.interfaces", &[7]),
+    ("prevResult.ips", &[7]),
+    ("prevResult.dns", &[7]),
+    ("runtimeConfig", &[7]),
+    ("runtimeConfig.ips", &[7]),
+    ("runtimeConfig.mac", &[7]),
+    ("runtimeConfig.ipRanges", &[7]),
+    ("args", &[7]),
+    ("args.cni", &[7]),
+    ("args.cni.ips", &[7]),
+    ("args.cni.mac", &[7]),
+    ("cni.dev/attachments", &[]),
+    ("no-such-key", &[2]),
+];
+
 /// Every key of the configuration.
 fn of_configuration(network: &Network, all: &mut Vec<Request>) {
-    const KEYS: [(&str, &[u32]); 47] = [
-        ("cniVersion", &[1, 7]),
-        ("name", &[7]),
-        ("type", &[]),
-        ("bridge", &[7, 105]),
-        ("mtu", &[7]),
-        ("ipMasq", &[2, 7]),
-        ("ipMasqBackend", &[2, 7]),
-        ("isGateway", &[7]),
-        ("isDefaultGateway", &[7]),
-        ("forceAddress", &[7]),
-        ("hairpinMode", &[7]),
-        ("promiscMode", &[7]),
-        ("portIsolation", &[7]),
-        ("vlan", &[7, 100]),
-        ("vlanTrunk", &[2, 7, 100]),
-        ("preserveDefaultVlan", &[7]),
-        ("macspoofchk", &[7]),
-        ("disableContainerInterface", &[7]),
-        ("gateways", &[7]),
-        ("ipam", &[7]),
-        ("ipam.type", &[2, 7, 110]),
-        ("ipam.subnet", &[7, 100, 105]),
-        ("ipam.gateway", &[7, 105]),
-        ("ipam.rangeStart", &[7]),
-        ("ipam.rangeEnd", &[7]),
-        ("ipam.ranges", &[7]),
-        ("ipam.exclude", &[7]),
-        ("ipam.routes", &[7]),
-        ("ipam.resolvConf", &[7]),
-        ("ipam.dataDir", &[2, 7]),
-        ("dns", &[7]),
-        ("dns.nameservers", &[7]),
-        ("dns.domain", &[7]),
-        ("prevResult", &[7]),
-        ("prevResult.interfaces", &[7]),
-        ("prevResult.ips", &[7]),
-        ("prevResult.dns", &[7]),
-        ("runtimeConfig", &[7]),
-        ("runtimeConfig.ips", &[7]),
-        ("runtimeConfig.mac", &[7]),
-        ("runtimeConfig.ipRanges", &[7]),
-        ("args", &[7]),
-        ("args.cni", &[7]),
-        ("args.cni.ips", &[7]),
-        ("args.cni.mac", &[7]),
-        ("cni.dev/attachments", &[]),
-        ("no-such-key", &[2]),
-    ];
     for (key, codes) in KEYS {
         let addresses = ADDRESSES.iter().map(|text| (format!("{text:?}"), format!("{text:?}")));
         let addresses = addresses.filter(|_| key.starts_with("ipam.") || key == "dns.nameservers");
-        let names = texts().into_iter().filter_map(|(name, text)| {
-            let text = String::from_utf8(text).ok()?;
-            Some((name.to_owned(), Value::String(text).to_string()))
-        });
-        let names = names.filter(|_| matches!(key, "cniVersion" | "name" | "bridge" | "ipam.type" | "dns.domain"));
+        let names =
+            quoted_texts().filter(|_| matches!(key, "cniVersion" | "name" | "bridge" | "ipam.type" | "dns.domain"));
         let json = JSON.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
         for (name, text) in json.chain(SEGMENTS.iter().map(Repeat::spelt)).chain(addresses).chain(names) {
             let stdin = with_raw(network, key, &text);
@@ -276,11 +275,9 @@ fn of_netavark(network: &Network, all: &mut Vec<Request>) {
     let Value::Object(request) = request else { return };
     let request = Network::new(request);
     for key in KEYS {
-        let names = texts().into_iter().filter_map(|(name, text)| {
-            let text = String::from_utf8(text).ok()?;
-            Some((name.to_owned(), Value::String(text).to_string()))
-        });
-        for (name, text) in JSON.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).chain(names) {
+        for (name, text) in
+            JSON.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).chain(quoted_texts())
+        {
             all.push(Request {
                 name: format!("setup with {key} = {name}"),
                 arguments: ["setup", NETNS].map(OsString::from).to_vec(),
@@ -292,6 +289,14 @@ fn of_netavark(network: &Network, all: &mut Vec<Request>) {
             });
         }
     }
+}
+
+/// The texts as JSON has them, as far as it can.
+fn quoted_texts() -> impl Iterator<Item = (String, String)> {
+    texts().into_iter().filter_map(|(name, text)| {
+        let text = String::from_utf8(text).ok()?;
+        Some((name.to_owned(), Value::String(text).to_string()))
+    })
 }
 
 /// The configuration with a text at `key` that need not be JSON.

@@ -1,7 +1,7 @@
 //! `harness`: replays scenarios against the real plugin in throwaway networks, and opens shells in them.
 //!
 //! Invariant: the exit status is 0 only if nothing that was asked for failed; what this machine lacks a program for is
-//! skipped, which exits 0 too, unless `CI` is set: then it is a failure.
+//! skipped, which exits 0 too, unless `CI` is set: then it is a failure. So is all that is skipped with `--no-skips`.
 
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZero;
@@ -47,6 +47,9 @@ enum Verb {
         /// How many run at the same time.
         #[arg(long)]
         jobs: Option<NonZero<usize>>,
+        /// Fail if anything is skipped, for want of a program or of the kernel's.
+        #[arg(long)]
+        no_skips: bool,
     },
     /// List scenarios and what they claim.
     List {
@@ -165,7 +168,7 @@ fn main() -> ExitCode {
 
 fn act(verb: Verb) -> Result<ExitCode> {
     match verb {
-        Verb::Run { scenarios, plugin_dir, json, keep, jobs } => {
+        Verb::Run { scenarios, plugin_dir, json, keep, jobs, no_skips } => {
             let mut files = suite::find(&scenarios)?;
             if scenarios.is_empty() {
                 leave_out_long(&mut files)?;
@@ -173,7 +176,7 @@ fn act(verb: Verb) -> Result<ExitCode> {
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
             let (plugin_dir, jobs) = (plugins.folder().to_owned(), number_of_jobs(jobs));
             let suite = Suite { plugin_dir, subject: None, keep, jobs, patience: suite::PATIENCE };
-            run(&suite, &files, json)
+            run(&suite, &files, json, no_skips)
         }
         Verb::List { scenarios, json } => list(&suite::find(&scenarios)?, json),
         Verb::Shell { scenario, until, plugin_dir } => match scenario.parse() {
@@ -228,7 +231,7 @@ fn leave_out_long(files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn run(suite: &Suite, files: &[PathBuf], json: bool) -> Result<ExitCode> {
+fn run(suite: &Suite, files: &[PathBuf], json: bool, no_skips: bool) -> Result<ExitCode> {
     let mut out = io::stdout();
     if !json {
         writeln!(out, "plugin under test: {}", suite.plugin_dir.join("flatnet").display())?;
@@ -246,15 +249,18 @@ fn run(suite: &Suite, files: &[PathBuf], json: bool) -> Result<ExitCode> {
         drop(write!(io::stdout(), "{line}"));
     });
     let count = |outcome: &Outcome| reports.iter().filter(|report| report.outcome == *outcome).count();
-    let failed = count(&Outcome::Failed);
+    let (failed, skipped) = (count(&Outcome::Failed), count(&Outcome::Skipped));
     if json {
         writeln!(out, "{}", serde_json::to_string_pretty(&reports).context("write reports")?)?;
     } else {
-        let (passed, skipped) = (count(&Outcome::Passed), count(&Outcome::Skipped));
+        let passed = count(&Outcome::Passed);
         writeln!(out, "{passed} passed, {failed} failed, {skipped} skipped")?;
     }
     if !kept.is_empty() {
         wait_for_enter(&reports)?;
+    }
+    if no_skips && skipped > 0 {
+        bail!("run all that was asked for: {skipped} skipped");
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

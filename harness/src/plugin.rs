@@ -5,6 +5,7 @@
 mod locate;
 mod protocol;
 pub mod shape;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::lab::Namespace;
 use crate::process::{self, Finished};
 use crate::sandbox::Distro;
 
-pub use locate::{ENV_PLUGIN_DIR, Plugins, is_installed, repository};
+pub use locate::{ENV_PLUGIN_DIR, Plugins, reference_folder, repository};
 pub(crate) use protocol::read;
 pub use protocol::{Answer, Broken, Refusal};
 

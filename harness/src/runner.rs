@@ -2,15 +2,16 @@
 //!
 //! Invariant: a scenario passes only if every step did as it should and the nodes are as they were before.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::conformance::Judged;
-use crate::plugin::Plugins;
+use crate::plugin::{Plugins, reference_folder};
 use crate::report::{Outcome, Report, Transcript};
-use crate::scenario::{Kernel, Scenario, Step};
+use crate::scenario::{Chain, Kernel, Scenario, Setting, Step};
 use crate::tally::Tally;
 use crate::world::World;
 
@@ -20,14 +21,46 @@ pub fn lacks(scenario: &Scenario) -> Option<String> {
     scenario.steps.iter().find_map(|step| step.verb.lacks(&scenario.setting).or_else(|| inner(step)))
 }
 
+/// What the scenario needs that is not to be had here, if anything: of the kernel, or of a plugin as the distribution has it.
+fn unavailable(scenario: &Scenario, plugins: &Plugins) -> Result<Option<String>> {
+    match scenario.kernel.map(Kernel::lacks).transpose()?.flatten() {
+        Some(reason) => Ok(Some(reason)),
+        None => outdated(&scenario.setting, plugins),
+    }
+}
+
+/// The first reference plugin of a network that does not speak the network's version.
+fn outdated(setting: &Setting, plugins: &Plugins) -> Result<Option<String>> {
+    // Of another plugin than flatnet the rules say themselves what it has to speak.
+    if setting.subject.is_some() {
+        return Ok(None);
+    }
+    let chained = setting.chains.values().flat_map(Chain::others).map(|plugin| (plugin.kind(), plugin.version()));
+    let delegated = setting.lists().flatten().filter_map(|plugin| Some((plugin.ipam_kind()?, plugin.version())));
+    let wanted: BTreeSet<(&str, &str)> = chained.chain(delegated).collect();
+    for (kind, version) in wanted.into_iter().filter(|(kind, _)| reference_folder(&[kind]).is_some()) {
+        if !plugins.versions(kind, version)?.iter().any(|spoken| spoken == version) {
+            return Ok(Some(format!("the plugin {kind} that is installed does not speak CNI {version}")));
+        }
+    }
+    Ok(None)
+}
+
 /// Runs `scenario` in this process's world; gives the report, and the world as the scenario leaves it if it failed.
 pub fn run(scenario: &Scenario, plugins: Plugins) -> (Report, Option<World>) {
     let start = Instant::now();
     let mut transcript = Transcript::new(scenario);
-    if let Some(reason) = scenario.kernel.and_then(Kernel::lacks) {
-        // A finding nowhere: whoever installs what the suites need cannot install this.
-        transcript.skipped(&reason);
-        return (transcript.finish(Outcome::Skipped, Some(reason), Tally::default(), start.elapsed()), None);
+    match unavailable(scenario, &plugins) {
+        Ok(None) => {}
+        Ok(Some(reason)) => {
+            // No finding even in CI: whoever installs what the suites need cannot install this.
+            transcript.skipped(&reason);
+            return (transcript.finish(Outcome::Skipped, Some(reason), Tally::default(), start.elapsed()), None);
+        }
+        Err(err) => {
+            transcript.broke(&err);
+            return (transcript.finish(Outcome::Failed, None, Tally::default(), start.elapsed()), None);
+        }
     }
     if let Some(reason) = lacks(scenario) {
         // Where everything is installed on purpose, a scenario that cannot run is a finding.

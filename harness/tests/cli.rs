@@ -4,6 +4,8 @@
 
 #[path = "cli/lying.rs"]
 mod lying;
+#[path = "cli/skipping.rs"]
+mod skipping;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -206,26 +208,6 @@ fn the_plugin_under_test_is_in_the_given_folder_or_nowhere() {
     let case = Case::with_steps("{ add = \"web\" }");
     let told = case.fail(&["run", "case.toml", "--plugin-dir", "."]);
     assert!(told.contains("find flatnet in the plugin folder"), "{told}");
-}
-
-#[test]
-fn a_scenario_that_needs_a_missing_program_is_skipped_with_the_reason_and_fails_in_ci() {
-    let case = Case::with_steps("{ run = \"no-such-program\", in = \"wsl\" }");
-    let output = case.harness(&["run", "case.toml"]);
-    let told = text(&output.stdout);
-    assert!(output.status.success() && told.contains("skip     no-such-program is not installed"), "{told}");
-    let mut command = Command::cargo_bin("harness").unwrap();
-    command.env("CI", "true").env("FLATNET_PLUGIN_DIR", plugin_dir()).current_dir(case.folder.path());
-    command.args(["run", "case.toml"]).assert().failure();
-}
-
-#[rstest]
-#[case::named("{ run = \"true\", in = \"wsl\", needs = [\"no-such-program\"] }", "skip     no-such-program is not")]
-#[case::not_a_program("{ run = \"(exit 0)\", in = \"wsl\" }", "1 passed")]
-#[case::a_variable("{ run = \"a=1; exit 0\", in = \"wsl\" }", "1 passed")]
-fn what_a_command_needs_is_named_or_plain_to_see(#[case] step: &str, #[case] expected: &str) {
-    let told = text(&Case::with_steps(step).harness(&["run", "case.toml"]).stdout);
-    assert!(told.contains(expected), "{told}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::process::Output;
 use std::sync::OnceLock;
 
 use assert_cmd::Command;
-use harness::plugin::Plugins;
+use harness::plugin::{Plugins, reference_folder};
 use rstest::rstest;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -161,9 +161,7 @@ fn flatnet_keeps_every_rule() {
 /// Releases differ in how many rules they keep; what is so in all of them shows that the pack does not judge by flatnet.
 #[test]
 fn the_reference_plugins_stand_beside_it() {
-    let folders = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"].into_iter().map(Path::new);
-    let plugins = ["bridge", "ptp", "macvlan", "host-local"];
-    let Some(folder) = folders.into_iter().find(|folder| plugins.iter().all(|name| folder.join(name).is_file())) else {
+    let Some(folder) = reference_folder(&["bridge", "ptp", "macvlan", "host-local"]) else {
         assert!(std::env::var_os("CI").is_none(), "the reference plugins are not installed");
         // Past the test runner's capture: a check that is not made is told.
         writeln!(std::io::stderr(), "skipped: the reference plugins are not installed").unwrap();

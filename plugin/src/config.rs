@@ -17,6 +17,7 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
 
 use self::ipam::Addresses;
+pub(crate) use self::ipam::next_hop_problem;
 use self::options::BridgeOptions;
 use self::section::Section;
 use crate::error::{Error, Result};
@@ -227,6 +228,11 @@ impl Configured {
         let (options, has_addresses) = BridgeOptions::parse(&mut section, &bridge, addressing)?;
         let dad = section.boolean("enabledad")?.unwrap_or(false);
         refuse_spoofing_check(&section, macspoofchk, (&options, has_addresses))?;
+        if !has_addresses && ipam::has_runtime_ranges(config) {
+            let problem =
+                "is given, but without ipam there are no addresses to give: add `\"ipam\": {}`, or leave it out";
+            return Err(section.problem("runtimeConfig.ipRanges", problem));
+        }
         let ipam = match ipam_section.filter(|_| has_addresses) {
             Some(ipam_section) => ipam(ipam_section, config)?,
             None => Ipam::Own(Box::default()),
@@ -283,7 +289,7 @@ fn refuse_spoofing_check(
         true if !options.port.trunk.is_empty() => {
             problem("vlanTrunk", "is there, and macspoofchk, which keeps tagged frames back, is true")
         }
-        // Nothing but ARP probes would pass.
+        // The rules are of ports that have an address: no port would be among them, and everything would pass.
         true if !has_addresses => {
             problem("macspoofchk", "is true, but without ipam there are no addresses that containers could be held to")
         }

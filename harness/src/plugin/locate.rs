@@ -15,8 +15,9 @@ pub const ENV_PLUGIN_DIR: &str = "FLATNET_PLUGIN_DIR";
 /// The type of the plugin under test.
 const UNDER_TEST: &str = "flatnet";
 
-/// Where distributions put the reference plugins.
-const REFERENCE_FOLDERS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
+/// Where the reference plugins may be, as `ci/reference-plugins` has it, too.
+const REFERENCE_FOLDERS: [&str; 5] =
+    ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni", "/usr/local/libexec/cni", "/usr/local/lib/cni"];
 
 /// The folders in which plugins are looked for, in order.
 #[derive(Clone, Debug)]
@@ -76,9 +77,10 @@ impl Plugins {
     }
 }
 
-/// Whether a distribution's reference plugins have one of that name.
-pub fn is_installed(kind: &str) -> bool {
-    REFERENCE_FOLDERS.iter().any(|folder| Path::new(folder).join(kind).is_file())
+/// The folder of the reference plugins that has all of these.
+pub fn reference_folder(kinds: &[&str]) -> Option<&'static Path> {
+    let has_all = |folder: &&Path| kinds.iter().all(|kind| folder.join(kind).is_file());
+    REFERENCE_FOLDERS.into_iter().map(Path::new).find(has_all)
 }
 
 /// This repository, as it was when the harness was built.

@@ -64,6 +64,11 @@ impl Network {
         self.text("type")
     }
 
+    /// The type of the plugin that gives its addresses, if that is another.
+    pub fn ipam_kind(&self) -> Option<&str> {
+        self.0.get("ipam")?.get("type")?.as_str()
+    }
+
     /// The network's name.
     pub fn name(&self) -> &str {
         self.text("name")

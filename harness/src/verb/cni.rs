@@ -21,7 +21,7 @@ use super::fault::{FailOptions, KillOptions, LoseOptions};
 use super::{Failure, Misfit, Verb, misfit};
 use crate::fault::Sweep;
 use crate::lab::FOLDER;
-use crate::plugin::{Answer, is_installed};
+use crate::plugin::{Answer, reference_folder};
 use crate::scenario::{Network, Setting};
 use crate::seeds::{self, Seed};
 use crate::tally::Harm;
@@ -149,7 +149,7 @@ impl Verb for Cni {
         // Where a step says where plugins are, it has put them there itself.
         let own = self.options.env.contains_key("CNI_PATH");
         let chain = setting.chain(self.options.network.as_deref()).filter(|_| !own)?;
-        let missing = chain.others().map(Network::kind).find(|kind| !is_installed(kind))?;
+        let missing = chain.others().map(Network::kind).find(|kind| reference_folder(&[kind]).is_none())?;
         Some(format!("the plugin {missing} is not installed"))
     }
 

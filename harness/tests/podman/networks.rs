@@ -2,10 +2,10 @@
 //!
 //! Invariant: a case removes its containers by the command that a user would take.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use harness::podman::{IMAGE, NETWORK};
+use harness::podman::{IMAGE, NETWORK, Podman};
 
 use crate::cases::{Case, expect_leases, expect_no_leases, expect_page};
 use crate::world::{SECOND_NETWORK, WINDOWS, World};
@@ -81,14 +81,9 @@ fn a_reload_keeps_what_was_asked_for(world: &mut World) -> Result<()> {
 
 fn a_pod_has_one_address_for_all(world: &mut World) -> Result<()> {
     let podman = &world.podman;
-    // Podman would build an image for it that needs a program of the machine's.
-    let infra = ["--infra-image", IMAGE, "--infra-command", "busybox sleep 3600"];
-    let pod = ["pod", "create", "--name", "shop", "--infra-name", "shop-infra", "--network", NETWORK];
-    podman.output(pod.iter().chain(&infra))?;
-    podman.output(["run", "--detach", "--name", "web", "--pod", "shop", "--env", "NAME=web", IMAGE])?;
+    start_web_in_pod(podman, &["--network", NETWORK])?;
     expect_leases(podman, &[FIRST])?;
-    let other = ["run", "--rm", "--pod", "shop", IMAGE, "wget", "-q", "-O", "-", "http://127.0.0.1/"];
-    expect_page(&podman.output(other)?, "web", Ipv4Addr::LOCALHOST)?;
+    expect_page(&fetch_in_pod(podman, Ipv4Addr::LOCALHOST)?, "web", Ipv4Addr::LOCALHOST)?;
     expect_page(&world.page_at(WINDOWS, FIRST)?, "web", WINDOWS.back)?;
     let podman = &world.podman;
     podman.output(["pod", "stop", "shop"])?;
@@ -96,4 +91,19 @@ fn a_pod_has_one_address_for_all(world: &mut World) -> Result<()> {
     podman.output(["pod", "start", "shop"])?;
     expect_leases(podman, &[FIRST])?;
     podman.output(["pod", "rm", "--force", "shop"]).map(drop)
+}
+
+/// Makes a pod named `shop`, and starts `web` in it.
+pub(crate) fn start_web_in_pod(podman: &Podman, options: &[&str]) -> Result<()> {
+    // Podman would build an image for it that needs a program of the machine's.
+    let infra = ["--infra-image", IMAGE, "--infra-command", "busybox sleep 3600"];
+    let pod = ["pod", "create", "--name", "shop", "--infra-name", "shop-infra"];
+    podman.output(pod.iter().chain(&infra).chain(options))?;
+    podman.output(["run", "--detach", "--name", "web", "--pod", "shop", "--env", "NAME=web", IMAGE]).map(drop)
+}
+
+/// What another container of that pod gets from port 80 of `address`.
+pub(crate) fn fetch_in_pod(podman: &Podman, address: impl Into<IpAddr>) -> Result<String> {
+    let url = format!("http://{}/", SocketAddr::from((address, 80)));
+    podman.output(["run", "--rm", "--pod", "shop", IMAGE, "wget", "-q", "-O", "-", &url])
 }

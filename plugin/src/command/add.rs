@@ -65,7 +65,7 @@ pub(super) async fn add(
     before: Success,
 ) -> Result<Reply> {
     (target.args.ips, target.args.mac) = (asked.of_pools(&network.pools)?, asked.mac);
-    refuse_old_version(input.version, &network)?;
+    Success::refuse_old_version(input.version, !network.is_layer_2())?;
     refuse_crowd(input.version, &network)?;
     network.read_resolv_conf()?;
     let tell = |own: Success| own.after(before).json(input.version);
@@ -98,18 +98,6 @@ pub(crate) async fn attach_and_remember<T>(
         Ok(told)
     };
     attach(target, network, ports, tell_and_remember).await
-}
-
-/// Results of the first versions have an address (specification 0.2.0, section "Result"). Errors: 2.
-fn refuse_old_version(version: SpecVersion, network: &Network) -> Result<()> {
-    if version >= SpecVersion::V0_3_0 || !network.is_layer_2() {
-        return Ok(());
-    }
-    Err(Error::Unsupported {
-        key: "cniVersion".into(),
-        value: format!("{version} on a network without addresses"),
-        remedy: "set cniVersion to 1.0.0: results of this version cannot be without an address".into(),
-    })
 }
 
 /// Makes the bridge if need be and then the attachment, whole or not at all. `ports` are published, where the runtime leaves

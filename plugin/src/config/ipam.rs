@@ -44,10 +44,15 @@ pub(super) fn parse(mut section: Section, config: &Map<String, Value>) -> Result
     if sets.is_empty() {
         return Err(section.problem("subnet", "is missing, and so is ipam.ranges: one of them says what is given out"));
     }
+    refuse_foreign(&section, &excluded, || sets.iter().flatten().map(|placed| &placed.range))?;
     section.end()?;
     let pools = pools(sets, &excluded)?;
-    let routes = routes.into_iter().map(|route| self::route(route, &pools)).collect::<Result<_>>()?;
-    Ok(Addresses { pools, routes, resolv_conf })
+    let mut lowered = Vec::new();
+    for section in routes {
+        let route = route(section, &pools, &lowered)?;
+        lowered.push(route);
+    }
+    Ok(Addresses { pools, routes: lowered, resolv_conf })
 }
 
 /// `subnet` and its keys right in `ipam`, as one range is configured: the first set, of its own.
@@ -105,7 +110,9 @@ fn sets_of(section: &mut Section, key: &'static str) -> Result<Vec<Vec<Placed>>>
 
 fn placed(mut section: Section) -> Result<Placed> {
     let excluded = spans(&mut section)?;
-    let range = range(&mut section)?.without(&excluded);
+    let range = range(&mut section)?;
+    refuse_foreign(&section, &excluded, || std::iter::once(&range))?;
+    let range = range.without(&excluded);
     let path = section.path().to_owned();
     section.end()?;
     Ok(Placed { path, range })
@@ -124,6 +131,19 @@ fn spans(section: &mut Section) -> Result<Vec<Span>> {
     let texts = section.strings("exclude")?.unwrap_or_default();
     let spans = texts.iter().map(|text| Span::parse(text).map_err(|problem| section.problem("exclude", problem)));
     spans.collect()
+}
+
+/// Refuses a span of `exclude` that has nothing of any subnet, of another family for example. One that is of a subnet, but of none of its
+/// part that is given out, says what is so already.
+fn refuse_foreign<'a, R: Iterator<Item = &'a Range>>(
+    section: &Section,
+    excluded: &[Span],
+    ranges: impl Fn() -> R,
+) -> Result<()> {
+    let Some(foreign) = excluded.iter().find(|span| !ranges().any(|range| range.meets(**span))) else { return Ok(()) };
+    let subnets: Vec<_> = ranges().map(|range| range.subnet().to_string()).collect();
+    let problem = format!("has {foreign}, of which nothing is in {}: correct it, or leave it out", subnets.join(", "));
+    Err(section.problem("exclude", problem))
 }
 
 fn pools(sets: Vec<Vec<Placed>>, excluded: &[Span]) -> Result<Pools> {
@@ -147,8 +167,8 @@ fn pools(sets: Vec<Vec<Placed>>, excluded: &[Span]) -> Result<Pools> {
     Ok(pools)
 }
 
-/// One of `routes`: `dst`, by `gw`, else by the gateway of the address of its family.
-fn route(mut section: Section, pools: &Pools) -> Result<Route> {
+/// One of `routes`: `dst`, by `gw`, else by the gateway of the address of its family. The ones `before` it are there already.
+fn route(mut section: Section, pools: &Pools, before: &[Route]) -> Result<Route> {
     let destination = destination(&mut section)?;
     let gateway = address(&mut section, "gw")?;
     let attributes = RouteAttributes {
@@ -163,8 +183,8 @@ fn route(mut section: Section, pools: &Pools) -> Result<Route> {
         return Err(section.problem("dst", format!("is {destination}, but the network has no {family} addresses")));
     }
     if let Some(gateway) = gateway {
-        if gateway.is_ipv4() != destination.is_ipv4() {
-            return Err(section.problem("gw", format!("is {gateway}, by which no {family} leads")));
+        if let Some(problem) = next_hop_problem(destination, gateway, pools, before) {
+            return Err(section.problem("gw", problem));
         }
         if let Some(scope) = attributes.scope.filter(|scope| *scope >= LINK_SCOPE) {
             let problem = format!("is {gateway}, but a route of scope {scope} leads no further than its link");
@@ -216,10 +236,35 @@ fn refuse_data_dir(section: &mut Section) -> Result<()> {
     }
 }
 
+/// Why containers cannot send by `gateway` what is for `destination`, if so, to follow its key. A next hop is on a subnet of theirs, has
+/// an address of the link's own, or is where a route `before` this one leads that stays on the link.
+pub(crate) fn next_hop_problem(
+    destination: IpNetwork,
+    gateway: IpAddr,
+    pools: &Pools,
+    before: &[Route],
+) -> Option<String> {
+    if gateway.is_ipv4() != destination.is_ipv4() {
+        let family = if destination.is_ipv4() { "IPv4" } else { "IPv6" };
+        return Some(format!("is {gateway}, but the way to {destination} is by an address of {family}: name one"));
+    }
+    let is_link_s_own = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let leads_there = |route: &Route| stays(route) && route.destination.contains(gateway);
+    if is_link_s_own || pools.contains(gateway) || before.iter().any(leads_there) {
+        return None;
+    }
+    let subnets: Vec<_> = pools.subnets().iter().map(IpNetwork::to_string).collect();
+    Some(format!("is {gateway}, which containers do not reach: name a next hop on {}", subnets.join(" or ")))
+}
+
 /// The next hop of a route that names none, for a container with that gateway.
 pub(super) fn next_hop(route: &Route, gateway: Option<IpAddr>) -> Option<IpAddr> {
-    let stays = route.attributes.scope.is_some_and(|scope| scope >= LINK_SCOPE);
-    route.gateway.or(gateway.filter(|_| !stays))
+    route.gateway.or(gateway.filter(|_| !stays(route)))
+}
+
+/// Whether it leads no further than its link.
+fn stays(route: &Route) -> bool {
+    route.attributes.scope.is_some_and(|scope| scope >= LINK_SCOPE)
 }
 
 #[cfg(test)]

@@ -76,6 +76,9 @@ impl Pools {
             return Some("is excluded".to_owned());
         }
         let pools: Vec<_> = self.iter().map(Pool::to_string).collect();
+        if pools.is_empty() {
+            return Some("is not to be had: this network gives no addresses".to_owned());
+        }
         Some(format!("is not one of {} of this network", pools.join(", ")))
     }
 }
@@ -92,7 +95,7 @@ impl Pool {
 
     /// The addresses that can be given out, range by range, lowest first, but for those `taken`.
     pub(crate) fn free<'a>(&'a self, taken: &'a BTreeSet<IpAddr>) -> impl Iterator<Item = Own> + 'a {
-        self.all().filter(|own| !taken.contains(&own.address.ip()))
+        without(taken, self.all())
     }
 
     /// The same, in the order in which a container gets them: what its name had `last`, the lowest that no name had, and then
@@ -103,10 +106,22 @@ impl Pool {
         last: &'a [IpAddr],
         used: impl FnOnce() -> &'a Used + 'a,
     ) -> impl Iterator<Item = Own> + 'a {
+        self.candidates_of(self.all(), taken, last, used)
+    }
+
+    /// Those of `all`, which it gives out, one after the other: no more of them is looked at than is asked for.
+    fn candidates_of<'a>(
+        &'a self,
+        all: impl Iterator<Item = Own> + 'a,
+        taken: &'a BTreeSet<IpAddr>,
+        last: &'a [IpAddr],
+        used: impl FnOnce() -> &'a Used + 'a,
+    ) -> impl Iterator<Item = Own> + 'a {
         let free = move |address: IpAddr| self.own(address).filter(|_| !taken.contains(&address));
         let its_own = last.iter().filter_map(move |address| free(*address));
-        let others = std::iter::once_with(used).flat_map(move |used| {
-            let never = self.free(taken).filter(|own| !used.contains_key(&own.address.ip()));
+        let others = std::iter::once_with(move || {
+            let used = used();
+            let never = without(taken, all).filter(|own| !used.contains_key(&own.address.ip()));
             let longest = std::iter::once_with(move || {
                 let mut once: Vec<_> = used.iter().filter_map(|(address, n)| Some((*n, free(*address)?))).collect();
                 once.sort_by_key(|(n, own)| (*n, own.address.ip()));
@@ -114,7 +129,7 @@ impl Pool {
             });
             never.chain(longest.flatten())
         });
-        its_own.chain(others)
+        its_own.chain(others.flatten())
     }
 
     /// `address` with what belongs to it, if it can be given out.
@@ -145,6 +160,11 @@ impl fmt::Display for Pool {
         let ranges: Vec<_> = self.0.iter().map(Range::to_string).collect();
         f.write_str(&ranges.join(", "))
     }
+}
+
+/// Those that nobody has.
+fn without<'a>(taken: &'a BTreeSet<IpAddr>, all: impl Iterator<Item = Own> + 'a) -> impl Iterator<Item = Own> + 'a {
+    all.filter(|own| !taken.contains(&own.address.ip()))
 }
 
 /// In order, each once.

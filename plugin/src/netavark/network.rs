@@ -152,7 +152,7 @@ mod tests {
     #[rstest]
     #[case::ipv6(json!({"ipv6_enabled": true, "subnets": [{"subnet": "10.88.0.0/16"}]}), 2, "ipv6_enabled = true")]
     #[case::internal(json!({"internal": true}), 2, "internal")]
-    #[case::route_family(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "fd87:1::1"}]}), 7, "not of the family")]
+    #[case::route_family(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "fd87:1::1"}]}), 7, "gateway is fd87:1::1, but the way to 10.0.0.0/8 is by an address of IPv4")]
     #[case::route_gateway(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.2.1"}]}), 7, "routes.gateway is 10.87.2.1")]
     #[case::route_host_bits(json!({"routes": [{"destination": "10.0.0.1/8", "gateway": "10.87.1.9"}]}), 7, "did you mean 10.0.0.0/8?")]
     #[case::isolate(json!({"options": {"isolate": "true"}}), 2, "options.isolate = \"true\"")]

@@ -59,12 +59,7 @@ fn one_route(route: &mut Section, pools: &Pools) -> Result<Route> {
     if let Some(problem) = host_bits_problem(destination) {
         return Err(route.problem("destination", format!("is {destination}, which {problem}")));
     }
-    if destination.is_ipv4() != gateway.is_ipv4() {
-        return Err(route.problem("gateway", format!("is {gateway}, which is not of the family of {destination}")));
-    }
-    if !pools.contains(gateway) {
-        let subnets: Vec<_> = pools.subnets().iter().map(IpNetwork::to_string).collect();
-        let problem = format!("is {gateway}, which containers do not reach: it is not on {}", subnets.join(", "));
+    if let Some(problem) = config::next_hop_problem(destination, gateway, pools, &[]) {
         return Err(route.problem("gateway", problem));
     }
     let priority = match route.integer("metric")? {

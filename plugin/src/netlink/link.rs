@@ -21,7 +21,6 @@ const IFLA_ALT_IFNAME: u16 = 53;
 const ALL_GROUPS: u16 = 0xfffd;
 
 /// A link, as the kernel shows it.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own that the kernel tells")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
     /// Unique in its namespace, and for its lifetime.

@@ -111,16 +111,21 @@ struct OfFamily {
 }
 
 impl Success {
+    /// Results of the first versions have an address (specification 0.2.0, section "Result"). Errors: 2.
+    pub(crate) fn refuse_old_version(version: SpecVersion, has_address: bool) -> Result<()> {
+        if version >= SpecVersion::V0_3_0 || has_address {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            key: "cniVersion".into(),
+            value: format!("{:?} for a container without an address", version.as_str()),
+            remedy: "set cniVersion to 0.3.0 or newer: a result of before has no place for an interface alone".into(),
+        })
+    }
+
     /// The shape that `version` publishes. Errors: 2 where that is nothing without an address.
     pub(crate) fn json(&self, version: SpecVersion) -> Result<Value> {
-        if version < SpecVersion::V0_3_0 && self.ips.is_empty() {
-            return Err(Error::Unsupported {
-                key: "cniVersion".into(),
-                value: format!("{:?} for a container without an address", version.as_str()),
-                remedy: "set cniVersion to 0.3.0 or newer: a result of before has no place for an interface alone"
-                    .into(),
-            });
-        }
+        Self::refuse_old_version(version, !self.ips.is_empty())?;
         let mut json = match version {
             SpecVersion::V0_1_0 | SpecVersion::V0_2_0 => self.by_family(),
             _ => json!({ "interfaces": self.interfaces, "ips": self.ips, "routes": self.routes }),

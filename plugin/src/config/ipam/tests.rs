@@ -68,12 +68,21 @@ fn what_is_excluded_of_all_or_of_a_range_is_not_given() {
 #[case::only_another_s_gateway(json!({"subnet": "10.87.1.0/24", "rangeStart": "10.87.1.9", "ranges": [[{"subnet": "10.87.1.0/24", "gateway": "10.87.1.2", "rangeEnd": "10.87.1.2"}]]}), 7, "ipam.ranges[0][0] leaves")]
 #[case::exclude_text(json!({"subnet": "10.87.1.0/24", "exclude": ["all"]}), 7, "ipam.exclude has \"all\"")]
 #[case::exclude_type(json!({"subnet": "10.87.1.0/24", "exclude": "10.87.1.9"}), 7, "ipam.exclude is \"10.87.1.9\", not a list of strings")]
+#[case::exclude_elsewhere(json!({"subnet": "10.87.1.0/24", "exclude": ["10.87.1.9", "10.87.2.9"]}), 7, "ipam.exclude has 10.87.2.9 - 10.87.2.9, of which nothing is in 10.87.1.0/24: ")]
+#[case::exclude_of_no_family(json!({"subnet": "10.87.1.0/24", "exclude": ["fd00::/126"]}), 7, "ipam.exclude has fd00:: - fd00::3, of which nothing is in 10.87.1.0/24: ")]
+#[case::exclude_of_another_range(json!({"ranges": [[{"subnet": "10.87.1.0/24", "exclude": ["10.87.2.9"]}], [{"subnet": "10.87.2.0/24"}]]}), 7, "ipam.ranges[0][0].exclude has 10.87.2.9 - 10.87.2.9, of which")]
 #[case::resolv_conf(json!({"subnet": "10.87.1.0/24", "resolvConf": "resolv.conf"}), 7, "not an absolute path")]
 #[case::data_dir(json!({"subnet": "10.87.1.0/24", "dataDir": "/run/ipam"}), 2, "ipam.dataDir = \"/run/ipam\"")]
 fn refused(#[case] ipam: Value, #[case] code: u32, #[case] words: &str) {
     let error = parse_with(&ipam, &json!({})).unwrap_err();
     assert_eq!(error.code(), code, "{error}");
     assert!(error.to_string().contains(words), "{error}");
+}
+
+#[test]
+fn what_is_not_given_anyway_may_be_excluded_too() {
+    let ipam = json!({"subnet": "10.87.1.0/24", "rangeStart": "10.87.1.100", "exclude": ["10.87.1.2-10.87.1.9"]});
+    assert_eq!(shown(&parse_with(&ipam, &json!({})).expect("addresses")), ["10.87.1.100 - 10.87.1.254"]);
 }
 
 #[rstest]
@@ -91,6 +100,16 @@ fn what_a_route_has_not_is_refused_by_name() {
     let error = routes(&json!([{"dst": "10.9.0.0/16", "via": "10.87.1.9"}])).unwrap_err();
     assert_eq!(error.code(), 2, "{error}");
     assert!(error.to_string().contains("ipam.routes[0].via is not a known key"), "{error}");
+}
+
+#[rstest]
+#[case::of_the_link(json!({"subnet": "fd00::/64"}), json!([{"dst": "::/0", "gw": "fe80::1"}]))]
+#[case::of_another_set(json!({"ranges": [[{"subnet": "10.87.1.0/24"}], [{"subnet": "10.87.2.0/24"}]]}), json!([{"dst": "10.9.0.0/16", "gw": "10.87.2.9"}]))]
+#[case::where_a_route_leads(json!({"subnet": "10.87.1.0/24"}), json!([{"dst": "169.254.1.1/32", "scope": 253}, {"dst": "0.0.0.0/0", "gw": "169.254.1.1"}]))]
+fn next_hops_that_are_reached(#[case] mut ipam: Value, #[case] routes: Value) {
+    ipam["routes"] = routes.clone();
+    let found = parse_with(&ipam, &json!({})).expect("addresses").routes;
+    assert_eq!(found.len(), routes.as_array().map_or(0, Vec::len));
 }
 
 fn routes(routes: &Value) -> Result<Vec<Route>> {
@@ -128,7 +147,9 @@ fn routes_say_what_the_kernel_is_told() {
 #[case::an_address(json!([{"dst": "10.9.0.1"}]), "ipam.routes[0].dst is \"10.9.0.1\", not a subnet")]
 #[case::host_bits(json!([{"dst": "10.9.0.1/16"}]), "did you mean 10.9.0.0/16?")]
 #[case::other_family(json!([{"dst": "::/0"}]), "ipam.routes[0].dst is ::/0, but the network has no IPv6 addresses")]
-#[case::gateway_s_family(json!([{"dst": "10.9.0.0/16", "gw": "fd00::1"}]), "ipam.routes[0].gw is fd00::1, by which no IPv4 leads")]
+#[case::gateway_s_family(json!([{"dst": "10.9.0.0/16", "gw": "fd00::1"}]), "ipam.routes[0].gw is fd00::1, but the way to 10.9.0.0/16 is by an address of IPv4: name one")]
+#[case::gateway_elsewhere(json!([{"dst": "10.9.0.0/16", "gw": "10.98.0.1"}]), "ipam.routes[0].gw is 10.98.0.1, which containers do not reach: name a next hop on 10.87.1.0/24")]
+#[case::gateway_of_a_later_link(json!([{"dst": "0.0.0.0/0", "gw": "169.254.1.1"}, {"dst": "169.254.1.1/32", "scope": 253}]), "ipam.routes[0].gw is 169.254.1.1")]
 #[case::link_scope_by_a_gateway(json!([{"dst": "10.9.0.0/16", "gw": "10.87.1.9", "scope": 253}]), "leads no further than its link")]
 #[case::mtu(json!([{"dst": "10.9.0.0/16", "mtu": -1}]), "ipam.routes[0].mtu is -1")]
 #[case::table(json!([{"dst": "10.9.0.0/16", "table": 4_294_967_296_u64}]), "ipam.routes[0].table is 4294967296")]

@@ -72,7 +72,7 @@ fn range_of(plugin: &str, ip: &Ip) -> Result<Range> {
         Range::new(masked(own), ip.gateway, only, only)
             .map_err(|(key, problem)| wrong(plugin, format!("the {key} of its address {own} {problem}")))
     };
-    match range(None)?.refusal(own.ip()) {
+    match Pools::from(range(None)?).refusal(own.ip()) {
         Some(problem) => Err(wrong(plugin, format!("its address {own} {problem}"))),
         None => range(Some(own.ip())),
     }

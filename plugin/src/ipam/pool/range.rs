@@ -100,6 +100,11 @@ impl Range {
         self.subnet.contains(address)
     }
 
+    /// Whether some address of the subnet is in the span.
+    pub(crate) fn meets(&self, span: Span) -> bool {
+        span.overlaps(Span { first: self.subnet.network(), last: self.subnet.broadcast() })
+    }
+
     /// Whether both would give out some address, or have subnets that hold each other's addresses without being the same; why, to
     /// follow "which".
     pub(crate) fn clash(&self, other: &Self) -> Option<String> {
@@ -130,19 +135,6 @@ impl Range {
 
     pub(super) fn may_give(&self, address: IpAddr) -> bool {
         self.spans(address) && !self.is_excluded(address)
-    }
-
-    /// Why a container may not ask for `address`, if so; the text follows the address.
-    pub(crate) fn refusal(&self, address: IpAddr) -> Option<String> {
-        if address == self.gateway {
-            Some("is the gateway's own".to_owned())
-        } else if self.may_give(address) {
-            None
-        } else if self.spans(address) {
-            Some("is excluded".to_owned())
-        } else {
-            Some(format!("is not one of {self} of this network"))
-        }
     }
 
     fn is_excluded(&self, address: IpAddr) -> bool {
@@ -229,7 +221,7 @@ mod tests {
         let range = range(subnet, gateway, start, end).expect("a range");
         assert_eq!(range.all().next(), Some(first));
         assert_eq!(range.all().count(), count);
-        assert!(range.all().all(|address| range.refusal(address).is_none() && address != range.gateway()));
+        assert!(range.all().all(|address| range.may_give(address) && address != range.gateway()));
     }
 
     #[test]
@@ -238,7 +230,8 @@ mod tests {
             whole("10.87.1.0/28").without(&spans(&["10.87.1.3", "10.87.1.4/30", "10.87.1.9-10.87.1.12", "fd00::/64"]));
         let given: Vec<_> = range.all().map(|address| address.to_string()).collect();
         assert_eq!(given, ["10.87.1.2", "10.87.1.8", "10.87.1.13", "10.87.1.14"]);
-        assert_eq!(range.refusal("10.87.1.10".parse().expect("an address")).as_deref(), Some("is excluded"));
+        let excluded = "10.87.1.10".parse().expect("an address");
+        assert!(range.spans(excluded) && !range.may_give(excluded));
         let nothing = range.without(&spans(&["10.87.1.0/25"]));
         assert!(nothing.emptiness().is_some_and(|problem| problem.contains("no container can have any")));
     }

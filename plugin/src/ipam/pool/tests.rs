@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use rstest::rstest;
 
 use super::*;
@@ -101,10 +103,18 @@ fn requests(#[case] asked: IpAddr, #[case] words: Option<&str>) {
     }
 }
 
-/// How many addresses are looked at until one is chosen.
-fn steps(subnet: &str, excluded: &[Span], taken: &BTreeSet<IpAddr>) -> usize {
-    let pool = Pool::from(range(subnet, "", "").without(excluded));
-    1 + pool.all().position(|own| !taken.contains(&own.address.ip())).expect("a free address")
+#[test]
+fn who_gives_no_addresses_says_so() {
+    let refusal = Pools::default().refusal(address("10.87.1.9"));
+    assert_eq!(refusal.as_deref(), Some("is not to be had: this network gives no addresses"));
+}
+
+/// How many addresses the chooser looks at until it has one, or knows that there is none.
+fn steps(pool: &Pool, taken: &BTreeSet<IpAddr>, last: &[IpAddr], used: &Used) -> usize {
+    let count = Cell::new(0);
+    let all = pool.all().inspect(|_| count.set(count.get() + 1));
+    pool.candidates_of(all, taken, last, || used).next();
+    count.get()
 }
 
 #[rstest]
@@ -117,12 +127,19 @@ fn choosing_takes_no_longer_where_there_is_more_to_choose_from(#[case] subnet: &
     let none = BTreeSet::new();
     let pool = pool(&[subnet]);
     let taken: BTreeSet<_> = pool.free(&none).take(200).map(|own| own.address.ip()).collect();
-    assert_eq!(steps(subnet, &[], &none), 1);
-    assert_eq!(steps(subnet, &[], &taken), 201);
+    let never = Used::new();
+    let used: Used = taken.iter().enumerate().map(|(n, address)| (*address, n)).collect();
+    assert_eq!(steps(&pool, &none, &[], &never), 1);
+    assert_eq!(steps(&pool, &taken, &[], &never), 201);
+    assert_eq!(steps(&pool, &none, &[], &used), 201);
+    // Who comes back looks at none.
+    let own = *taken.last().expect("an address");
+    assert_eq!(steps(&pool, &none, &[own], &used), 0);
     // All but the last few are excluded.
     let (first, last) = pool.0[0].bounds();
     let before = (0..3).fold(last, |address, _| span::before(address));
-    assert_eq!(steps(subnet, &[Span { first, last: before }], &none), 1);
+    let pool = Pool::from(range(subnet, "", "").without(&[Span { first, last: before }]));
+    assert_eq!(steps(&pool, &none, &[], &never), 1);
 }
 
 mod properties {
@@ -234,10 +251,10 @@ mod properties {
         }
 
         #[test]
-        fn choosing_takes_as_many_steps_as_addresses_are_taken(case in any_case()) {
+        fn choosing_takes_as_many_steps_as_addresses_are_taken_or_remembered(case in any_case()) {
             for pool in case.pools.iter() {
-                let looked_at = pool.all().take_while(|own| case.taken.contains(&own.address.ip())).count();
-                prop_assert!(looked_at <= case.taken.len() * pool.0.len());
+                let steps = steps(pool, &case.taken, &case.last, &case.used);
+                prop_assert!(steps <= 1 + (case.taken.len() + case.used.len()) * pool.0.len());
             }
         }
     }
