@@ -8,6 +8,7 @@ mod gc;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod status;
+pub(crate) mod trial;
 
 pub(crate) use self::add::attach_and_remember;
 pub(crate) use self::del::{Published, detach, remove};

@@ -255,13 +255,16 @@ impl Site<'_> {
 
     /// Gives the routes that it added.
     async fn set_up_container(&self, pair: &Pair, own: &[Own], mac: Mac) -> Result<Vec<reply::Route>> {
-        let (container, link) = (&self.container, &pair.container);
+        let (container, netns, link) = (&self.container, &self.netns, &pair.container);
         let name = &link.name;
         container.set_up(LOOPBACK_INDEX).await.doing(|| "set lo up in the container".into())?;
         container.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
         if self.network.options.container_down {
             container.set_mac(link.index, mac).await.doing(|| format!("give {name} the MAC {mac}"))?;
             return Ok(Vec::new());
+        }
+        if self.network.options.is_gateway && own.iter().any(|own| own.address.is_ipv6()) {
+            ipv6::Place { netlink: container, netns: Some(netns), link }.ignores_routers()?;
         }
         container.set_up_with_mac(link.index, mac).await.doing(|| format!("set {name} up with MAC {mac}"))?;
         self.give_addresses(pair, own, mac).await?;

@@ -93,10 +93,12 @@ pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
 /// as long; without, it learns within three seconds that nobody is there.
 async fn forget_neighbours(host: &Netlink, link: &Link) -> Result<()> {
     let Some(bridge) = gateway_of(host, link).await? else { return Ok(()) };
+    let mut forgotten = Ok(());
     for address in lease::leases(link) {
-        host.delete_neighbour(bridge, address).await.doing(|| format!("forget the neighbour {address}"))?;
+        let done = host.delete_neighbour(bridge, address).await.doing(|| format!("forget the neighbour {address}"));
+        forgotten = both(forgotten, done);
     }
-    Ok(())
+    forgotten
 }
 
 /// The index of the link by which the host reaches the attachment: its bridge, or a VLAN there.

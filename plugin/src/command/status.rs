@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::within_deadline;
+use super::{trial, within_deadline};
 use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
 use crate::firewall::{forward, masquerade, spoofing};
@@ -13,10 +13,11 @@ use crate::reply::Reply;
 use crate::sysctl;
 
 /// The part that is flatnet's where another plugin gives the addresses: before the first of them all that can be seen to be wrong is the
-/// bridge's name, or a kernel without what keeps from spoofing. Errors: 50 and 51.
+/// bridge's name, or a kernel without what keeps from spoofing, or VLANs apart. Errors: 50 and 51.
 pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
     within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        trial::refuse_lacking_vlans(&draft).map_err(|cause| not_ready(false, &cause))?;
         if draft.macspoofchk {
             spoofing::refuse_lacking().await.map_err(|cause| not_ready(false, &cause))?;
         }
@@ -43,6 +44,7 @@ pub(super) async fn status(mut network: Network) -> Result<Reply> {
         network.read_resolv_conf().map_err(|cause| not_ready(false, &cause))?;
         let network = &network;
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        trial::refuse_lacking_vlans(network).map_err(|cause| not_ready(false, &cause))?;
         ipv6::refuse_lacking(network).map_err(|cause| not_ready(false, &cause))?;
         masquerade::try_out(network).await.map_err(|cause| not_ready(false, &cause))?;
         if network.macspoofchk {

@@ -1,9 +1,9 @@
 //! The way to containers through other firewalls: where one would drop what is forwarded, flatnet puts an accept of its own there.
 //!
 //! The accepts are scoped by bridge and subnet, are there once, and go when the bridge has gone. Each family is looked at apart, and one
-//! that the network does not have not at all. Nothing is written where nothing
-//! drops, and of the kernel no more is asked than a list of chains where no other firewall has any for what is forwarded. Rules of
-//! nftables, and so of today's iptables, are read and written without any program; only those of the older iptables need theirs.
+//! that the network does not have not at all. Nothing is written where nothing drops, and of the kernel no more is asked than a list
+//! of chains where no other firewall has any for what is forwarded. Rules of nftables, and so of today's iptables, are read and
+//! written without any program; only those of the older iptables need theirs.
 
 mod legacy;
 mod nftables;

@@ -2,6 +2,8 @@
 //!
 //! `ensure` brings a bridge to the wanted state from whatever it finds, so that any number of first ADDs may race.
 
+mod addresses;
+
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
@@ -13,10 +15,12 @@ use crate::ipam::lease;
 use crate::ipam::pool::{Pool, Pools, Range};
 use crate::link::{ipv6, port, vlan};
 use crate::mac::Mac;
-use crate::netlink::{Link, Netlink, NewBridge};
+use crate::netlink::{Address, Link, Netlink, NewBridge};
+
+pub(crate) use self::addresses::{has_gateways, overlap, refuse_conflict, refuse_overlap};
 
 /// What a kernel needs to have been built with whose bridges keep VLANs apart.
-const VLAN_FILTERING: &str = "CONFIG_BRIDGE_VLAN_FILTERING";
+pub(crate) const VLAN_FILTERING: &str = "CONFIG_BRIDGE_VLAN_FILTERING";
 /// How the mark of a network begins that has no gateway on the bridge; the network's name follows.
 const MARK_PREFIX: &str = "flatnet-ports-";
 /// Ethernet's own, where the host has no uplink to take another from.
@@ -48,11 +52,7 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Bridge> 
         found => (take_into_use(host, network, found).await?, false),
     };
     keep_vlans_apart(host, network, &mut bridge).await?;
-    if let Some(mac) = gateway_mac(network).filter(|mac| bridge.mac != Some(*mac)) {
-        // Made by hand: its MAC would change with its ports, and the containers' ARP caches go stale.
-        host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
-        bridge.mac = Some(mac);
-    }
+    fix_mac(host, network, &mut bridge).await?;
     // One that is no gateway may be somebody else's, with the host's uplink for a port: up already, it is taken as it is.
     let is_ours = network.options.is_gateway || !bridge.up;
     // Not at creation: only a change of its MTU keeps the kernel from adjusting it to the bridge's ports later.
@@ -114,31 +114,33 @@ pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Netwo
     Ok(pools.map(|pools| draft.with(pools)))
 }
 
-/// The pools that the addresses of a bridge, or of a VLAN on it, tell of.
+/// The pools that the addresses of a bridge, or of a VLAN on it, tell of. One of IPv6 may be there for the host's own sake, and the host
+/// would forward for it: it tells only of containers that are there.
 pub(crate) async fn told<P>(host: &Netlink, network: &Network<P>, bridge: &Link) -> Result<Option<Pools>> {
     let Some(link) = vlan::find(host, network, bridge).await? else { return Ok(None) };
-    let addresses = host.addresses(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
+    let found =
+        host.addresses_of_any_scope(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
+    let can_tell = |found: &Address| found.network.is_ipv4() || (found.permanent && !found.is_link_local());
+    let addresses: Vec<_> = found.into_iter().filter(can_tell).map(|found| found.network).collect();
+    let has_ipv6 = addresses.iter().any(IpNetwork::is_ipv6);
+    let containers = if has_ipv6 { lease::of_network(host, &network.name).await? } else { Vec::new() };
+    let leases: Vec<_> = containers.iter().flat_map(|(_, link)| lease::leases(link)).collect();
+    let is_told = |gateway: &&IpNetwork| gateway.is_ipv4() || leases.iter().any(|lease| gateway.contains(*lease));
     let range_of = |gateway: &IpNetwork| {
         let subnet = IpNetwork::new(gateway.network(), gateway.prefix()).ok()?;
         Range::new(subnet, Some(gateway.ip()), None, None).ok()
     };
-    let pools: Vec<Pool> = addresses.iter().filter_map(range_of).map(Pool::from).collect();
+    let pools: Vec<Pool> = addresses.iter().filter(is_told).filter_map(range_of).map(Pool::from).collect();
     Ok((!pools.is_empty()).then(|| Pools::new(pools)))
 }
 
-/// Puts containers back that are no longer on any bridge: one that is deleted leaves its ports behind. Whoever has an address of
-/// the network's belongs here, also to a network of another name that shares the bridge; where there are no addresses, whoever is
-/// of this network.
+/// Puts containers back that are no longer on any bridge: one that is deleted leaves its ports behind; and those on this one that are
+/// down, as a try that was cut short leaves them. Whoever has an address of the network's belongs here, also to a network of another
+/// name that shares the bridge and the VLAN; where addresses do not tell, whoever is of this network.
 pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
-    let is_ours = |link: &Link| {
-        if network.is_layer_2() {
-            lease::is_of_network(link, &network.name)
-        } else {
-            lease::leases(link).any(|address| network.pools.contains(address))
-        }
-    };
     for link in host.links().await.doing(|| "list the host's links".into())? {
-        if link.bridge.is_some() || !lease::is_whole(&link) || !is_ours(&link) {
+        let is_lost = link.bridge.is_none() || (link.bridge == Some(bridge.index) && !link.up);
+        if !is_lost || !lease::is_whole(&link) || !belongs(network, &link) {
             continue;
         }
         match port::put_back(host, &link, bridge, &network.options.port).await {
@@ -148,6 +150,15 @@ pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> 
         }
     }
     Ok(())
+}
+
+fn belongs(network: &Network, link: &Link) -> bool {
+    // Nobody keeps subnets apart that have no gateway.
+    if !network.options.is_gateway {
+        return lease::is_of_network(link, &network.name);
+    }
+    let has_address = lease::leases(link).any(|address| network.pools.contains(address));
+    has_address && lease::vlan(link) == network.options.port.vlan
 }
 
 /// The link of that name, if it is there. Errors: 105 where it is not a bridge.
@@ -178,6 +189,10 @@ async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -
     };
     keep_vlans_apart(host, network, &mut bridge).await?;
     let link = vlan::find_or_make(host, network, &bridge).await?;
+    let place = ipv6::Place { netlink: host, netns: None, link: &link };
+    if network.options.is_gateway {
+        place.ignores_routers()?;
+    }
     if let (Some(_), Some(mac)) = (network.gateway_vlan(), bridge.mac) {
         // Other VLANs' gateways have it too: whatever it is, it is not to change with the bridge's ports.
         host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {}", bridge.name))?;
@@ -189,7 +204,7 @@ async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -
     // Before the address: with that the bridge is in use, and nobody looks for more.
     gather(host, network, &bridge).await?;
     if network.options.force_address {
-        clear_the_way(host, network, &link).await?;
+        addresses::clear_the_way(host, network, &link).await?;
     }
     if !network.options.is_gateway {
         let mark = mark_of(&network.name);
@@ -203,7 +218,6 @@ async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -
     if let Some(mac) = mac.filter(|_| network.has_ipv6()) {
         ipv6::prepare_bridge(host, &link, ipv6::link_local(mac)).await?;
     }
-    let place = ipv6::Place { netlink: host, netns: None, link: &link };
     for gateway in network.gateway_networks() {
         match place.give(gateway, false).await {
             // Another first ADD was faster, or it has this one already.
@@ -233,6 +247,7 @@ async fn create(host: &Netlink, network: &Network) -> Result<Link> {
     }
     let bridge = find(host, name).await?.ok_or(Errno::ENODEV).doing(|| format!("find bridge {name} just created"))?;
     host.no_ipv6_by_itself(bridge.index).await.doing(|| format!("keep {name} from IPv6"))?;
+    ipv6::Place { netlink: host, netns: None, link: &bridge }.ignores_routers()?;
     Ok(bridge)
 }
 
@@ -244,98 +259,26 @@ fn gateway_mac(network: &Network) -> Option<Mac> {
     }
 }
 
+/// One that was made by hand changes its MAC with its ports, and the containers' ARP caches go stale. Networks that share a bridge may
+/// have other first gateways: whichever was there first decides.
+async fn fix_mac(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {
+    let Some(mac) = gateway_mac(network).filter(|mac| bridge.mac != Some(*mac)) else { return Ok(()) };
+    let name = &bridge.name;
+    let gateways = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
+    if gateways.iter().any(|gateway| bridge.mac == Some(Mac::of(gateway.ip()))) {
+        return Ok(());
+    }
+    host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
+    bridge.mac = Some(mac);
+    Ok(())
+}
+
 async fn keep_vlans_apart(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {
     if network.options.port.needs_vlan_filtering() && !bridge.vlan_filtering {
         host.set_vlan_filtering(bridge.index)
             .await
             .doing(|| format!("have {} keep VLANs apart with {VLAN_FILTERING}", bridge.name))?;
         bridge.vlan_filtering = true;
-    }
-    Ok(())
-}
-
-/// Takes the addresses away that `forceAddress` is about: all others of IPv4, and those of IPv6 that overlap the network's.
-async fn clear_the_way(host: &Netlink, network: &Network, link: &Link) -> Result<()> {
-    let gateways = network.gateway_networks();
-    let is_in_the_way = |other: &IpNetwork| {
-        let same_family = |gateway: &&IpNetwork| gateway.is_ipv4() == other.is_ipv4();
-        let mut gateways = gateways.iter().filter(same_family);
-        gateways.any(|gateway| other.is_ipv4() || overlap(*other, *gateway))
-            && !network.gateway_networks().contains(other)
-    };
-    let addresses = host.addresses(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
-    for other in addresses.into_iter().filter(is_in_the_way) {
-        match host.delete_address(link.index, other).await {
-            // Another first ADD was faster.
-            Ok(()) | Err(Errno::EADDRNOTAVAIL) => {}
-            Err(errno) => return Err(errno).doing(|| format!("take the address {other} from {}", link.name)),
-        }
-    }
-    Ok(())
-}
-
-/// Whether the bridge is in use: the gateway's link has the gateways' addresses; where it is no gateway, the bridge is
-/// up and marked. Errors: 105 where
-/// the link has other addresses only, and may not lose them: it is then not taken over.
-pub(crate) async fn has_gateways(host: &Netlink, network: &Network, bridge: &Link) -> Result<bool> {
-    let gateways = network.gateway_networks();
-    let Some(gateway) = gateways.first() else {
-        return Ok(bridge.up && bridge.names.contains(&mark_of(&network.name)));
-    };
-    let Some(link) = vlan::find(host, network, bridge).await? else { return Ok(false) };
-    let name = &link.name;
-    let found = host.addresses_of_any_scope(link.index).await.doing(|| format!("list the addresses of {name}"))?;
-    let can_ask = !network.has_ipv6() || ipv6::can_ask(&found);
-    let addresses: Vec<_> = found.iter().filter(|found| !found.is_link_local()).map(|found| found.network).collect();
-    let Some(other) = addresses.first() else { return Ok(false) };
-    match gateways.iter().filter(|gateway| addresses.contains(gateway)).count() {
-        found if found == gateways.len() => Ok(can_ask),
-        // The network has grown.
-        1.. => Ok(false),
-        0 if network.options.force_address => Ok(false),
-        0 => Err(Error::BridgeConflict {
-            bridge: name.clone(),
-            found: format!("it has address {other}, but network {} needs {gateway} there", network.name),
-            remedy: format!(
-                "give the network another bridge (`bridge` in its .conflist, `--interface-name` with Podman 5), or free this one: `ip address del {other} dev {name}`"
-            ),
-        }),
-    }
-}
-
-/// Errors: 105 where the host's bridge or addresses are in the way of a network that is to be set up.
-pub(crate) async fn refuse_conflict(host: &Netlink, network: &Network) -> Result<()> {
-    match find(host, &network.bridge).await? {
-        Some(found) if has_gateways(host, network, &found).await? => Ok(()),
-        _ => refuse_overlap(host, network).await,
-    }
-}
-
-/// Errors: 105 where the host has an address of this subnet elsewhere: one of the two places could not be reached.
-pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<()> {
-    let gateways = network.gateway_networks();
-    let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
-    let overlapping = |other: IpNetwork| gateways.iter().find(move |gateway| overlap(other, **gateway));
-    for (index, other) in &addresses {
-        let Some(gateway) = overlapping(*other) else { continue };
-        // On the bridge itself it is the gateway's own: another first ADD was faster.
-        let link = host.link_by_index(*index).await.doing(|| format!("look up who has {other}"))?;
-        let Some(link) = link.filter(|link| link.name != network.gateway_link()) else { continue };
-        let (name, bridge) = (&link.name, &network.bridge);
-        let rename = if other == gateway && link.kind.as_deref() == Some("bridge") {
-            format!(
-                "name it back if it is {bridge} renamed (`ip link set {name} down`, `ip link set {name} name {bridge}`), or "
-            )
-        } else {
-            String::new()
-        };
-        return Err(Error::BridgeConflict {
-            bridge: bridge.clone(),
-            found: format!("{name} already has {other}, which overlaps network {}'s {gateway}", network.name),
-            remedy: format!(
-                "{rename}give the network another subnet (`ipam.subnet` in its .conflist, `--subnet` with Podman 5)"
-            ),
-        });
     }
     Ok(())
 }
@@ -380,11 +323,29 @@ pub(crate) async fn problem(host: &Netlink, network: &Network, bridge: &Link) ->
     Ok(mute.then(|| format!("{kind} {name} lacks a link-local address, and so finds no container by IPv6")))
 }
 
-/// Whether two networks have an address in common.
-pub(crate) fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
-    match (one, other) {
-        (IpNetwork::V4(one), IpNetwork::V4(other)) => one.overlaps(other),
-        (IpNetwork::V6(one), IpNetwork::V6(other)) => one.overlaps(other),
-        _ => false,
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::its_own(json!({}), "network=flatnet container=a", true)]
+    #[case::of_another_name(json!({}), "network=other container=a", true)]
+    #[case::of_a_vlan(json!({}), "network=other container=a vlan=100", false)]
+    #[case::of_its_vlan(json!({"vlan": 100}), "network=flatnet container=a vlan=100", true)]
+    #[case::of_another_vlan(json!({"vlan": 100}), "network=other container=a vlan=200", false)]
+    #[case::of_another_subnet(json!({"ipam": {"subnet": "10.87.2.0/24"}}), "network=other container=a", false)]
+    #[case::without_gateway(json!({"isGateway": false}), "network=flatnet container=a", true)]
+    #[case::without_gateway_another(json!({"isGateway": false}), "network=other container=a", false)]
+    fn who_belongs_to_a_network(#[case] change: serde_json::Value, #[case] record: &str, #[case] expected: bool) {
+        let mut config = json!({"name": "flatnet", "type": "flatnet", "ipam": {"subnet": "10.87.1.0/24"}});
+        let config = config.as_object_mut().expect("an object");
+        config.extend(change.as_object().expect("an object").clone());
+        let network = Network::parse(config).expect("a network");
+        let names = vec!["flatnet-ip-10.87.1.2".to_owned()];
+        let link = Link { alias: Some(record.to_owned()), names, ..Link::default() };
+        assert_eq!(belongs(&network, &link), expected);
     }
 }

@@ -4,7 +4,7 @@
 //! else's. Networks without IPv6 come here for nothing.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{self, ErrorKind, Read, Seek};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -52,18 +52,14 @@ pub(crate) fn refuse_lacking(network: &Network) -> Result<()> {
     }
 }
 
-/// Makes the bridge ready for IPv6: it listens to no router, and has an address of its own link, by which it asks for containers
-/// (RFC 4861, section 7.2.2) when it forwards what others send to them.
+/// Makes the bridge ready for IPv6: it has an address of its own link, by which it asks for containers (RFC 4861, section 7.2.2) when it
+/// forwards what others send to them.
 pub(crate) async fn prepare_bridge(host: &Netlink, bridge: &Link, link_local: IpNetwork) -> Result<()> {
     let name = &bridge.name;
     if bridge.mtu < MTU_MIN_BYTES {
         host.set_mtu(bridge.index, MTU_MIN_BYTES)
             .await
             .doing(|| format!("set the MTU of {name} to {MTU_MIN_BYTES}"))?;
-    }
-    let accept_ra = format!("{CONF}/{name}/accept_ra");
-    if read(&accept_ra)? != "0" {
-        sysctl::write(&accept_ra, "0").doing(|| format!("write {accept_ra}"))?;
     }
     let place = Place { netlink: host, netns: None, link: bridge };
     let given = match place.give(link_local, false).await {
@@ -92,7 +88,7 @@ pub(crate) fn can_ask(addresses: &[Address]) -> bool {
 }
 
 /// Keeps the host's own IPv6 when forwarding goes on: links that live on router advertisements listen to them from now on all the same
-/// (ip-sysctl.rst, `accept_ra`). Those to which somebody else listens are left alone.
+/// (ip-sysctl.rst, `accept_ra`). Those to which somebody else listens are left alone, and bridges of containers listen to nobody.
 pub(crate) async fn keep_routers(host: &Netlink) -> Result<()> {
     for index in host.links_with_routers().await.doing(|| "list the routes that routers have told of".into())? {
         let link = host.link_by_index(index).await.doing(|| format!("look up link {index}"))?;
@@ -118,6 +114,26 @@ impl Place<'_> {
                     None => sysctl::write(&file, "0")?,
                 }
                 self.add(address, asks).await
+            }
+            done => done,
+        }
+    }
+
+    /// Has the link listen to no router: whoever is on its segment could make itself the default route by an advertisement (CVE-2020-10749).
+    /// A kernel without IPv6 listens to none. Settings that cannot be written are no reason to have no containers.
+    pub(crate) fn ignores_routers(&self) -> Result<()> {
+        let file = format!("{CONF}/{}/accept_ra", self.link.name);
+        let done = match self.netns {
+            Some(netns) => netns.visit(|| ignore_routers(&file)),
+            None => ignore_routers(&file).map_err(|e| errno_of(&e)),
+        };
+        match done.doing(|| format!("write {file}")) {
+            Err(error @ Error::Kernel { errno: Errno::EROFS, .. }) => {
+                let name = &self.link.name;
+                eprintln!(
+                    "flatnet: warning: failed to {error} (run `sysctl -w net.ipv6.conf.{name}.accept_ra=0` where it can be written)"
+                );
+                Ok(())
             }
             done => done,
         }
@@ -171,6 +187,16 @@ impl Place<'_> {
             }
             tokio::time::sleep(TENTATIVE_INTERVAL).await;
         }
+    }
+}
+
+/// In the namespace of the calling thread.
+fn ignore_routers(accept_ra: &str) -> io::Result<()> {
+    match fs::read_to_string(accept_ra) {
+        Ok(text) if text.trim() == "0" => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(_) => fs::write(accept_ra, "0"),
+        Err(e) => Err(e),
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) async fn enter_vlans(
     host.let_pass(port.index, options.vlan, &options.trunk).await
 }
 
-/// Makes a container's host end a port of the bridge again, as it was: under control where it was.
+/// Makes a container's host end a port of the bridge again, and up, as it was: under control where it was.
 pub(crate) async fn put_back(
     host: &Netlink,
     link: &Link,
@@ -39,7 +39,7 @@ pub(crate) async fn put_back(
     options: &PortOptions,
 ) -> std::result::Result<(), Errno> {
     let settings = settings(options, lease::guarded_mac(link).is_some());
-    if settings == PortSettings::default() && !options.needs_vlan_filtering() {
+    if link.up && settings == PortSettings::default() && !options.needs_vlan_filtering() {
         return host.set_bridge(link.index, bridge.index).await;
     }
     // A new port has no settings yet: nothing passes until it has them.

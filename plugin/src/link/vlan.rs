@@ -8,6 +8,9 @@ use crate::config::Network;
 use crate::error::{Doing, Error, Result};
 use crate::netlink::{Link, Netlink};
 
+/// What a kernel needs to have been built with for links that stand on a VLAN.
+pub(crate) const VLAN_LINKS: &str = "CONFIG_VLAN_8021Q";
+
 /// What the host's own end of a VLAN is called, as in the reference.
 pub(crate) fn name(bridge: &str, vlan: u16) -> String {
     format!("{bridge}.{vlan}")
@@ -44,7 +47,7 @@ pub(super) async fn find_or_make(host: &Netlink, network: &Network, bridge: &Lin
     let Some((name, vlan)) = network.gateway_vlan() else { return Ok(bridge.clone()) };
     match host.add_vlan(name, bridge.index, vlan).await {
         Err(Errno::EEXIST) => {}
-        done => done.doing(|| format!("create link {name} for VLAN {vlan} with CONFIG_VLAN_8021Q"))?,
+        done => done.doing(|| format!("create link {name} for VLAN {vlan} with {VLAN_LINKS}"))?,
     }
     let link = find(host, network, bridge).await?;
     let link = link.ok_or(Errno::ENODEV).doing(|| format!("find link {name} just created"))?;

@@ -121,6 +121,8 @@ pub(crate) struct Address {
     pub(crate) network: IpNetwork,
     /// Whether the kernel uses it.
     pub(crate) state: AddressState,
+    /// Whether it is there until somebody takes it away: what a router told of ends by itself.
+    pub(crate) permanent: bool,
 }
 
 /// What has become of the question whether somebody else has an address (RFC 4862, section 5.4).
@@ -328,7 +330,8 @@ fn read_address(message: RouteNetlinkMessage) -> Option<Address> {
         AddressState::Usable
     };
     let network = IpNetwork::new(address, message.header.prefix_len).ok()?;
-    Some(Address { link: message.header.index, network, state })
+    let permanent = flags.contains(AddressHeaderFlags::Permanent);
+    Some(Address { link: message.header.index, network, state, permanent })
 }
 
 fn read_route(message: RouteNetlinkMessage) -> Option<Route> {

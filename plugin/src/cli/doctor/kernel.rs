@@ -1,19 +1,14 @@
-//! Whether the kernel can do what flatnet asks of it, tried for real.
-//!
-//! The trial happens in a network namespace of its own, on a thread of its own: it ends with the thread, and nothing of it is
-//! ever on the host's network.
+//! Whether the kernel can do what flatnet asks of it, tried for real, and never on the host's network.
 
 use std::path::Path;
-use std::thread;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
 
 use super::finding::{Finding, KERNEL, KERNEL_LINKS, ROOT};
 use crate::cli::probe::Host;
-use crate::command;
+use crate::command::trial::{self, Tried};
 use crate::error::{Doing, Error, Result};
-use crate::netlink::{Netlink, NewBridge, NewVeth};
+use crate::netlink::{Netlink, NewVeth};
 use crate::netns::Netns;
 
 /// Alternative names came with Linux 5.5.
@@ -55,29 +50,22 @@ fn links(host: &Host) -> Finding {
     if !host.root {
         return KERNEL_LINKS.skipped("not root: not tried");
     }
-    let tried = thread::spawn(|| match unshare(CloneFlags::CLONE_NEWNET) {
-        Ok(()) => Ok(command::block_on(command::within_deadline(trial()))),
-        Err(errno) => Err(errno),
-    });
-    match tried.join() {
-        Ok(Ok(Ok(()))) => KERNEL_LINKS.ok("made all three, in a network namespace of its own"),
-        Ok(Ok(Err(error @ Error::Kernel { errno: Errno::EOPNOTSUPP, .. }))) => KERNEL_LINKS.bad(
+    match trial::alone(make_all) {
+        Tried::Done(Ok(())) => KERNEL_LINKS.ok("made all three, in a network namespace of its own"),
+        Tried::Done(Err(error @ Error::Kernel { errno: Errno::EOPNOTSUPP, .. })) => KERNEL_LINKS.bad(
             format!("failed to {error}"),
             "the kernel lacks the bridge or veth module, or is older than 5.5: load or install it (`modprobe bridge veth`; on WSL: `wsl --update` on Windows)",
         ),
-        Ok(Ok(Err(error))) => KERNEL_LINKS.failed(&error),
-        Ok(Err(errno)) => KERNEL_LINKS.skipped(format!("no network namespace may be made here: {}", errno.desc())),
-        Err(_panic) => KERNEL_LINKS.skipped("the trial ended by a bug in flatnet"),
+        Tried::Done(Err(error)) => KERNEL_LINKS.failed(&error),
+        Tried::NotAllowed(errno) => KERNEL_LINKS.skipped(format!("no network namespace may be made here: {}", errno.desc())),
+        Tried::Panicked => KERNEL_LINKS.skipped("the trial ended by a bug in flatnet"),
     }
 }
 
 /// Does what an ADD does, in the namespace of the calling thread, which must be its own.
-async fn trial() -> Result<()> {
+async fn make_all() -> Result<()> {
     let netlink = Netlink::open().doing(|| "open a netlink socket".into())?;
-    let new = NewBridge { name: "trial-br", mac: None, vlan_filtering: false };
-    netlink.add_bridge(&new).await.doing(|| "create a bridge".into())?;
-    let bridge = netlink.link("trial-br").await.and_then(|it| it.ok_or(Errno::ENODEV));
-    let bridge = bridge.doing(|| "find the bridge just created".into())?;
+    let bridge = trial::make_bridge(&netlink, false).await?;
     let netns = Netns::open(Path::new("/proc/thread-self/ns/net"))?;
     let pair = NewVeth { host: "trial-host", container: "trial", netns: &netns, bridge: bridge.index, mtu: 1500 };
     netlink.add_veth(&pair).await.doing(|| "create a veth pair".into())?;

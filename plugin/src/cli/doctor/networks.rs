@@ -149,7 +149,8 @@ impl Networks {
         let as_claim = |(it, network): (&Configured, &Network)| Claim {
             file: it.file.clone(),
             name: it.name.clone(),
-            bridges: vec![network.bridge.clone()],
+            // Who is no gateway there shares the bridge with whoever else.
+            bridges: network.options.is_gateway.then(|| network.gateway_link().to_owned()).into_iter().collect(),
             subnets: network.gateway_networks(),
         };
         let claims: Vec<_> = valid().map(as_claim).collect();
@@ -158,7 +159,13 @@ impl Networks {
             let clash = others.find_map(|other| clash(network, other));
             let finding = match clash {
                 Some((found, remedy)) => NETWORK_CLASH.bad(found, remedy),
-                None => NETWORK_CLASH.ok(format!("{} and {} are its own", network.bridge, network.subnets_in_words())),
+                None if !network.options.is_gateway => {
+                    NETWORK_CLASH.ok(format!("it is no gateway: {} may be others' as well", network.bridge))
+                }
+                None => {
+                    let link = network.gateway_link();
+                    NETWORK_CLASH.ok(format!("{link} and {} are its own", network.subnets_in_words()))
+                }
             };
             finding.of(&it.name)
         };
@@ -176,8 +183,12 @@ fn clash(network: &Network, other: &Claim) -> Option<(String, String)> {
     if other.name == network.name {
         return Some((format!("{file} has the name {} too", other.name), format!("rename or remove one: `rm {file}`")));
     }
-    if other.bridges.contains(&network.bridge) {
-        let found = format!("network {} ({file}) has the bridge {} too", other.name, network.bridge);
+    if !network.options.is_gateway {
+        return None;
+    }
+    let link = network.gateway_link();
+    if other.bridges.iter().any(|bridge| bridge == link) {
+        let found = format!("network {} ({file}) has the bridge {link} too", other.name);
         return Some((found, "give one of the two another `bridge`".into()));
     }
     let subnets = network.pools.subnets();
@@ -296,89 +307,4 @@ fn collect(value: &Value, claim: &mut Claim) {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::super::finding::State;
-    use super::*;
-
-    const SHIPPED: &str = include_str!("../../../dist/flatnet.conflist");
-
-    fn read(backend: Backend, files: &[(&str, &str)]) -> Networks {
-        let mut networks = Networks::default();
-        for (file, text) in files {
-            networks.take(backend, PathBuf::from(file), text, None);
-        }
-        networks
-    }
-
-    fn bad(networks: &Networks) -> Vec<(&'static str, String)> {
-        let findings = networks.check(None).into_iter().filter(|finding| finding.state == State::Bad);
-        findings
-            .map(|finding| (finding.id, format!("{}\n{}", finding.found, finding.remedy.unwrap_or_default())))
-            .collect()
-    }
-
-    #[test]
-    fn the_shipped_file_is_fine() {
-        let networks = read(Backend::Cni, &[("flatnet.conflist", SHIPPED)]);
-        assert_eq!(bad(&networks), []);
-        assert_eq!(networks.ours[0].plugins, ["flatnet"]);
-    }
-
-    #[rstest]
-    #[case::not_json(&SHIPPED.replace("\"name\"", "name"), "configuration", "line 4 column 3")]
-    #[case::unknown_key(&SHIPPED.replace("\"bridge\"", "\"brigde\""), "configuration", "did you mean bridge?")]
-    #[case::version(&SHIPPED.replace("\"cniVersion\": \"1.0.0\"", "\"cniVersion\": \"9.0.0\""), "configuration", "cniVersion")]
-    #[case::order(&SHIPPED.replace("[\n    {", "[{\"type\": \"tuning\"},\n    {"), "configuration", "after tuning")]
-    fn what_is_wrong_is_named(#[case] text: &str, #[case] id: &str, #[case] words: &str) {
-        let found = bad(&read(Backend::Cni, &[("flatnet.conflist", text)]));
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(found[0].0, id);
-        assert!(found[0].1.contains(words), "{found:?}");
-    }
-
-    #[rstest]
-    #[case::subnet(r#"{"name": "other", "plugins": [{"type": "bridge", "bridge": "br1", "ipam": {"ranges": [[{"subnet": "10.87.0.0/16"}]]}}]}"#, "another subnet")]
-    #[case::bridge(
-        r#"{"name": "other", "plugins": [{"type": "bridge", "bridge": "flatnet-br0"}]}"#,
-        "another `bridge`"
-    )]
-    #[case::name(r#"{"name": "flatnet", "plugins": [{"type": "bridge", "bridge": "br1"}]}"#, "rename or remove")]
-    fn another_network_in_the_way_is_named(#[case] other: &str, #[case] words: &str) {
-        let found = bad(&read(Backend::Cni, &[("flatnet.conflist", SHIPPED), ("other.conflist", other)]));
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].0 == "network-clash" && found[0].1.contains(words), "{found:?}");
-        assert!(found[0].1.contains("other.conflist"), "{found:?}");
-    }
-
-    #[test]
-    fn what_is_nobodys_business_is_let_be() {
-        let other = r#"{"name": "podman", "plugins": [{"type": "bridge", "bridge": "cni-podman0", "ipam": {"ranges": [[{"subnet": "10.88.0.0/16"}]]}}]}"#;
-        let files = [("flatnet.conflist", SHIPPED), ("87-podman.conflist", other), ("broken.conflist", "{")];
-        assert_eq!(bad(&read(Backend::Cni, &files)), []);
-    }
-
-    #[test]
-    fn what_could_not_be_read_is_said_and_not_called_missing() {
-        let networks = Networks { unread: vec!["/etc/cni/net.d could not be read".into()], ..Networks::default() };
-        assert_eq!(networks.check(None)[0].state, State::Warning);
-        assert_eq!(bad(&networks), []);
-    }
-
-    #[test]
-    fn no_network_is_mended_by_install() {
-        let found = bad(&read(Backend::Cni, &[]));
-        assert!(found.len() == 1 && found[0].1.contains("flatnet install"), "{found:?}");
-    }
-
-    #[test]
-    fn a_network_of_podman_5_is_read_too() {
-        let text = r#"{"name": "flat", "driver": "flatnet", "network_interface": "flatnet-br1", "options": {"mtu": "1400"},
-            "subnets": [{"subnet": "10.87.2.0/24", "gateway": "10.87.2.1", "lease_range": {"start_ip": "10.87.2.9"}}]}"#;
-        let networks = read(Backend::Netavark, &[("flat.json", text)]);
-        let network = networks.ours[0].network.as_ref().expect("a network");
-        assert_eq!((network.bridge.as_str(), network.mtu), ("flatnet-br1", Some(1400)));
-        assert_eq!(network.pools.ranges().next().expect("a range").bounds().0.to_string(), "10.87.2.9");
-    }
-}
+mod tests;
