@@ -15,7 +15,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use ipnetwork::IpNetwork;
 
-use crate::conformance::{Judged, Need, Rule, Subject};
+use crate::conformance::{Judged, Need, Rule, Strength, Subject};
 pub use crate::lab::{HostSpec, Proxy, Role};
 use crate::verb::Verb;
 
@@ -69,6 +69,8 @@ pub struct Step {
     pub source: String,
     /// What a plugin has to have for it; it is left out where that is missing.
     pub needs: Vec<Need>,
+    /// How strong what it expects is, where that is less than its rule.
+    pub strength: Strength,
     /// What it does.
     pub verb: Box<dyn Verb>,
 }

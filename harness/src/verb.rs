@@ -155,7 +155,7 @@ pub enum Weight {
     /// As much as the rule.
     #[default]
     Full,
-    /// The plugin does refuse, and not in the words that the specification gives: no "must" asks for them.
+    /// No "must" asks for it: the plugin does refuse, and not in the words that the specification gives, or the step is a "should".
     Words,
     /// Nothing: the rule is not about such a plugin.
     Nothing,

@@ -10,10 +10,10 @@ pub(crate) mod options;
 pub(crate) mod resolv_conf;
 pub(crate) mod section;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
 use self::ipam::Addresses;
@@ -21,6 +21,7 @@ pub(crate) use self::ipam::next_hop_problem;
 use self::options::BridgeOptions;
 use self::section::Section;
 use crate::error::{Error, Result};
+use crate::firewall::family::IpFamily;
 use crate::ipam::pool::{Own, Pools};
 use crate::netlink::Route;
 use crate::reply::Dns;
@@ -167,25 +168,17 @@ impl Network {
 
     /// Whether containers get addresses of IPv4.
     pub(crate) fn has_ipv4(&self) -> bool {
-        self.pools.ranges().any(|range| range.subnet().is_ipv4())
+        IpFamily::V4.is_of(self)
     }
 
     /// Whether containers get addresses of IPv6.
     pub(crate) fn has_ipv6(&self) -> bool {
-        self.pools.ranges().any(|range| range.subnet().is_ipv6())
+        IpFamily::V6.is_of(self)
     }
 
     /// The subnets, to be shown.
     pub(crate) fn subnets_in_words(&self) -> String {
         self.pools.subnets().iter().map(IpNetwork::to_string).collect::<Vec<_>>().join(", ")
-    }
-
-    /// The first subnet of IPv4, and its gateway.
-    pub(crate) fn ipv4(&self) -> Option<(Ipv4Network, Ipv4Addr)> {
-        self.pools.ranges().find_map(|range| match (range.subnet(), range.gateway()) {
-            (IpNetwork::V4(subnet), IpAddr::V4(gateway)) => Some((subnet, gateway)),
-            _ => None,
-        })
     }
 
     /// A network whose addresses must be flatnet's to give. Errors: 2 and 7.

@@ -107,7 +107,7 @@ fn answer(call: &Call) -> Result<Option<Value>> {
         }
         Call::Teardown { netns } => {
             let request = Teardown::parse(&Input::object(&read_stdin(DEADLINE)?)?, netns)?;
-            let published = Published::Perhaps { bridge: &request.bridge, asked: request.published };
+            let published = Published::Perhaps { bridge: &request.gateway_link, asked: request.published };
             command::block_on(command::detach(&request.target, &request.network, published)).map(|()| None)
         }
     }

@@ -1,6 +1,7 @@
 //! `harness conformance`: which plugins are held against the rules, and how the scoreboard is told.
 //!
-//! Invariant: exit 0 only if the plugin in question (flatnet, where others stand beside it) breaks no "must"; 2 for what was asked wrongly.
+//! Invariant: exit 0 only if the plugin in question (flatnet, where others stand beside it) breaks no "must", and with `--strict` only if it passes
+//! every rule; 2 for what was asked wrongly.
 
 use std::fs;
 use std::io::{self, Write};
@@ -40,6 +41,9 @@ pub struct Arguments {
     /// The folder of the reference plugins, such as /usr/lib/cni, which then stand beside flatnet.
     #[arg(long, conflicts_with = "network")]
     against: Option<PathBuf>,
+    /// Exit 1 also if the plugin in question falls short of a rule, or one is not tried or does not apply to it.
+    #[arg(long)]
+    strict: bool,
     /// Print the scoreboard as JSON.
     #[arg(long)]
     json: bool,
@@ -77,7 +81,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         _ => board.text(),
     };
     io::stdout().write_all(text.as_bytes()).context("write the scoreboard")?;
-    Ok(if is_kept(&board) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let kept = if arguments.strict { is_all_passed(&board) } else { is_kept(&board) };
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The first is the one in question. Where everything is installed on purpose, a rule that cannot be tried is a finding.
@@ -85,6 +90,11 @@ fn is_kept(board: &Board) -> bool {
     let count = |verdict| board.columns.first().map_or(0, |column| column.count(verdict));
     let all_are_tried = count(Verdict::NotTried) == 0 || std::env::var_os("CI").is_none();
     count(Verdict::Fail) == 0 && all_are_tried
+}
+
+/// Whether the one in question passes whatever was asked.
+fn is_all_passed(board: &Board) -> bool {
+    board.columns.first().is_some_and(|column| column.count(Verdict::Pass) == column.lines.len())
 }
 
 fn contenders(arguments: &Arguments) -> Result<Vec<Contender>> {

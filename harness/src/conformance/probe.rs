@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::Traits;
 use super::rule::Trait;
 use crate::inventory::Inventory;
-use crate::lab::FOLDER;
+use crate::lab::{FOLDER, View};
 use crate::plugin::{Answer, Call, PATIENCE, Plugins, environment};
 use crate::scenario::{Network, Setting};
 use crate::stand_in::{self, Asked, StandIn};
@@ -106,11 +106,22 @@ impl Probe {
         let shown = [
             (Trait::Addresses, address.is_some()),
             (Trait::Routes, has(&result, "routes")),
+            (Trait::HostLinks, self.lists_what_goes(&result)?),
             (Trait::Delegation, self.delegates(address)?),
             (Trait::Independence, self.is_independent()?),
         ];
         let is = shown.into_iter().filter(|(_, shown)| *shown).map(|(what, _)| what).collect();
         Ok(Traits { versions, is, address, furniture })
+    }
+
+    /// Whether a result lists a link of the host's that has gone with its container.
+    fn lists_what_goes(&self, result: &Value) -> Result<bool> {
+        let host = View::of(&self.world.lab.host(HOST)?.namespace)?;
+        let interfaces = result.get("interfaces").and_then(Value::as_array).into_iter().flatten();
+        let text =
+            |interface: &'_ Value, key| interface.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut of_host = interfaces.filter(|it| text(it, "sandbox").is_empty()).map(|it| text(it, "name"));
+        Ok(of_host.any(|name| host.link(&name).is_none()))
     }
 
     /// What there is more than `before`, as patterns.

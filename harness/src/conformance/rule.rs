@@ -66,6 +66,8 @@ pub enum Trait {
     Addresses,
     /// Its result lists routes.
     Routes,
+    /// Its ADD makes a link on the host for the container.
+    HostLinks,
     /// It asks the plugin that `ipam.type` names.
     Delegation,
     /// It can do without any other plugin.
@@ -74,7 +76,7 @@ pub enum Trait {
 
 impl Trait {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Addresses, Self::Routes, Self::Delegation, Self::Independence];
+    pub const ALL: [Self; 5] = [Self::Addresses, Self::Routes, Self::HostLinks, Self::Delegation, Self::Independence];
 
     fn parse(text: &str) -> Option<Self> {
         serde_json::from_value(text.into()).ok()
@@ -85,6 +87,7 @@ impl Trait {
         match self {
             Self::Addresses => "its ADD gives no address",
             Self::Routes => "its result lists no route",
+            Self::HostLinks => "its ADD makes no link on the host for the container",
             Self::Delegation => "it asks no plugin that ipam.type names",
             Self::Independence => "it cannot do without a plugin that CNI_PATH leads to",
         }
@@ -147,7 +150,7 @@ impl Need {
 impl<'de> Deserialize<'de> for Need {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let known = "a version (1.1.0, =0.3.1), addresses, routes, delegation, independence";
+        let known = "a version (1.1.0, =0.3.1), addresses, routes, hostlinks, delegation, independence";
         Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not one of {known}")))
     }
 }

@@ -189,6 +189,11 @@ impl Network {
         Value::Object(self.0.clone()).to_string()
     }
 
+    /// What it says at the top, by that key.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+
     fn text(&self, key: &str) -> &str {
         self.0.get(key).and_then(Value::as_str).unwrap_or_default()
     }

@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue, Deserializer, ValueDeserializer};
 
 use super::mistake::{Mistake, position, suggestion};
 use super::{Chain, HostSpec, Kernel, Network, Proxy, Role, Scenario, Setting, Step};
-use crate::conformance::{self, Need, Rule, Subject};
+use crate::conformance::{self, Need, Rule, Strength, Subject};
 use crate::verb::{self, Words};
 
 /// The option that holds the steps within a step.
@@ -23,6 +23,9 @@ const MEANWHILE: &str = "meanwhile";
 
 /// The option of every step of a rule: what a plugin has to have for it.
 const IF: &str = "if";
+
+/// The option of every step of a rule: how strong what it expects is, if that is less than the rule.
+const STRENGTH: &str = "strength";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,7 +73,7 @@ enum OneOrMore {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected a version (1.1.0, =0.3.1), addresses, routes, delegation, independence, or a list of them"
+    expecting = "expected a version (1.1.0, =0.3.1), addresses, routes, hostlinks, delegation, independence, or a list of them"
 )]
 enum Needs {
     One(Need),
@@ -198,7 +201,12 @@ fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<S
     }
     let mut options = table.clone();
     options.remove(name);
-    let needs = needs(options.remove(IF), setting)?;
+    let needs = match of_rule(IF, options.remove(IF), setting)? {
+        None => Vec::new(),
+        Some(Needs::One(need)) => vec![need],
+        Some(Needs::Several(needs)) => needs,
+    };
+    let strength: Strength = of_rule(STRENGTH, options.remove(STRENGTH), setting)?.unwrap_or_default();
     let words = Words::new(subject.clone(), Spanned::new(value.span(), options));
     let read = verb::find(name).ok_or_else(|| no_verb(table, value.span()))?;
     let verb = read(words).map_err(|err| Mistake::from_toml(&err, &format!("`{name}`")))?;
@@ -208,21 +216,23 @@ fn step(value: &Spanned<DeValue<'_>>, text: &str, setting: &Setting) -> Result<S
     let span = || option_span(table, MEANWHILE).unwrap_or_else(|| key.span());
     inner.map_err(|misfit| Mistake::new(span(), misfit.text))?;
     let (line, _) = position(text, value.span().start);
-    Ok(Step { line, source: text.get(value.span()).unwrap_or_default().to_owned(), needs, verb })
+    Ok(Step { line, source: text.get(value.span()).unwrap_or_default().to_owned(), needs, strength, verb })
 }
 
-fn needs(value: Option<Spanned<DeValue<'_>>>, setting: &Setting) -> Result<Vec<Need>, Mistake> {
-    let Some(value) = value else { return Ok(Vec::new()) };
+/// An option that the steps of rules alone have.
+fn of_rule<T: for<'a> Deserialize<'a>>(
+    option: &str,
+    value: Option<Spanned<DeValue<'_>>>,
+    setting: &Setting,
+) -> Result<Option<T>, Mistake> {
+    let Some(value) = value else { return Ok(None) };
     if setting.rule.is_none() {
-        return Err(Mistake::new(value.span(), "`if` belongs to the steps of a [rule]"));
+        return Err(Mistake::new(value.span(), format!("`{option}` belongs to the steps of a [rule]")));
     }
     // Of values that may have several forms the reader does not tell the place.
     let span = value.span();
-    let needs = Needs::deserialize(ValueDeserializer::from(value));
-    Ok(match needs.map_err(|err| Mistake::new(span, err.message()))? {
-        Needs::One(need) => vec![need],
-        Needs::Several(needs) => needs,
-    })
+    let read = T::deserialize(ValueDeserializer::from(value));
+    read.map(Some).map_err(|err| Mistake::new(span, err.message()))
 }
 
 fn option_span(table: &DeTable<'_>, option: &str) -> Option<Range<usize>> {
@@ -271,6 +281,10 @@ mod tests {
     #[case(
         "summary = \"x\"\n[run]\nsteps = [{ add = \"a\", if = \"1.1.0\" }]",
         "3:28: `if` belongs to the steps of a [rule]"
+    )]
+    #[case(
+        "summary = \"x\"\n[run]\nsteps = [{ add = \"a\", strength = \"should\" }]",
+        "3:34: `strength` belongs to the steps of a [rule]"
     )]
     #[case(
         "summary = \"x\"\n[rule]\nsource = \"y\"\n[run]\nsteps = [{ add = \"a\", if = \"bridge\" }]",

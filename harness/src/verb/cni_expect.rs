@@ -32,6 +32,8 @@ pub(super) struct Expect {
     includes: Option<toml::Table>,
     shape: bool,
     complete: bool,
+    lists_version: bool,
+    names: Option<rule::Named>,
     may: rule::May,
     code: Option<code::Codes>,
     version: Option<Pattern>,
@@ -77,6 +79,9 @@ impl Expect {
         if (self.shape || self.complete) && command != "ADD" {
             return Err(format!("shape and complete are expected of `ADD`, not of `{command}`"));
         }
+        if (self.lists_version && command != "VERSION") || (self.names.is_some() && command != "CHECK") {
+            return Err("lists_version is expected of `VERSION`, names of `CHECK`".to_owned());
+        }
         if self.fails() && (of_links || self.result.is_some() || self.addresses.is_some()) {
             return Err("an answer is an error or a result, not both".to_owned());
         }
@@ -98,7 +103,9 @@ impl Expect {
     /// Judges one answer.
     pub(super) fn judge(&self, world: &World, node: &str, call: &Prepared, answer: &Answer) -> Result<(), Failure> {
         match answer {
-            Answer::Refused(refusal) if self.fails() => self.judge_refusal(refusal),
+            Answer::Refused(refusal) if self.fails() => {
+                self.judge_refusal(refusal).and_then(|()| self.judge_named(call, refusal))
+            }
             Answer::Refused(refusal) => Err(self.may.refuse(world, refusal)),
             Answer::Done(_) if self.fails() => Err(self.may.succeed(world, self.code.as_ref())),
             Answer::Done(Some(result)) => self.judge_result(world, node, call, result),
@@ -158,6 +165,7 @@ impl Expect {
             }
         }
         self.judge_parts(result)?;
+        self.judge_versions(call, result)?;
         if call.call.command != "ADD" {
             return Ok(());
         }

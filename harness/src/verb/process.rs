@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Failure, Misfit, Verb, misfit};
+use super::{Failure, Misfit, Verb, Weight, misfit};
 use crate::installed;
 use crate::pattern::Pattern;
 use crate::process;
 use crate::scenario::Setting;
 use crate::world::World;
 
+/// How a command names the binary under test in a rule of CNI.
+const PLUGIN: &str = "$PLUGIN";
+
 /// `{ run = "ip link set eth0 down", in = "web" }`: a shell command, which must exit 0 unless `expect` says otherwise.
-/// `$FLATNET`, and `$PLUGIN` in a rule of CNI, is the binary under test, for what a person does with it. What it `leaves` may stay at the end, as lines of the inventory.
+/// `$FLATNET`, and `$PLUGIN` in a rule of CNI, is the binary under test, for what a person does with it; `$ROUTES` lists where the
+/// routes of that container's results lead to. What it `leaves` may stay at the end, as lines of the inventory.
 #[derive(Debug)]
 pub(super) struct Run {
     command: String,
@@ -79,7 +83,7 @@ impl Verb for Run {
         let mut command = world.place(&self.options.r#in)?.command("sh")?;
         let plugin = world.plugins.find(world.setting().subject.as_ref().map_or("flatnet", |it| it.network.kind()))?;
         command.args(["-c", &self.command]).env("FLATNET", &plugin).env("PLUGIN", &plugin);
-        command.env("CNI_PATH", world.plugins.path());
+        command.env("CNI_PATH", world.plugins.path()).env("ROUTES", routes_of(world, &self.options.r#in));
         if world.setting().installed {
             // The machine's own Podman must not be run, whoever asks for one.
             installed::prefer(&mut command);
@@ -87,7 +91,11 @@ impl Verb for Run {
         world.distro(self.options.distro.as_deref())?.map_or(Ok(()), |distro| distro.adopt(&mut command))?;
         let patience = Duration::from_millis(self.options.timeout_ms.unwrap_or(10_000));
         let finished = process::run(command, b"", patience)?;
-        let evidence = |failure: Failure| failure.with("stdout", &*finished.stdout).with("stderr", &*finished.stderr);
+        // What the plugin has no part in is not its fault.
+        let weight = if self.command.contains(PLUGIN) { Weight::Full } else { Weight::Unknown };
+        let evidence = |failure: Failure| {
+            failure.weight(weight).with("stdout", &*finished.stdout).with("stderr", &*finished.stderr)
+        };
         let expected = self.options.expect.exit.unwrap_or(0);
         if finished.status.and_then(|status| status.code()) != Some(expected) {
             return Err(evidence(Failure::mismatch(format!("exit status: {expected}"), finished.status_text())));
@@ -98,6 +106,13 @@ impl Verb for Run {
             _ => Ok(got.lines().next().unwrap_or_default().to_owned()),
         }
     }
+}
+
+/// Where the routes lead to that results have named for what is attached there.
+fn routes_of(world: &World, place: &str) -> String {
+    let results = world.attached.values().filter(|it| it.open && it.namespace == place).map(|it| &it.result);
+    let routes = results.filter_map(|result| result.get("routes")?.as_array()).flatten();
+    routes.filter_map(|route| route.get("dst")?.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 fn is_plain(word: &str) -> bool {

@@ -3,7 +3,7 @@
 //! Invariant: from its step on it is found by `CNI_PATH`, before any plugin of its name.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use anyhow::Context;
@@ -20,6 +20,8 @@ use crate::world::World;
 /// Where a network that says no subnet of its own gets an address from.
 const SOME_NETWORK: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 0));
 const SOME_PREFIX: u8 = 24;
+const SOME_NETWORK_6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0));
+const SOME_PREFIX_6: u8 = 64;
 
 /// Which address of the subnet it gives, unless a step says.
 const NUMBER: usize = 9;
@@ -38,8 +40,22 @@ pub(super) struct MakeOptions {
     /// The version that it answers in, if it is not the network's.
     speaks: Option<String>,
     addresses: Option<Vec<IpNetwork>>,
+    /// Whether it gives an address of the other family, too.
+    both: bool,
     routing: Vec<toml::Table>,
     refuses: BTreeMap<String, u32>,
+}
+
+impl MakeOptions {
+    /// An address of the subnet that `own` is of, and one of the other family where both are wanted.
+    fn give(&self, own: Option<IpNetwork>) -> Vec<IpNetwork> {
+        let first = some_address(own);
+        let other = match first {
+            Some(IpNetwork::V6(_)) => some_address(None),
+            _ => IpNetwork::new(SOME_NETWORK_6, SOME_PREFIX_6).ok().and_then(|subnet| some_address(Some(subnet))),
+        };
+        first.into_iter().chain(other.filter(|_| self.both)).collect()
+    }
 }
 
 impl Make {
@@ -58,7 +74,7 @@ impl Verb for Make {
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {
-        let MakeOptions { speaks, addresses, routing, refuses } = &self.options;
+        let MakeOptions { speaks, addresses, routing, refuses, .. } = &self.options;
         let network = world.network(None)?;
         let given = world.setting().subject.as_ref().and_then(|subject| subject.traits.address);
         let own = given.or_else(|| network.subnets().first().copied());
@@ -66,7 +82,7 @@ impl Verb for Make {
         let stand_in = StandIn {
             name: self.name.clone(),
             version: speaks.clone().unwrap_or_else(|| network.version().to_owned()),
-            addresses: addresses.clone().unwrap_or_else(|| some_address(own).into_iter().collect()),
+            addresses: addresses.clone().unwrap_or_else(|| self.options.give(own)),
             routes: routing.iter().map(json).collect::<Result<_, _>>()?,
             refuses: refuses.clone(),
         };

@@ -32,6 +32,7 @@ use self::watch::Watch;
 use crate::command::within_deadline;
 use crate::config::{Draft, Network};
 use crate::error::{self, Doing};
+use crate::firewall::family::IpFamily;
 use crate::firewall::{forward, masquerade, spoofing};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
 use crate::link::bridge::{self, Bridge};
@@ -68,7 +69,6 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
         let mut end = pin!(service::asked_to_end()?);
         let mut watch = Watch::open()?;
         let mut gateway = Gateway::new()?;
-        gateway.forward();
         gateway.put_in_order(&mut watch).await;
         gateway.listen(&arguments.listen).await?;
         service::say(out, &gateway.describe());
@@ -110,8 +110,8 @@ struct Gateway {
     told: BTreeSet<String>,
     /// What has been found wrong in this round.
     found: BTreeSet<String>,
-    /// Whether all networks have been put in order once.
-    has_begun: bool,
+    /// The families whose forwarding a network has needed, and has been given.
+    forwarded: BTreeSet<IpFamily>,
 }
 
 impl Gateway {
@@ -120,21 +120,19 @@ impl Gateway {
         let door = Rc::new(Door::new(Rc::clone(&node)));
         let (networks, waiting, listening) = (Vec::new(), Vec::new(), BTreeSet::new());
         let (told, found) = (BTreeSet::new(), BTreeSet::new());
-        Ok(Self { node, door, networks, waiting, listening, told, found, has_begun: false })
+        Ok(Self { node, door, networks, waiting, listening, told, found, forwarded: BTreeSet::new() })
     }
 
-    /// Packets to containers end here without it. Only at the start: whoever switches it off later shall find it in the health.
-    fn forward(&mut self) {
-        if let Err(error) = sysctl::IPV4.enable() {
-            self.found.insert(words(&error));
-        }
-    }
-
-    /// The same for the network's families, of which IPv6 is not switched on before a network has it.
+    /// Packets to containers end here without it. Only once: whoever switches it off later shall find it in the health.
     async fn forward_for(&mut self, network: &Network) {
-        if !self.has_begun {
-            let forwarding = within_deadline(forward_for(network)).await;
-            self.found.extend(forwarding.err().as_ref().map(words));
+        let needed = |family: &IpFamily| network.options.is_gateway && family.is_of(network);
+        let needed: BTreeSet<_> = IpFamily::BOTH.into_iter().filter(needed).collect();
+        if needed.is_subset(&self.forwarded) {
+            return;
+        }
+        match within_deadline(forward_for(network)).await {
+            Ok(()) => self.forwarded.extend(needed),
+            Err(error) => _ = self.found.insert(words(&error)),
         }
     }
 
@@ -145,7 +143,11 @@ impl Gateway {
         self.found.extend(problems);
         self.networks.clear();
         self.waiting.clear();
-        for (draft, plugin) in delegated {
+        // What its containers may say, their links tell.
+        let guards =
+            networks.iter().any(|network| network.macspoofchk) || delegated.iter().any(|(draft, _)| draft.macspoofchk);
+        // The bridge of another will never tell what the addresses are.
+        for (draft, plugin) in delegated.into_iter().filter(|(draft, _)| draft.options.is_gateway) {
             let name = draft.name.clone();
             match within_deadline(settled(draft)).await {
                 Ok(Some(network)) => networks.push(network),
@@ -154,7 +156,6 @@ impl Gateway {
             }
         }
         let masquerades = networks.iter().any(|network| network.masquerade);
-        let guards = networks.iter().any(|network| network.macspoofchk);
         if masquerades || guards {
             // First: nothing that is written below can then be wiped unheard.
             watch.also_rules();
@@ -192,7 +193,6 @@ impl Gateway {
             self.found.extend(within_deadline(guard()).await.err().as_ref().map(words));
         }
         self.node.keep(kept);
-        self.has_begun = true;
     }
 
     /// Listens where it should from the start. Errors: an address that was asked for cannot be had, or no bridge's can, as when
@@ -253,7 +253,7 @@ impl Gateway {
         };
         let waiting: Vec<_> = self.waiting.iter().map(wait).collect();
         let names = match (names.as_slice(), waiting.as_slice()) {
-            ([], []) => format!("no network yet ({CNI_NETWORKS} and {NETAVARK_NETWORKS} have none)"),
+            ([], []) => format!("no network yet ({CNI_NETWORKS} and {NETAVARK_NETWORKS} have none with a gateway)"),
             (names, []) => format!("containers' names on {}", names.join(", ")),
             ([], waiting) => format!("no network yet: {}", waiting.join(", ")),
             (names, waiting) => format!("containers' names on {}, and {}", names.join(", "), waiting.join(", ")),
@@ -287,17 +287,18 @@ async fn forward_for(network: &Network) -> error::Result<()> {
 
 /// The network whose rules the bridge has, where this one would have others: they would take turns at rewriting them.
 fn rival<'a>(kept: &'a [Kept], network: &Network) -> Option<&'a Network> {
+    if !masquerade::has_say(network) {
+        return None;
+    }
     let in_order = kept.iter().filter(|kept| kept.problem.is_none()).map(|kept| &kept.network);
-    let first = in_order.into_iter().find(|other| other.gateway_link() == network.gateway_link())?;
+    let mut ruling = in_order.filter(|other| masquerade::has_say(other));
+    let first = ruling.find(|other| other.gateway_link() == network.gateway_link())?;
     // Each family has rules of its own, which say its subnets.
-    let differ = |ipv4: bool| {
-        let subnets = |of: &Network| -> Vec<_> {
-            of.pools.subnets().into_iter().filter(|subnet| subnet.is_ipv4() == ipv4).collect()
-        };
-        let (one, other) = (subnets(first), subnets(network));
+    let differ = |family: &IpFamily| {
+        let (one, other) = (family.subnets(first), family.subnets(network));
         !one.is_empty() && !other.is_empty() && one != other
     };
-    let subnets_differ = network.masquerade && (differ(true) || differ(false));
+    let subnets_differ = network.masquerade && IpFamily::BOTH.iter().any(differ);
     let others = (first.masquerade, &first.gateways) != (network.masquerade, &network.gateways);
     (others || subnets_differ).then_some(first)
 }

@@ -134,7 +134,7 @@ impl Site<'_> {
         let site = bridge::ensure(host, network).await?;
         let bridge = &site.link;
         sysctl::enable_forwarding(host, network).await?;
-        self.masquerade(&site).await?;
+        masquerade::ensure(host, network, site.gateway()).await?;
         if let Some(error) = forward::open(host, network).await? {
             // No reason to have no containers: the next try would not end otherwise.
             eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
@@ -163,7 +163,7 @@ impl Site<'_> {
             .into_iter()
             .filter_map(|family| success.ips.iter().map(|ip| ip.address).find(|address| family.has(*address)))
             .collect();
-        let bridge = &self.network.bridge;
+        let bridge = self.network.gateway_link();
         if asked.is_empty() && !ports::is_in_use(bridge, addresses.iter().any(IpNetwork::is_ipv6)).await {
             return Ok(());
         }
@@ -184,7 +184,7 @@ impl Site<'_> {
         let withdrawn = if self.published.get() {
             let attachment = Attachment { network: &self.network.name, target: self.target };
             // It may be the packet filter that never answers.
-            within_part(ports::withdraw(host, &attachment.name(), &self.network.bridge)).await
+            within_part(ports::withdraw(host, &attachment.name(), self.network.gateway_link())).await
         } else {
             Ok(())
         };
@@ -306,14 +306,6 @@ impl Site<'_> {
         place.hears(addresses.iter().map(IpNetwork::ip)).await
     }
 
-    /// Who is no gateway, and asks for no rules, has no say in those of a gateway on the same bridge.
-    async fn masquerade(&self, bridge: &Bridge) -> Result<()> {
-        if !self.network.options.is_gateway && !self.network.masquerade {
-            return Ok(());
-        }
-        masquerade::ensure(&self.host, self.network, bridge.gateway()).await
-    }
-
     fn record(&self, attachment: &Attachment<'_>, guarded: Option<Mac>) -> String {
         attachment.record(guarded, self.network.options.port.vlan)
     }
@@ -338,7 +330,7 @@ impl Site<'_> {
     async fn put_back(&self, link: &Link) -> Result<()> {
         let bridge = bridge::ensure(&self.host, self.network).await?;
         // It is another bridge, whose rules may have been swept with the first.
-        self.masquerade(&bridge).await?;
+        masquerade::ensure(&self.host, self.network, bridge.gateway()).await?;
         let done = port::put_back(&self.host, link, &bridge.link, &self.network.options.port).await;
         done.doing(|| format!("put {} back on {}", link.name, bridge.link.name))
     }

@@ -166,7 +166,9 @@ fn keys_of_steps(value: &Value, keys: &mut BTreeSet<String>) {
             flatten("", part("set"), keys);
             flatten("runtimeConfig", part("runtime"), keys);
             keys.extend(part("unset").as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
-            ["steps", "meanwhile"].iter().for_each(|key| keys_of_steps(part(key), keys));
+            for key in ["steps", "meanwhile"] {
+                keys_of_steps(part(key), keys);
+            }
         }
         _ => {}
     }

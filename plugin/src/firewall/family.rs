@@ -32,6 +32,11 @@ impl IpFamily {
         network.pools.subnets().into_iter().filter(|subnet| self.has(*subnet)).collect()
     }
 
+    /// Whether the network has subnets of this family.
+    pub(crate) fn is_of(self, network: &Network) -> bool {
+        !self.subnets(network).is_empty()
+    }
+
     /// The family of nftables' tables that see its packets and no others.
     pub(crate) const fn tables(self) -> nftables::Family {
         match self {

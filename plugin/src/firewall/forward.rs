@@ -114,16 +114,16 @@ fn everywhere() -> impl Iterator<Item = (IpFamily, Store)> {
 }
 
 impl<'a> Wanted<'a> {
-    /// Nothing for a family of which the network has no subnet, and where it is no gateway.
+    /// Nothing for a family of which the network has no subnet, and where the host sees no packet of its containers.
     fn of(network: &'a Network, family: IpFamily) -> Option<Self> {
         let subnets = family.subnets(network);
-        let (name, bridge) = (&network.name, network.gateway_link());
-        (network.options.is_gateway && !subnets.is_empty()).then(|| Self {
-            network: name,
-            bridge,
-            subnets,
-            bridged: is_bridged(family),
-        })
+        if subnets.is_empty() {
+            return None;
+        }
+        let gateway_link = network.options.is_gateway.then(|| network.gateway_link());
+        let bridge = is_bridged(family).then_some(network.bridge.as_str());
+        let is_seen = gateway_link.is_some() || bridge.is_some();
+        is_seen.then_some(Self { network: &network.name, gateway_link, bridge, subnets })
     }
 }
 

@@ -31,6 +31,9 @@ const ATTEMPTS: u32 = 8;
 /// An ADD that fails after this leaves them, as it leaves the bridge that they belong to: other ADDs may already count on both.
 /// Errors: 109.
 pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
+    if !has_say(network) {
+        return Ok(());
+    }
     let is_marked = |family| bridge.names.contains(&mark_of(family, &bridge.name));
     let mut wanting: Vec<_> = families(network).collect();
     for family in IpFamily::BOTH.into_iter().filter(|family| !wanting.contains(family) && is_marked(*family)) {
@@ -61,6 +64,11 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link) -> 
         write(&mut nftables, network, family, true).await.map_err(failed)?;
     }
     sweep_locked(host, &mut nftables).await
+}
+
+/// Who is no gateway, and asks for no rules, has no say in those of a gateway on the same bridge.
+pub(crate) fn has_say(network: &Network) -> bool {
+    network.options.is_gateway || network.masquerade
 }
 
 /// What is wrong with the network's rules, for CHECK, to follow "failed to ...: ". Errors: 109.

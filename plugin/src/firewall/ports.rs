@@ -57,7 +57,7 @@ pub(crate) struct Door<'a> {
     pub(crate) attachment: &'a Attachment<'a>,
     /// The container's, with their subnets' prefix lengths: one of each family that it has.
     pub(crate) addresses: &'a [IpNetwork],
-    /// The bridge's name.
+    /// The name of the bridge, or of the VLAN on it by which the host reaches containers.
     pub(crate) bridge: &'a str,
     /// Becomes true when something may have been published, whatever cuts that short.
     pub(crate) begun: &'a Cell<bool>,

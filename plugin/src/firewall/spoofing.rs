@@ -39,9 +39,8 @@ pub(crate) async fn guard(host: &Netlink, speakers: &[Speaker]) -> Result<()> {
     let failed = |problem: Problem| failed("keep the container from spoofing", &problem);
     let _lock = lock().await?;
     let mut nftables = Nftables::open().map_err(failed)?;
-    let with_ipv6 = speakers.iter().any(|speaker| speaker.address.is_ipv6());
     match nftables.apply(&table::admit(speakers)).await {
-        Ok(()) if Found::is_intact(&mut nftables, with_ipv6).await.map_err(failed)? => Ok(()),
+        Ok(()) if Found::is_intact(&mut nftables).await.map_err(failed)? => Ok(()),
         // It is the first, or somebody flushed the table or made it another.
         Ok(()) | Err(Problem::Refused { .. }) => restore(host, &mut nftables, speakers).await?.map_err(failed),
         Err(problem) => Err(failed(problem)),

@@ -70,8 +70,16 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
     ))
 }
 
-/// The bridge, which is all that tearing down wants of the network beside its name.
-pub(super) fn bridge(section: &mut Section) -> Result<String> {
+/// The link by which the host reaches containers, which is all that tearing down wants of the network beside its name: of a network that
+/// could not be set up either, as far as it says.
+pub(super) fn gateway_link(path: &str, config: &Map<String, Value>) -> String {
+    match parse(path, config) {
+        Ok((network, _)) => network.gateway_link().to_owned(),
+        Err(_) => bridge(&mut Section::new(path, config)).unwrap_or_else(|_| DEFAULT_BRIDGE.to_owned()),
+    }
+}
+
+fn bridge(section: &mut Section) -> Result<String> {
     let named = section.string("network_interface")?.filter(|name| !name.is_empty());
     let bridge = named.unwrap_or_else(|| DEFAULT_BRIDGE.to_owned());
     match interface_name_problem(&bridge) {
@@ -187,6 +195,17 @@ mod tests {
         let (network, _) = parsed(&change).expect("a network");
         let found: Vec<_> = network.gateway_networks().iter().map(ToString::to_string).collect();
         assert_eq!(found, gateways);
+    }
+
+    #[rstest]
+    #[case::the_bridge(json!({"network_interface": "br7"}), "br7")]
+    #[case::a_vlan(json!({"network_interface": "br7", "options": {"vlan": "100"}}), "br7.100")]
+    #[case::nothing_said(json!({}), "flatnet-br0")]
+    #[case::refused(json!({"network_interface": "br7", "internal": true}), "br7")]
+    #[case::no_interface(json!({"network_interface": "a/b"}), "flatnet-br0")]
+    fn what_teardown_wants_is_there_in_every_text(#[case] mut config: Value, #[case] link: &str) {
+        config["name"] = json!("flatnet");
+        assert_eq!(gateway_link("network", config.as_object().expect("an object")), link);
     }
 
     #[test]

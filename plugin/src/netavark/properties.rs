@@ -33,7 +33,7 @@ pub(crate) fn requests(request: &Map<String, Value>) {
             can_be_published(ports);
             // Whatever setup takes, teardown takes back.
             let teardown = teardown.expect("a request for teardown");
-            assert_eq!((&teardown.network, &teardown.bridge), (&network.name, &network.bridge));
+            assert_eq!((&teardown.network, teardown.gateway_link.as_str()), (&network.name, network.gateway_link()));
             assert_eq!(teardown.target.container, target.container);
             assert_eq!(teardown.target.interface, target.interface);
             assert_eq!(teardown.published, !ports.is_empty());

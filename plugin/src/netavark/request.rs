@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{network, ports};
 use crate::config::section::Section;
-use crate::config::{self, DEFAULT_BRIDGE, Network};
+use crate::config::{self, Network};
 use crate::error::{Error, Result};
 use crate::firewall::family::IpFamily;
 use crate::firewall::ports::Port;
@@ -27,7 +27,8 @@ pub(super) struct Teardown {
     pub(super) target: Target,
     /// The network's name.
     pub(super) network: String,
-    pub(super) bridge: String,
+    /// The link by which the host reaches the network's containers.
+    pub(super) gateway_link: String,
     /// Whether ports were to be published.
     pub(super) published: bool,
 }
@@ -40,8 +41,7 @@ impl Setup {
         let options = object(request, "network_options")?;
         target.args = args(Section::new("network_options", options), &network)?;
         target.args.name = Section::new("", request).string("container_name")?.filter(|name| !name.is_empty());
-        let families: Vec<_> =
-            IpFamily::BOTH.into_iter().filter(|family| !family.subnets(&network).is_empty()).collect();
+        let families: Vec<_> = IpFamily::BOTH.into_iter().filter(|family| family.is_of(&network)).collect();
         let ports = ports::parse(request.get("port_mappings"), &families)?;
         Ok(Self { target, network, ports })
     }
@@ -51,11 +51,10 @@ impl Teardown {
     /// Errors: 7 where it does not say which attachment it is about.
     pub(super) fn parse(request: &Map<String, Value>, netns: &str) -> Result<Self> {
         let network = object(request, "network")?;
-        let named = network::bridge(&mut Section::new("network", network));
         let published = request.get("port_mappings").and_then(Value::as_array).is_some_and(|ports| !ports.is_empty());
         Ok(Self {
             target: target(request, netns)?,
-            bridge: named.unwrap_or_else(|_| DEFAULT_BRIDGE.to_owned()),
+            gateway_link: network::gateway_link("network", network),
             network: config::name_of(network)?,
             published,
         })

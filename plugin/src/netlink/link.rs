@@ -22,6 +22,7 @@ const ALL_GROUPS: u16 = 0xfffd;
 
 /// A link, as the kernel shows it.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something that the kernel says of it")]
 pub(crate) struct Link {
     /// Unique in its namespace, and for its lifetime.
     pub(crate) index: u32,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::code::Codes;
-use super::{Expect, list};
+use super::{Expect, first_address, list};
 use crate::lab::View;
 use crate::pattern::json_mismatch;
 use crate::plugin::{Answer, Refusal, shape};
@@ -22,6 +22,14 @@ use crate::world::World;
 pub(super) struct May {
     refuse: Option<String>,
     succeed: Option<String>,
+}
+
+/// What an error has to name.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Named {
+    /// The first address of the result that came in.
+    Address,
 }
 
 impl May {
@@ -81,6 +89,27 @@ impl Expect {
         let expected = serde_json::to_value(expected).map_err(Failure::wrong)?;
         match missing_part(&expected, result) {
             Some((name, value)) => Err(Failure::wrong(format!("{name} of the result lacks {value}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Judges whether the versions that are said to be spoken have the network's among them.
+    pub(super) fn judge_versions(&self, call: &Prepared, result: &Value) -> Result<(), Failure> {
+        let (own, spoken) = (call.network.version(), list(result, "supportedVersions"));
+        if !self.lists_version || spoken.iter().any(|version| version == own) {
+            return Ok(());
+        }
+        let got = field(result, "supportedVersions");
+        Err(Failure::mismatch(format!("supportedVersions with the configuration's {own}"), got))
+    }
+
+    /// Judges whether an error names what it has to.
+    pub(super) fn judge_named(&self, call: &Prepared, refusal: &Refusal) -> Result<(), Failure> {
+        let Some(Named::Address) = self.names else { return Ok(()) };
+        let address =
+            call.network.value("prevResult").and_then(first_address).and_then(|address| address.split('/').next());
+        match address.filter(|address| !refusal.msg.contains(address) && !refusal.details.contains(address)) {
+            Some(address) => Err(Failure::mismatch(format!("an error that names {address}"), error_text(refusal))),
             None => Ok(()),
         }
     }

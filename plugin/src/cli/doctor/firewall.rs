@@ -49,18 +49,21 @@ impl Firewall {
     }
 
     fn forward(&self, uplink: Option<&str>, network: &Network) -> Finding {
-        let filters = self.filters(network);
-        let obstacles = filters.iter().flat_map(|(filter, subnets)| {
-            subnets.iter().flat_map(|subnet| obstacles(filter, uplink, &network.bridge, *subnet))
-        });
+        if !network.options.is_gateway {
+            return FIREWALL.skipped("isGateway is false: nothing is passed on to containers");
+        }
+        let (filters, link) = (self.filters(network), network.gateway_link());
+        let obstacles = filters
+            .iter()
+            .flat_map(|(filter, subnets)| subnets.iter().flat_map(|subnet| obstacles(filter, uplink, link, *subnet)));
         let worst = obstacles.min_by_key(|obstacle| obstacle.fate != Fate::Dropped);
         let unread: Vec<_> = filters.iter().flat_map(|(filter, _)| filter.unread.iter().map(String::as_str)).collect();
         match worst {
             Some(obstacle) if obstacle.fate == Fate::Dropped => FIREWALL
-                .bad(format!("{} drops {}", obstacle.chain, obstacle.in_words()), obstacle.remedy(&network.bridge)),
+                .bad(format!("{} drops {}", obstacle.chain, obstacle.in_words()), obstacle.remedy(link)),
             Some(obstacle) => FIREWALL.warning(
                 format!("{} drops {}, but for rules that doctor cannot judge", obstacle.chain, obstacle.in_words()),
-                format!("if containers are not reached: {}", obstacle.remedy(&network.bridge)),
+                format!("if containers are not reached: {}", obstacle.remedy(link)),
             ),
             None if unread.is_empty() => self
                 .questions(uplink, network)

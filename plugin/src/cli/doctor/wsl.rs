@@ -6,11 +6,12 @@ use std::cmp::Reverse;
 use std::fs;
 use std::net::Ipv4Addr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 
-use super::finding::{Finding, WINDOWS_ROUTE, WSL};
+use super::finding::{Finding, State, WINDOWS_ROUTE, WSL};
 use crate::cli::probe::{self, Host, Ran};
 use crate::config::Network;
+use crate::firewall::family::IpFamily;
 
 /// Where WSL shows the drive C:, unless /etc/wsl.conf says otherwise; the second is found by way of the path.
 const ROUTE_PROGRAMS: [&str; 2] = ["/mnt/c/Windows/System32/ROUTE.EXE", "ROUTE.EXE"];
@@ -114,17 +115,38 @@ pub(super) fn route(networking: Option<Networking>, network: &Network, own: &[Ip
         Some(Networking::Nat | Networking::Bridged) => {}
         Some(other) => return WINDOWS_ROUTE.skipped(format!("no route helps in networking mode {}", other.as_str())),
     }
-    let Some((subnet, _)) = network.ipv4() else {
-        return WINDOWS_ROUTE.skipped("the network has no IPv4, and a route of Windows for IPv6 is not looked at");
+    let of_ipv4 = |subnet| match subnet {
+        IpNetwork::V4(subnet) => Some(subnet),
+        IpNetwork::V6(_) => None,
     };
+    let subnets: Vec<_> = IpFamily::V4.subnets(network).into_iter().filter_map(of_ipv4).collect();
+    if subnets.is_empty() {
+        return WINDOWS_ROUTE.skipped("the network has no IPv4, and a route of Windows for IPv6 is not looked at");
+    }
     for program in ROUTE_PROGRAMS {
         match probe::run(program, &["print", "-4"]) {
-            Ran::Well(text) => return judge_route(&text, subnet, own),
+            Ran::Well(text) => return judge_routes(&text, &subnets, own),
             Ran::Missing => {}
             Ran::Badly(why) => return WINDOWS_ROUTE.skipped(format!("{program} {why}")),
         }
     }
     WINDOWS_ROUTE.skipped("Windows' route.exe is not reached from here (/etc/wsl.conf: [interop], [automount]); on Windows: `route print -4`")
+}
+
+/// What is wrong with the first subnet whose route is not right; else how Windows reaches all of them.
+fn judge_routes(text: &str, subnets: &[Ipv4Network], own: &[Ipv4Addr]) -> Finding {
+    let mut found: Vec<String> = Vec::new();
+    for subnet in subnets {
+        let finding = judge_route(text, *subnet, own);
+        if finding.state != State::Ok {
+            return finding;
+        }
+        // One route may be for several.
+        if !found.contains(&finding.found) {
+            found.push(finding.found);
+        }
+    }
+    WINDOWS_ROUTE.ok(found.join(", "))
 }
 
 fn judge_route(text: &str, subnet: Ipv4Network, own: &[Ipv4Addr]) -> Finding {
@@ -164,7 +186,6 @@ fn routes(text: &str) -> impl Iterator<Item = (Ipv4Network, Ipv4Addr, u32)> + '_
 mod tests {
     use rstest::rstest;
 
-    use super::super::finding::State;
     use super::*;
 
     const ENGLISH: &str = "\
@@ -222,6 +243,16 @@ IPv4 ルート テーブル
         let finding = judge_route(text, subnet, &[own.parse().expect("an address")]);
         assert_eq!(finding.state, state, "{finding:?}");
         assert!(finding.remedy.unwrap_or_default().contains(words));
+    }
+
+    #[rstest]
+    #[case::one(&["10.87.1.0/24"], State::Ok, "10.87.1.0/24 by 172.30.0.2")]
+    #[case::the_second_has_none(&["10.87.1.0/24", "10.87.2.0/24"], State::Bad, "Windows has no route to 10.87.2.0/24")]
+    #[case::one_for_both(&["10.87.1.0/25", "10.87.1.128/25"], State::Ok, "10.87.1.0/24 by 172.30.0.2")]
+    fn every_subnet_needs_a_route(#[case] subnets: &[&str], #[case] state: State, #[case] found: &str) {
+        let subnets: Vec<_> = subnets.iter().map(|subnet| subnet.parse().expect("a subnet")).collect();
+        let finding = judge_routes(ENGLISH, &subnets, &["172.30.0.2".parse().expect("an address")]);
+        assert_eq!((finding.state, finding.found.as_str()), (state, found));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) struct Kept {
 pub(super) struct Health {
     version: &'static str,
     healthy: bool,
-    /// `net.ipv4.ip_forward`, and `net.ipv6.conf.all.forwarding` where a network has IPv6.
+    /// `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding`, as far as a network needs them.
     forwarding: bool,
     networks: Vec<NetworkHealth>,
 }
@@ -115,7 +115,7 @@ impl Node {
                 problem: found,
             });
         }
-        let mut forwarding = !kept.is_empty() || sysctl::IPV4.is_on()?;
+        let mut forwarding = true;
         for Kept { network, .. } in kept.iter() {
             forwarding &= sysctl::not_forwarding(network)?.is_none();
         }

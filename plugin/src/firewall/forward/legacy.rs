@@ -65,14 +65,16 @@ pub(super) async fn change(family: IpFamily, edits: &[Edit]) -> Result<Changed, 
     Ok(Changed::Done)
 }
 
-fn specification(accept: &Accept) -> [String; 10] {
-    let (link, network) = match accept.way {
-        Way::In => ("--out-interface", "--destination"),
-        Way::Out => ("--in-interface", "--source"),
+fn specification(accept: &Accept) -> Vec<String> {
+    let (near, network, far) = match accept.way {
+        Way::In => ("--out-interface", "--destination", "--in-interface"),
+        Way::Out => ("--in-interface", "--source", "--out-interface"),
     };
     let Accept { bridge, subnet, comment, .. } = accept;
     let subnet = &subnet.to_string();
-    [link, bridge, network, subnet, "--match", "comment", "--comment", comment, "--jump", "ACCEPT"].map(str::to_owned)
+    let links = [near].into_iter().chain(accept.bridged.then_some(far)).flat_map(|link| [link, bridge]);
+    let rest = [network, subnet, "--match", "comment", "--comment", comment, "--jump", "ACCEPT"];
+    links.chain(rest).map(str::to_owned).collect()
 }
 
 /// Errors: 109 where it is not installed, or does not succeed.

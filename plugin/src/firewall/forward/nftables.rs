@@ -123,11 +123,13 @@ fn rule((tables_family, family): (Family, IpFamily), accept: &Accept) -> Rule {
         expressions.push(Expression::Meta { key: Meta::Family, to: Slot::FIRST });
         expressions.push(Expression::Compare { slot: Slot::FIRST, equal: true, value: vec![family.number()] });
     }
-    let (key, network) = match accept.way {
-        Way::In => (Meta::OutLink, to_network(accept.subnet, true)),
-        Way::Out => (Meta::InLink, from_network(accept.subnet, true)),
+    let (near, network, far) = match accept.way {
+        Way::In => (Meta::OutLink, to_network(accept.subnet, true), Meta::InLink),
+        Way::Out => (Meta::InLink, from_network(accept.subnet, true), Meta::OutLink),
     };
-    expressions.extend(link(key, &accept.bridge, true));
+    for key in [near].into_iter().chain(accept.bridged.then_some(far)) {
+        expressions.extend(link(key, &accept.bridge, true));
+    }
     expressions.extend(network);
     expressions.extend([Expression::Counter, Expression::Verdict(Verdict::Accept)]);
     Rule { expressions, comment: Some(accept.comment.clone()) }

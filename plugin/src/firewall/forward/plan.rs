@@ -22,18 +22,23 @@ const DEPTH_MAX: usize = 4;
 #[derive(Clone, Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) network: &'a str,
-    pub(super) bridge: &'a str,
+    /// The link by which the host reaches containers; none where it passes nothing on to them.
+    pub(super) gateway_link: Option<&'a str>,
+    /// The bridge, where bridged packets pass through the chains as well (`br_netfilter`): it is where these come from and go to, whatever
+    /// VLAN they are in.
+    pub(super) bridge: Option<&'a str>,
     /// At least one.
     pub(super) subnets: Vec<IpNetwork>,
-    /// Bridged packets pass through the chains as well (`br_netfilter`).
-    pub(super) bridged: bool,
 }
 
 /// One rule of flatnet's in another firewall's chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Accept {
     pub(super) way: Way,
+    /// The bridge, or the VLAN on it that is the gateway's link.
     pub(super) bridge: String,
+    /// Only of what stays on the bridge.
+    pub(super) bridged: bool,
     pub(super) subnet: IpNetwork,
     pub(super) comment: String,
 }
@@ -83,8 +88,24 @@ impl Wanted<'_> {
     fn accepts(&self) -> Vec<Accept> {
         let name = self.network.char_indices().take_while(|(at, _)| *at < NAME_MAX_BYTES).map(|(_, letter)| letter);
         let comment = COMMENT_PREFIX.chars().chain(name).collect::<String>();
-        let accept = |subnet, way| Accept { way, bridge: self.bridge.to_owned(), subnet, comment: comment.clone() };
-        self.subnets.iter().flat_map(|subnet| [Way::In, Way::Out].map(|way| accept(*subnet, way))).collect()
+        // By an accept for what is routed there pass bridged packets, too.
+        let between = self.bridge.filter(|bridge| self.gateway_link != Some(*bridge));
+        let links = [(self.gateway_link, false), (between, true)];
+        let links = links.into_iter().filter_map(|(link, bridged)| Some((link?, bridged)));
+        let accepts = links.flat_map(|(link, bridged)| {
+            let accept = |subnet, way| {
+                let (bridge, comment) = (link.to_owned(), comment.clone());
+                Accept { way, bridge, bridged, subnet, comment }
+            };
+            let of_subnet = |subnet: &IpNetwork| [Way::In, Way::Out].map(|way| accept(*subnet, way));
+            self.subnets.iter().flat_map(of_subnet).collect::<Vec<_>>()
+        });
+        accepts.collect()
+    }
+
+    /// Whether it is one of the network's. Others on the bridge, of the same subnet or of another, have theirs.
+    fn has(&self, accept: &Accept) -> bool {
+        self.accepts().iter().any(|own| own.opens_as(accept))
     }
 
     /// What has to pass: to containers, their answers, what they ask others, and what they send each other where that is filtered.
@@ -93,19 +114,23 @@ impl Wanted<'_> {
     }
 
     fn packets_of(&self, subnet: IpNetwork) -> Vec<Packet> {
-        let (bridge, subnet) = (Some(self.bridge.to_owned()), Some(subnet));
-        let packet = |way: Way, state| {
-            let (here, there) = ((bridge.clone(), subnet), (None, None));
-            let ((input, source), (output, destination)) = match way {
-                Way::In => (there, here),
-                Way::Out => (here, there),
-            };
+        let subnet = Some(subnet);
+        let packet = |(input, source), (output, destination), state| {
+            let name = |link: Option<&str>| link.map(str::to_owned);
+            let (input, output) = (name(input), name(output));
             Packet { hook: Hook::Forward, input, output, source, destination, port: None, state }
         };
-        let mut packets = vec![packet(Way::In, "new"), packet(Way::Out, "established"), packet(Way::Out, "new")];
-        if self.bridged {
-            let (input, source) = (bridge.clone(), subnet);
-            packets.push(Packet { input, source, ..packet(Way::In, "new") });
+        let mut packets = Vec::new();
+        if let here @ Some(_) = self.gateway_link {
+            let (here, there) = ((here, subnet), (None, None));
+            packets.extend([
+                packet(there, here, "new"),
+                packet(here, there, "established"),
+                packet(here, there, "new"),
+            ]);
+        }
+        if let here @ Some(_) = self.bridge {
+            packets.push(packet((here, subnet), (here, subnet), "new"));
         }
         packets
     }
@@ -117,41 +142,51 @@ impl Accept {
         if !rule.comment.starts_with(COMMENT_PREFIX) || rule.verdict != Verdict::Accept {
             return None;
         }
-        let (mut link, mut network) = (None, None);
+        let (mut input, mut output, mut network) = (None, None, None);
         for Condition { not, about } in &rule.conditions {
-            match about {
+            let is_second = match about {
                 _ if *not => return None,
-                About::Output(names) => link = Some((Way::In, names)),
-                About::Input(names) => link = Some((Way::Out, names)),
-                About::Destination(networks) => network = Some((Way::In, networks)),
-                About::Source(networks) => network = Some((Way::Out, networks)),
-                About::Known(true) => {}
+                About::Output(names) => output.replace(names).is_some(),
+                About::Input(names) => input.replace(names).is_some(),
+                About::Destination(networks) => network.replace((Way::In, networks)).is_some(),
+                About::Source(networks) => network.replace((Way::Out, networks)).is_some(),
+                About::Known(true) => false,
                 _ => return None,
+            };
+            if is_second {
+                return None;
             }
         }
-        let ((way, names), (same, networks)) = (link?, network?);
-        let ([bridge], [subnet]) = (names.as_slice(), networks.as_slice()) else { return None };
+        let (way, networks) = network?;
+        let (near, far) = match way {
+            Way::In => (output?, input),
+            Way::Out => (input?, output),
+        };
+        let bridged = far.is_some();
+        let ([bridge], [subnet]) = (near.as_slice(), networks.as_slice()) else { return None };
         let (bridge, comment) = (bridge.clone(), rule.comment.clone());
-        (way == same).then_some(Self { way, bridge, subnet: *subnet, comment })
+        far.is_none_or(|names| names == near).then_some(Self { way, bridge, bridged, subnet: *subnet, comment })
     }
 
     /// Whether it lets the same packets pass: networks on one bridge share its accepts, whichever came first.
     fn opens_as(&self, other: &Self) -> bool {
-        (self.way, &self.bridge, self.subnet) == (other.way, &other.bridge, other.subnet)
+        let packets = |accept: &Self| (accept.way, accept.bridged, accept.subnet);
+        self.bridge == other.bridge && packets(self) == packets(other)
     }
 
     fn rule(&self) -> Rule {
         let (names, networks) = (vec![self.bridge.clone()], vec![self.subnet]);
-        let abouts = match self.way {
-            Way::In => [About::Output(names), About::Destination(networks)],
-            Way::Out => [About::Input(names), About::Source(networks)],
+        let (near, network, far) = match self.way {
+            Way::In => (About::Output(names.clone()), About::Destination(networks), About::Input(names)),
+            Way::Out => (About::Input(names.clone()), About::Source(networks), About::Output(names)),
         };
-        let conditions = abouts.into_iter().map(|about| Condition { not: false, about }).collect();
+        let abouts = [near, network].into_iter().chain(self.bridged.then_some(far));
+        let conditions = abouts.map(|about| Condition { not: false, about }).collect();
         Rule { conditions, verdict: Verdict::Accept, comment: self.comment.clone(), handle: None }
     }
 }
 
-/// The bridges that flatnet's rules are about, each once.
+/// The bridges, and VLANs on them, that flatnet's rules are about, each once.
 pub(super) fn bridges(ruleset: &Ruleset) -> Vec<String> {
     let rules = ruleset.chains.iter().flat_map(|chain| &chain.rules);
     let mut bridges: Vec<_> = rules.filter_map(Accept::of).map(|accept| accept.bridge).collect();
@@ -165,13 +200,13 @@ pub(super) fn sweep(ruleset: &Ruleset, is_gone: impl Fn(&str) -> bool) -> Vec<Ed
     ruleset.chains.iter().flat_map(|chain| removals(chain, |accept| is_gone(&accept.bridge))).collect()
 }
 
-/// What opens the way for a network: of each table, all of flatnet's rules are right, or all are made anew.
+/// What opens the way for a network: of each table, all of its rules are right, or all are made anew.
 pub(super) fn open(ruleset: &Ruleset, wanted: &Wanted<'_>) -> Plan {
     let packets = wanted.packets();
     let passes = |ruleset: &Ruleset, chain: &Chain| {
         packets.iter().all(|packet| ruleset.fate(chain, packet).is_none_or(|fate| fate == Fate::Passes))
     };
-    let bare = without_own(ruleset, wanted.bridge);
+    let bare = without_own(ruleset, wanted);
     let mut plan = Plan::default();
     let mut tables: Vec<&str> = ruleset.chains.iter().map(|chain| chain.table.as_str()).collect();
     tables.sort_unstable();
@@ -194,7 +229,7 @@ pub(super) fn open(ruleset: &Ruleset, wanted: &Wanted<'_>) -> Plan {
             continue;
         }
         plan.obstacles.extend(dropping.iter().map(ToString::to_string));
-        plan.edits.extend(own.iter().flat_map(|chain| removals(chain, |accept| accept.bridge == wanted.bridge)));
+        plan.edits.extend(own.iter().flat_map(|chain| removals(chain, |accept| wanted.has(accept))));
         for (chain, position) in places {
             let insert = |accept| Edit::Insert { chain: Place::of(chain), accept, position };
             plan.edits.extend(wanted.accepts().into_iter().map(insert));
@@ -213,7 +248,7 @@ impl Place {
 fn is_in_place(chains: &[&Chain], places: &[(&Chain, Position)], wanted: &Wanted<'_>) -> bool {
     let needed = wanted.accepts();
     chains.iter().all(|chain| {
-        let own = chain.rules.iter().filter_map(Accept::of).filter(|accept| accept.bridge == wanted.bridge);
+        let own = chain.rules.iter().filter_map(Accept::of).filter(|accept| wanted.has(accept));
         let own: Vec<_> = own.collect();
         let is_place = places.iter().any(|(place, _)| place.name == chain.name);
         let expected = if is_place { needed.len() } else { 0 };
@@ -279,11 +314,11 @@ fn removals(chain: &Chain, chosen: impl Fn(&Accept) -> bool) -> Vec<Edit> {
     chosen.map(|(accept, handle)| Edit::Remove { chain: Place::of(chain), accept, handle }).collect()
 }
 
-/// The rules as they would be without flatnet's for that bridge.
-fn without_own(ruleset: &Ruleset, bridge: &str) -> Ruleset {
+/// The rules as they would be without flatnet's for that network.
+fn without_own(ruleset: &Ruleset, wanted: &Wanted<'_>) -> Ruleset {
     let mut bare = ruleset.clone();
     for chain in &mut bare.chains {
-        chain.rules.retain(|rule| Accept::of(rule).is_none_or(|accept| accept.bridge != bridge));
+        chain.rules.retain(|rule| Accept::of(rule).is_none_or(|accept| !wanted.has(&accept)));
     }
     bare
 }

@@ -43,7 +43,7 @@ const fn v6(address: Ipv6Addr, prefix: u8) -> IpNetwork {
 
 /// The families for which the network has rules.
 pub(super) fn families(network: &Network) -> impl Iterator<Item = IpFamily> {
-    IpFamily::BOTH.into_iter().filter(|family| network.masquerade && !family.subnets(network).is_empty())
+    IpFamily::BOTH.into_iter().filter(|family| network.masquerade && family.is_of(network))
 }
 
 /// The chain, and what has to be in it: exactly this, in this order. Nothing of it is the network's alone, such as its name: on WSL two

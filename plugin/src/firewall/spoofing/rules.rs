@@ -9,7 +9,7 @@ use crate::netlink::nftables::{Base, BaseChain, Chain, Expression, Hook, Meta, R
 pub(super) const TABLE: &str = "flatnet";
 /// The chain where all frames arrive at.
 pub(super) const CHAIN: &str = "spoofing";
-/// Where IPv6 goes on: an attachment without it does not have to read these rules.
+/// Where IPv6 goes on.
 pub(super) const CHAIN_IPV6: &str = "spoofing-ipv6";
 /// The ports under control, by number.
 pub(super) const PORTS: &str = "ports";

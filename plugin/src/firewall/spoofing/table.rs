@@ -1,6 +1,6 @@
 //! The table: its chains with their rules, which are always the same, its sets, and what is found of it.
 //!
-//! Written whole or not at all; what was found is right only if it is exactly what would be written. Nothing of IPv6 is read where no port
+//! Written whole or not at all; what was found is right only if it is exactly what would be written. No element of IPv6 is read where no port
 //! has any: the elements of those that do say so.
 
 use std::collections::BTreeSet;
@@ -91,10 +91,10 @@ impl Found {
         Ok(nftables.elements(Family::Bridge, TABLE, PORTS).await?.is_some())
     }
 
-    /// Whether the chain is as it should be, at one round trip; with IPv6 both are, at two.
-    pub(super) async fn is_intact(nftables: &mut Nftables, with_ipv6: bool) -> Result<bool, Problem> {
+    /// Whether both chains are as they should be: a container without IPv6 may send it all the same.
+    pub(super) async fn is_intact(nftables: &mut Nftables) -> Result<bool, Problem> {
         let first = Self::chain(nftables, CHAIN).await? == Some(rules::first());
-        Ok(first && (!with_ipv6 || Self::chain(nftables, CHAIN_IPV6).await? == Some(rules::ipv6())))
+        Ok(first && Self::chain(nftables, CHAIN_IPV6).await? == Some(rules::ipv6()))
     }
 
     /// What is in the sets; nothing where they are not there.

@@ -1,7 +1,7 @@
 //! Listings as real firewalls leave them, and what doctor reads in them.
 
 use rstest::rstest;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::firewall::iptables;
@@ -255,6 +255,26 @@ fn what_could_not_be_read_is_said() {
     let finding = &firewall.check(&host, None, &network())[0];
     assert_eq!(finding.state, State::Warning);
     assert!(finding.found.contains("neither nft nor iptables"));
+}
+
+/// A bridge with a VLAN, and one that is no gateway: packets are seen where the kernel shows them.
+#[rstest]
+#[case::routed(json!({"vlan": 100}), "-A FORWARD -o flatnet-br0.100 -j ACCEPT\n-A FORWARD -i flatnet-br0.100 -j ACCEPT\n", State::Ok, State::Bad)]
+#[case::on_the_bridge(json!({"vlan": 100}), "-A FORWARD -i flatnet-br0 -o flatnet-br0 -j ACCEPT\n", State::Bad, State::Ok)]
+#[case::no_gateway(json!({"isGateway": false}), "-A FORWARD -i flatnet-br0 -o flatnet-br0 -j ACCEPT\n", State::Skipped, State::Ok)]
+#[case::no_gateway_dropped(json!({"isGateway": false}), "", State::Skipped, State::Bad)]
+fn where_the_kernel_shows_packets(
+    #[case] mut config: Value,
+    #[case] rules: &str,
+    #[case] forward: State,
+    #[case] between: State,
+) {
+    config["name"] = json!("flatnet");
+    config["ipam"] = json!({"subnet": "10.87.1.0/24"});
+    let network = Network::parse(config.as_object().expect("an object")).expect("a network");
+    let chains = iptables::parse(Tool::Iptables, IpFamily::V4, &format!("-P FORWARD DROP\n{rules}"));
+    let found = judge_both([chains, Vec::new()], true, &network);
+    assert_eq!((found.0.state, found.1.state), (forward, between), "{found:?}");
 }
 
 /// A network of both families.

@@ -45,7 +45,8 @@ fn wanted(bridged: bool) -> Wanted<'static> {
 
 fn wanted_for(subnets: &[&str], bridged: bool) -> Wanted<'static> {
     let subnets = subnets.iter().map(|subnet| subnet.parse().expect("a subnet")).collect();
-    Wanted { network: "flatnet", bridge: "flatnet-br0", subnets, bridged }
+    let bridge = Some("flatnet-br0");
+    Wanted { network: "flatnet", gateway_link: bridge, bridge: bridge.filter(|_| bridged), subnets }
 }
 
 /// The words of each edit.
@@ -140,16 +141,51 @@ fn what_is_there_already_is_looked_at(#[case] rules: &str, #[case] expected: &[&
 }
 
 #[test]
-fn another_subnet_takes_the_place_of_the_former() {
-    let former =
-        [IN, OUT].map(|rule| format!("-A FORWARD {}\n", rule.replace("10.87.1.0/24", "10.87.9.0/24"))).concat();
-    let expected = [
-        "- FORWARD In 10.87.9.0/24",
-        "- FORWARD Out 10.87.9.0/24",
-        "+ FORWARD In 10.87.1.0/24 first",
-        "+ FORWARD Out 10.87.1.0/24 first",
-    ];
-    assert_eq!(edits(&format!("-P FORWARD DROP\n{former}")), expected);
+fn accepts_for_another_subnet_are_another_networks() {
+    let mut ruleset = rules("-P FORWARD DROP\n");
+    let [both, one] = [&["10.87.1.0/24", "10.87.9.0/24"][..], &["10.87.1.0/24"]].map(|it| wanted_for(it, false));
+    let plan = open(&ruleset, &both);
+    apply(&mut ruleset, &plan.edits);
+    for wanted in [&one, &both] {
+        assert_eq!(open(&ruleset, wanted), Plan::default(), "{wanted:?}");
+    }
+    let lost = ruleset.chains[0].rules.pop().as_ref().and_then(Accept::of).expect("an accept");
+    assert_eq!((lost.way, lost.subnet.to_string()), (Way::In, "10.87.1.0/24".to_owned()));
+    let expected =
+        ["- FORWARD Out 10.87.1.0/24", "+ FORWARD In 10.87.1.0/24 first", "+ FORWARD Out 10.87.1.0/24 first"];
+    assert_eq!(open(&ruleset, &one).edits.iter().map(words).collect::<Vec<_>>(), expected);
+}
+
+/// Routed packets are seen at the VLAN, bridged ones at the bridge.
+#[rstest]
+#[case::a_vlan(Some("flatnet-br0.100"), true, &["In flatnet-br0.100 false", "Out flatnet-br0.100 false", "In flatnet-br0 true", "Out flatnet-br0 true"])]
+#[case::a_vlan_that_is_not_bridged(Some("flatnet-br0.100"), false, &["In flatnet-br0.100 false", "Out flatnet-br0.100 false"])]
+#[case::no_gateway(None, true, &["In flatnet-br0 true", "Out flatnet-br0 true"])]
+#[case::no_gateway_that_is_not_bridged(None, false, &[])]
+fn what_stays_on_the_bridge_is_seen_at_the_bridge(
+    #[case] gateway_link: Option<&str>,
+    #[case] bridged: bool,
+    #[case] accepts: &[&str],
+) {
+    let mut ruleset = rules("-P FORWARD DROP\n");
+    let wanted = Wanted { gateway_link, bridge: Some("flatnet-br0").filter(|_| bridged), ..wanted(false) };
+    let plan = open(&ruleset, &wanted);
+    apply(&mut ruleset, &plan.edits);
+    let found = ruleset.chains[0].rules.iter().filter_map(Accept::of);
+    let mut found: Vec<_> = found.map(|it| format!("{:?} {} {}", it.way, it.bridge, it.bridged)).collect();
+    // Each is put before the one that was put there last.
+    found.reverse();
+    assert_eq!(found, accepts);
+    assert_eq!(open(&ruleset, &wanted), Plan::default(), "{ruleset:#?}");
+}
+
+#[test]
+fn who_is_no_gateway_leaves_a_gateways_accepts_alone() {
+    let ruleset = rules(&format!("-P FORWARD DROP\n-A FORWARD {IN}\n-A FORWARD {OUT}\n"));
+    assert_eq!(open(&ruleset, &Wanted { gateway_link: None, ..wanted(true) }), Plan::default());
+    let between = IN.replace("-o flatnet-br0", "-i flatnet-br0 -o flatnet-br0");
+    let text = format!("-P FORWARD DROP\n-A FORWARD {between}\n-A FORWARD {IN}\n-A FORWARD {OUT}\n");
+    assert_eq!(open(&rules(&text), &wanted(true)), Plan::default());
 }
 
 #[test]
@@ -184,7 +220,12 @@ fn rules_of_bridges_that_are_gone_are_swept() {
 
 #[test]
 fn a_rule_that_only_looks_like_flatnets_is_left_alone() {
-    for rule in [IN.replace("ACCEPT", "DROP"), format!("! -i eth1 {IN}"), IN.replace("flatnet: network", "flatnets")] {
+    for rule in [
+        IN.replace("ACCEPT", "DROP"),
+        format!("! -i eth1 {IN}"),
+        format!("-i eth1 {IN}"),
+        IN.replace("flatnet: network", "flatnets"),
+    ] {
         let ruleset = rules(&format!("-P FORWARD DROP\n-A FORWARD {rule}\n"));
         assert_eq!(sweep(&ruleset, |_| true), [], "{rule}");
     }
