@@ -3,6 +3,8 @@
 //! It leads a process group of its own, so that whoever gives it up ends what it has started as well: a child of a child keeps
 //! the output open, and would keep everybody waiting.
 
+pub(crate) mod aside;
+
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, Write};
 use std::os::fd::OwnedFd;

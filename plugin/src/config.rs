@@ -157,9 +157,9 @@ impl Network {
     }
 
     /// Reads the file that `dns` comes from, if there is one; what the configuration itself says as `dns` goes before. Errors: 7.
-    pub(crate) fn read_resolv_conf(&mut self) -> Result<()> {
+    pub(crate) async fn read_resolv_conf(&mut self) -> Result<()> {
         let Some(path) = &self.resolv_conf else { return Ok(()) };
-        let dns = resolv_conf::read(path)?;
+        let dns = resolv_conf::read(path).await?;
         if self.dns.is_empty() {
             self.dns = dns;
         }

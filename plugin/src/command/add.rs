@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use serde_json::{Map, Value};
 
-use super::{del, or_undo, within_part};
+use super::{del, or_undo, within_deadline, within_part};
 use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
 use crate::firewall::family::IpFamily;
@@ -67,7 +67,7 @@ pub(super) async fn add(
     (target.args.ips, target.args.mac) = (asked.of_pools(&network.pools)?, asked.mac);
     Success::refuse_old_version(input.version, !network.is_layer_2())?;
     refuse_crowd(input.version, &network)?;
-    network.read_resolv_conf()?;
+    within_deadline(network.read_resolv_conf()).await?;
     let tell = |own: Success| own.after(before).json(input.version);
     Box::pin(attach_and_remember(&target, &network, None, tell)).await.map(Reply::Added)
 }

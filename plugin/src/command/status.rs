@@ -41,7 +41,7 @@ pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
 /// Errors: 50 where an ADD cannot succeed, 51 where the containers that exist suffer too.
 pub(super) async fn status(mut network: Network) -> Result<Reply> {
     within_deadline(async {
-        network.read_resolv_conf().map_err(|cause| not_ready(false, &cause))?;
+        network.read_resolv_conf().await.map_err(|cause| not_ready(false, &cause))?;
         let network = &network;
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         trial::refuse_lacking_vlans(network).map_err(|cause| not_ready(false, &cause))?;

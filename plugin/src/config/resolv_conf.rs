@@ -1,27 +1,54 @@
 //! `ipam.resolvConf`: a file such as /etc/resolv.conf (resolv.conf(5)), as the `dns` of a result.
 //!
-//! It is read by an ADD, before anything is made; what is no regular file is not even opened.
+//! It is read by an ADD, before anything is made; what is no regular file is not even opened, and one that does not answer is given up.
 
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
+use crate::child::aside::aside;
 use crate::error::{Error, Result};
 use crate::reply::Dns;
 use nix::libc;
 
 /// More is no such file.
 const MAX_BYTES: u64 = 64 << 10;
+/// More is not said of it.
+const ANSWER_MAX_BYTES: usize = 128 << 10;
+/// What an answer begins with.
+const TEXT: &str = "+";
+const PROBLEM: &str = "-";
+
+/// How long reading may take: it may be a file of another host's.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What it says. Errors: 7.
-pub(crate) fn read(path: &Path) -> Result<Dns> {
-    match text(path) {
+pub(crate) async fn read(path: &Path) -> Result<Dns> {
+    match text_in_time(path).await {
         Ok(text) => Ok(parse(&text)),
         Err(problem) => Err(Error::Config {
             key: "ipam.resolvConf".into(),
             problem: format!("is {:?}, which cannot be read: {problem}", path.display().to_string()),
         }),
+    }
+}
+
+/// By a child process, whose answer begins with what it is: a text, or a problem.
+async fn text_in_time(path: &Path) -> Result<String, String> {
+    let work = || match text(path) {
+        Ok(text) => [TEXT, text.as_str()].concat().into_bytes(),
+        Err(problem) => [PROBLEM, problem.as_str()].concat().into_bytes(),
+    };
+    let said = match tokio::time::timeout(PATIENCE, aside(ANSWER_MAX_BYTES, work)).await {
+        Err(_elapsed) => return Err(format!("it did not answer within {} s", PATIENCE.as_secs())),
+        Ok(said) => String::from_utf8(said.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?,
+    };
+    match (said.strip_prefix(TEXT), said.strip_prefix(PROBLEM)) {
+        (Some(text), _) => Ok(text.to_owned()),
+        (None, Some(problem)) => Err(problem.to_owned()),
+        (None, None) => Err("whoever was to read it was killed".into()),
     }
 }
 
@@ -64,6 +91,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    fn read(path: &Path) -> Result<Dns> {
+        crate::command::block_on(super::read(path))
+    }
 
     #[rstest]
     #[case::nothing("", json!({}))]

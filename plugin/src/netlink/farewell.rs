@@ -14,7 +14,7 @@ use futures_util::{Stream, StreamExt};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{ForkResult, Pid, alarm, dup2_stderr, dup2_stdin, dup2_stdout, fork};
+use nix::unistd::{ForkResult, Pid, alarm, fork};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -25,6 +25,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::socket::uninterrupted;
 use super::{Netlink, errno};
+use crate::child::aside::detach;
 use crate::error::errno_of;
 
 /// How long the child may wait, in seconds: twice as long as a command waits for it.
@@ -132,14 +133,6 @@ fn ask_by_child(index: u32) -> io::Result<(UnixStream, Asking)> {
             unsafe { libc::_exit(0) }
         }
     }
-}
-
-/// Lets go of the parent's standard streams: a runtime reads them until nobody holds them.
-fn detach() -> Result<(), Errno> {
-    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map_err(|e| errno_of(&e))?;
-    dup2_stdin(&null)?;
-    dup2_stdout(&null)?;
-    dup2_stderr(&null)
 }
 
 fn ask(socket: &Socket, request: &[u8]) -> Result<(), Errno> {

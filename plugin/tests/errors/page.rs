@@ -17,6 +17,7 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("config/options.rs fitting_vlan", &["Config"]),
     ("config/options.rs vlan_link", &["Config"]),
     ("config/resolv_conf.rs text", &["Config"]),
+    ("config/resolv_conf.rs text_in_time", &["Config"]),
     ("firewall/forward.rs problem", &["Changed", "NotReady"]),
     ("firewall/masquerade.rs problem", &["Changed"]),
     ("firewall/spoofing.rs problem", &["Changed", "NotReady"]),
