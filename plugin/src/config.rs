@@ -222,9 +222,9 @@ impl Configured {
         let dad = section.boolean("enabledad")?.unwrap_or(false);
         refuse_spoofing_check(&section, macspoofchk, (&options, has_addresses))?;
         if !has_addresses && ipam::has_runtime_ranges(config) {
-            let problem =
+            let without =
                 "is given, but without ipam there are no addresses to give: add `\"ipam\": {}`, or leave it out";
-            return Err(section.problem("runtimeConfig.ipRanges", problem));
+            return Err(section.problem("runtimeConfig.ipRanges", without));
         }
         let ipam = match ipam_section.filter(|_| has_addresses) {
             Some(ipam_section) => ipam(ipam_section, config)?,
