@@ -14,7 +14,7 @@ use crate::config::Network;
 use crate::error::{Doing, Error, Result};
 use crate::layout;
 use crate::link::bridge;
-use crate::netlink::Netlink;
+use crate::netlink::{Link, Netlink};
 
 /// What a bridge is called that nobody names: this, and a number from 0 on. Number 0 is also the default of a CNI configuration.
 const BRIDGE_PREFIX: &str = "flatnet-br";
@@ -67,13 +67,13 @@ async fn free_bridge(host: &Netlink, network: &mut Network) -> Result<String> {
         if planned.iter().any(|(bridge, others)| *bridge == network.bridge && !is_ours(others)) {
             continue;
         }
-        let conflict = match bridge::find(host, &network.bridge).await {
-            Ok(Some(found)) => bridge::has_gateways(host, network, &found).await.map(drop),
-            found => found.map(drop),
+        let free = match bridge::find(host, &network.bridge).await {
+            Ok(Some(found)) => is_free(host, network, &found).await,
+            found => found.map(|_| true),
         };
-        match conflict {
-            Ok(()) => return Ok(network.bridge.clone()),
-            Err(Error::BridgeConflict { .. }) => {}
+        match free {
+            Ok(true) => return Ok(network.bridge.clone()),
+            Ok(false) | Err(Error::BridgeConflict { .. }) => {}
             Err(error) => return Err(error),
         }
     }
@@ -85,6 +85,16 @@ async fn free_bridge(host: &Netlink, network: &mut Network) -> Result<String> {
             BRIDGES - 1
         ),
     })
+}
+
+/// Whether nobody else has the bridge: addresses of the other family are in nobody's way, but say that somebody does.
+async fn is_free(host: &Netlink, network: &Network, bridge: &Link) -> Result<bool> {
+    if bridge::has_gateways(host, network, bridge).await? {
+        return Ok(true);
+    }
+    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
+    let gateways = network.gateway_networks();
+    Ok(addresses.is_empty() || addresses.iter().any(|address| gateways.contains(address)))
 }
 
 /// The bridges and gateways of the networks that Podman keeps in `folder`. What cannot be read is none of flatnet's.
