@@ -151,7 +151,7 @@ fn may_stand(command: &str, variable: &str, text: &[u8]) -> bool {
 }
 
 /// The keys of the configuration, and the codes with which each may be refused.
-const KEYS: [(&str, &[u32]); 47] = [
+const KEYS: [(&str, &[u32]); 48] = [
     ("cniVersion", &[1, 7]),
     ("name", &[7]),
     ("type", &[]),
@@ -170,6 +170,7 @@ const KEYS: [(&str, &[u32]); 47] = [
     ("preserveDefaultVlan", &[7]),
     ("macspoofchk", &[7]),
     ("disableContainerInterface", &[7]),
+    ("enabledad", &[7]),
     ("gateways", &[7]),
     ("ipam", &[7]),
     ("ipam.type", &[2, 7, 110]),

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use harness::podman::{IMAGE, NETWORK, Podman};
+use harness::podman::{Attachment, IMAGE, NETWORK, Podman};
 
 use crate::cases::{Case, expect_leases, expect_no_leases, expect_page};
 use crate::world::{SECOND_NETWORK, WINDOWS, World};
@@ -60,20 +60,21 @@ fn a_reload_keeps_address_and_mac(world: &mut World) -> Result<()> {
     podman.start_web("first")?;
     let before = podman.start_web("web")?;
     podman.remove("first")?;
-    podman.output(["network", "reload", "web"])?;
-    let after = podman.attachment("web")?;
-    ensure!(after == before, "keep web as it was: it was {before:?} and is {after:?}");
-    expect_leases(podman, &[before.address])?;
-    expect_page(&world.page_at(WINDOWS, after.address)?, "web", WINDOWS.back)?;
-    world.podman.remove("web")
+    expect_kept_by_reload(world, &before)
 }
 
 fn a_reload_keeps_what_was_asked_for(world: &mut World) -> Result<()> {
     let podman = &world.podman;
     let before = podman.start_web_with("web", &["--ip", "10.87.1.77", "--mac-address", "02:00:00:00:00:77"])?;
+    expect_kept_by_reload(world, &before)
+}
+
+/// Reloads the network of `web`, which is to be all as `before`, and removes it.
+fn expect_kept_by_reload(world: &mut World, before: &Attachment) -> Result<()> {
+    let podman = &world.podman;
     podman.output(["network", "reload", "web"])?;
     let after = podman.attachment("web")?;
-    ensure!(after == before, "keep web as it was: it was {before:?} and is {after:?}");
+    ensure!(after == *before, "keep web as it was: it was {before:?} and is {after:?}");
     expect_leases(podman, &[before.address])?;
     expect_page(&world.page_at(WINDOWS, after.address)?, "web", WINDOWS.back)?;
     world.podman.remove("web")

@@ -74,9 +74,9 @@ pub(crate) fn has_say(network: &Network) -> bool {
 /// What is wrong with the network's rules, for CHECK, to follow "failed to ...: ". Errors: 109.
 pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
     let failed = |problem| failed(network, &problem);
+    let Some(mut nftables) = opened_for(network)? else { return Ok(None) };
     for family in families(network) {
         let (chain, rules) = wanted(network, family);
-        let mut nftables = Nftables::open().map_err(failed)?;
         let found = nftables.chain(family.tables(), TABLE, &chain.name).await.map_err(failed)?;
         let place = format!("chain {} of table {} {}", chain.name, family.tables().as_str(), TABLE);
         match found {
@@ -93,12 +93,17 @@ pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
 
 /// Whether the kernel would take the network's rules; nothing is changed. Errors: 109 with what it lacks.
 pub(crate) async fn try_out(network: &Network) -> Result<()> {
-    let failed = |problem| failed(network, &problem);
+    let Some(mut nftables) = opened_for(network)? else { return Ok(()) };
     for family in families(network) {
-        let mut nftables = Nftables::open().map_err(failed)?;
-        write(&mut nftables, network, family, false).await.map_err(failed)?;
+        write(&mut nftables, network, family, false).await.map_err(|problem| failed(network, &problem))?;
     }
     Ok(())
+}
+
+/// A socket for the network's rules; none where it has none. Errors: 109.
+fn opened_for(network: &Network) -> Result<Option<Nftables>> {
+    let has_rules = families(network).next().is_some();
+    has_rules.then(Nftables::open).transpose().map_err(|problem| failed(network, &problem))
 }
 
 /// Whether there are rules of a bridge of that name. A kernel without nftables has none.
