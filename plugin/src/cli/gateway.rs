@@ -156,6 +156,10 @@ impl Gateway {
             }
         }
         let masquerades = networks.iter().any(|network| network.masquerade);
+        let rules_of = |network: &Network| {
+            masquerade::families(network).map(|family| (network.gateway_link().to_owned(), family)).collect::<Vec<_>>()
+        };
+        let ruled: Vec<_> = networks.iter().flat_map(rules_of).collect();
         if masquerades || guards {
             // First: nothing that is written below can then be wiped unheard.
             watch.also_rules();
@@ -177,8 +181,10 @@ impl Gateway {
                             network.name, first.name
                         ));
                     } else {
-                        let ruled = within_deadline(masquerade(&network, bridge.gateway())).await;
-                        self.found.extend(ruled.err().as_ref().map(words));
+                        let beside = ruled.iter().filter(|(link, _)| link == network.gateway_link());
+                        let beside: Vec<_> = beside.map(|(_, family)| *family).collect();
+                        let done = within_deadline(masquerade(&network, bridge.gateway(), &beside)).await;
+                        self.found.extend(done.err().as_ref().map(words));
                     }
                     let opened = within_deadline(open(&network)).await;
                     self.found.extend(opened.unwrap_or_else(Some).as_ref().map(words));
@@ -303,10 +309,10 @@ fn rival<'a>(kept: &'a [Kept], network: &Network) -> Option<&'a Network> {
     (others || subnets_differ).then_some(first)
 }
 
-/// The rules that masquerade, as the network's configuration is now.
-async fn masquerade(network: &Network, link: &Link) -> error::Result<()> {
+/// The rules that masquerade, as the network's configuration is now, and those `beside` that another's is.
+async fn masquerade(network: &Network, link: &Link, beside: &[IpFamily]) -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    masquerade::ensure(&host, network, link).await
+    masquerade::ensure(&host, network, link, beside).await
 }
 
 /// The rules for what containers may say of themselves.

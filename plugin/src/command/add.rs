@@ -134,7 +134,7 @@ impl Site<'_> {
         let site = bridge::ensure(host, network).await?;
         let bridge = &site.link;
         sysctl::enable_forwarding(host, network).await?;
-        masquerade::ensure(host, network, site.gateway()).await?;
+        masquerade::ensure(host, network, site.gateway(), &[]).await?;
         if let Some(error) = forward::open(host, network).await? {
             // No reason to have no containers: the next try would not end otherwise.
             eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
@@ -330,7 +330,7 @@ impl Site<'_> {
     async fn put_back(&self, link: &Link) -> Result<()> {
         let bridge = bridge::ensure(&self.host, self.network).await?;
         // It is another bridge, whose rules may have been swept with the first.
-        masquerade::ensure(&self.host, self.network, bridge.gateway()).await?;
+        masquerade::ensure(&self.host, self.network, bridge.gateway(), &[]).await?;
         let done = port::put_back(&self.host, link, &bridge.link, &self.network.options.port).await;
         done.doing(|| format!("put {} back on {}", link.name, bridge.link.name))
     }

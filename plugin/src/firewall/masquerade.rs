@@ -10,11 +10,13 @@ mod rules;
 
 use nix::errno::Errno;
 
-use self::rules::{bridge_of, chain_name, families, wanted};
+pub(crate) use self::rules::families;
+use self::rules::{bridge_of, chain_name, wanted};
 use super::family::IpFamily;
 use super::{TABLE, lock};
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
+use crate::ipam::lease;
 use crate::netlink::nftables::{Batch, Chain, Nftables, PlacedRule, Problem, Rule};
 use crate::netlink::{Link, Netlink};
 
@@ -29,15 +31,19 @@ const ATTEMPTS: u32 = 8;
 /// Brings the network's rules to what its configuration says, on a bridge that exists: there and right, or not there.
 ///
 /// An ADD that fails after this leaves them, as it leaves the bridge that they belong to: other ADDs may already count on both.
-/// Errors: 109.
-pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
+/// What another network on the bridge has of a family that this one has not is not touched: where the caller knows of one it says its
+/// families in `beside`, and where it has containers they tell. Errors: 109.
+pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link, beside: &[IpFamily]) -> Result<()> {
     if !has_say(network) {
         return Ok(());
     }
     let is_marked = |family| bridge.names.contains(&mark_of(family, &bridge.name));
     let mut wanting: Vec<_> = families(network).collect();
     for family in IpFamily::BOTH.into_iter().filter(|family| !wanting.contains(family) && is_marked(*family)) {
-        take_off(host, bridge, family).await?;
+        let is_anothers = network.masquerade && (beside.contains(&family) || is_used(host, bridge, family).await?);
+        if !is_anothers {
+            take_off(host, bridge, family).await?;
+        }
     }
     if wanting.is_empty() {
         return Ok(());
@@ -64,6 +70,18 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link) -> 
         write(&mut nftables, network, family, true).await.map_err(failed)?;
     }
     sweep_locked(host, &mut nftables).await
+}
+
+/// Whether a container has an address of a subnet of that family that the bridge is the gateway of.
+async fn is_used(host: &Netlink, bridge: &Link, family: IpFamily) -> Result<bool> {
+    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
+    let subnets: Vec<_> = addresses.into_iter().filter(|address| family.has(*address)).collect();
+    if subnets.is_empty() {
+        return Ok(false);
+    }
+    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let mut leases = links.iter().filter(|link| lease::is_whole(link)).flat_map(lease::leases);
+    Ok(leases.any(|lease| subnets.iter().any(|subnet| subnet.contains(lease))))
 }
 
 /// Who is no gateway, and asks for no rules, has no say in those of a gateway on the same bridge.

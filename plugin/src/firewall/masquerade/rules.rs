@@ -42,7 +42,7 @@ const fn v6(address: Ipv6Addr, prefix: u8) -> IpNetwork {
 }
 
 /// The families for which the network has rules.
-pub(super) fn families(network: &Network) -> impl Iterator<Item = IpFamily> {
+pub(crate) fn families(network: &Network) -> impl Iterator<Item = IpFamily> {
     IpFamily::BOTH.into_iter().filter(|family| network.masquerade && family.is_of(network))
 }
 
