@@ -38,6 +38,12 @@ impl Forwarding {
     }
 }
 
+/// What `sysctl` calls a setting that IPv6 has for each link. A dot of the link's own, as the name of a VLAN has one, is a slash there
+/// (sysctl(8)).
+pub(crate) fn ipv6_of(link: &str, setting: &str) -> String {
+    format!("net.ipv6.conf.{}.{setting}", link.replace('.', "/"))
+}
+
 /// Turns forwarding on for the network's families, where its bridge is their gateway. Without it the gateway's packets end at the host.
 pub(crate) async fn enable_forwarding(host: &Netlink, network: &Network) -> Result<()> {
     if !network.options.is_gateway {

@@ -64,11 +64,11 @@ pub(crate) async fn remove(host: &Netlink, link: &Link) -> Result<()> {
 
 /// Takes away the ports that were published for the attachment, if any can have been.
 async fn withdraw(host: &Netlink, link: &Link) -> Result<()> {
-    let (Some(name), Some(index)) = (lease::attachment_of(link), link.bridge) else { return Ok(()) };
+    let (Some(name), Some(index)) = (lease::attachment_of(link), gateway_of(host, link).await?) else { return Ok(()) };
     match host.link_by_index(index).await.doing(|| format!("look up link {index}"))? {
-        Some(bridge) => {
+        Some(gateway) => {
             let with_ipv6 = lease::leases(link).any(|address| address.is_ipv6());
-            withdraw_at(host, name, (&bridge.name, false), with_ipv6).await
+            withdraw_at(host, name, (&gateway.name, false), with_ipv6).await
         }
         None => Ok(()),
     }

@@ -129,10 +129,8 @@ impl Place<'_> {
         };
         match done.doing(|| format!("write {file}")) {
             Err(error @ Error::Kernel { errno: Errno::EROFS, .. }) => {
-                let name = &self.link.name;
-                eprintln!(
-                    "flatnet: warning: failed to {error} (run `sysctl -w net.ipv6.conf.{name}.accept_ra=0` where it can be written)"
-                );
+                let setting = sysctl::ipv6_of(&self.link.name, "accept_ra");
+                eprintln!("flatnet: warning: failed to {error} (run `sysctl -w {setting}=0` where it can be written)");
                 Ok(())
             }
             done => done,

@@ -35,7 +35,7 @@ pub(super) fn check(bridges: &[String], routers: &Routers) -> Vec<Finding> {
     let switched = match bridges.iter().find(is_off) {
         Some(bridge) => IPV6.bad(
             format!("switched off on {bridge}"),
-            format!("run `sysctl -w net.ipv6.conf.{bridge}.disable_ipv6=0`, then start a container or `systemctl restart flatnet`: either gives the addresses back; `grep -r disable_ipv6 /etc/sysctl.conf /etc/sysctl.d` finds who switches it off"),
+            format!("run `sysctl -w {}=0`, then start a container or `systemctl restart flatnet`: either gives the addresses back; `grep -r disable_ipv6 /etc/sysctl.conf /etc/sysctl.d` finds who switches it off", sysctl::ipv6_of(bridge, "disable_ipv6")),
         ),
         None => IPV6.ok("on"),
     };
@@ -48,7 +48,8 @@ pub(super) fn check(bridges: &[String], routers: &Routers) -> Vec<Finding> {
 
 fn judge_routers(forwards: bool, losing: Option<&String>, lost: Option<&String>, heard_on: &[String]) -> Finding {
     let remedy = |link: &str| {
-        format!("run `sysctl -w net.ipv6.conf.{link}.accept_ra=2`, and keep it so by a file in /etc/sysctl.d")
+        let setting = sysctl::ipv6_of(link, "accept_ra");
+        format!("run `sysctl -w {setting}=2`, and keep it so by a file in /etc/sysctl.d")
     };
     match (losing, lost) {
         (Some(link), _) if forwards => ROUTERS.warning(
