@@ -62,7 +62,8 @@ fn a_lying_plugin_is_caught() {
     let (next, missed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let try_next = || {
         while let Some(lie) = LIES.get(next.fetch_add(1, Ordering::Relaxed)) {
-            missed.lock().unwrap().extend(what_is_missed(lie));
+            let found = what_is_missed(lie);
+            missed.lock().unwrap().extend(found);
         }
     };
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
