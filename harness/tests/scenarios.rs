@@ -14,7 +14,7 @@ use harness::suite;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// How many run at the same time, unless `--test-threads` says otherwise.
-const SCENARIOS_PER_CORE: usize = 2;
+const SCENARIOS_PER_CORE: usize = 3;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
