@@ -233,7 +233,7 @@ fn is_same((chain, rules): &Found, wanted: &Chain, wanted_rules: &[Rule]) -> boo
 /// A chain as it was read.
 type Found = (Chain, Vec<PlacedRule>);
 
-/// While the lock is held no bridge gets its rules, so one that is gone now has nobody who counts on them.
+/// While the lock is held no bridge gets its mark and its rules, so one that is gone now, or has no mark, has nobody who counts on them.
 async fn sweep_locked(host: &Netlink, nftables: &mut Nftables) -> Result<()> {
     let chains = match nftables.all_chains().await {
         Err(Problem::Lacking { .. }) => return Ok(()),
@@ -246,8 +246,11 @@ async fn sweep_locked(host: &Netlink, nftables: &mut Nftables) -> Result<()> {
             let Some(bridge) = bridge_of(&chain.name) else { continue };
             let link = host.link(bridge).await.doing(|| format!("look up {bridge}"))?;
             // The kernel finds a link by its alternative names as well.
-            let is_bridge = |link: &Link| matches!(link.kind.as_deref(), Some("bridge" | "vlan"));
-            if !link.is_some_and(|link| link.name == bridge && is_bridge(&link)) {
+            let is_bridge =
+                |link: &Link| link.name == bridge && matches!(link.kind.as_deref(), Some("bridge" | "vlan"));
+            // One without the mark is another, which was made after the first had gone.
+            let mark = mark_of(family, bridge);
+            if !link.is_some_and(|link| is_bridge(&link) && link.names.contains(&mark)) {
                 stale.push(chain.name.clone());
             }
         }
