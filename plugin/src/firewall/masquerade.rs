@@ -61,15 +61,28 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link, bes
     }
     let _lock = lock().await?;
     for family in wanting {
-        let mark = mark_of(family, &bridge.name);
-        match host.add_alternative_name(bridge.index, &mark).await {
-            // It is there, or another ADD was faster.
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno).doing(|| format!("name link {} {mark}", bridge.name)),
-        }
+        mark(host, bridge, family).await?;
         write(&mut nftables, network, family, true).await.map_err(failed)?;
     }
     sweep_locked(host, &mut nftables).await
+}
+
+/// Says on the bridge that it may have rules of that family.
+async fn mark(host: &Netlink, bridge: &Link, family: IpFamily) -> Result<()> {
+    let mark = mark_of(family, &bridge.name);
+    let doing = || format!("name link {} {mark}", bridge.name);
+    match host.add_alternative_name(bridge.index, &mark).await {
+        Err(Errno::EEXIST) => {}
+        done => return done.doing(doing),
+    }
+    // It is there, or another ADD was faster; or a bridge has it that was renamed.
+    match host.link_by_alternative_name(&mark).await.doing(doing)? {
+        Some(holder) if holder.index != bridge.index => {
+            host.delete_alternative_name(holder.index, &mark).await.doing(doing)?;
+            host.add_alternative_name(bridge.index, &mark).await.doing(doing)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a container has an address of a subnet of that family that the bridge is the gateway of.
