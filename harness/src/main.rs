@@ -120,7 +120,7 @@ enum Verb {
 
 #[derive(Args)]
 struct TortureArguments {
-    /// All of it, which takes a quarter of an hour, and not what half a minute holds.
+    /// All of it, which takes a quarter of an hour, and not what a minute holds.
     #[arg(long)]
     long: bool,
     /// What every choice follows from.

@@ -33,7 +33,7 @@ pub struct Torture {
     pub plugin_dir: PathBuf,
     /// What is to befall it.
     pub campaigns: Vec<Campaign>,
-    /// All of it, or as much as half a minute holds.
+    /// All of it, or as much as a minute holds.
     pub form: Form,
     /// What every choice follows from.
     pub seed: u32,
