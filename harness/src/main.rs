@@ -7,7 +7,6 @@ use std::io::{self, IsTerminal, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
@@ -350,7 +349,7 @@ fn compare(order: &Order) -> Result<()> {
 }
 
 fn number_of_jobs(asked: Option<NonZero<usize>>) -> usize {
-    asked.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get)
+    asked.map_or_else(suite::cores, NonZero::get)
 }
 
 fn list(files: &[PathBuf], json: bool) -> Result<ExitCode> {

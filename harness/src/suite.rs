@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -108,6 +109,11 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
         bail!("find a scenario in {}", folder().display());
     }
     Ok(found)
+}
+
+/// How many cores this process may use; one where that cannot be told.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// The same files, the slow ones first: they mostly wait, and the others run meanwhile. One that cannot be read is not slow.

@@ -8,7 +8,6 @@ mod lies;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::num::NonZero;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -18,6 +17,7 @@ use std::thread;
 
 use assert_cmd::Command;
 use harness::plugin::{Plugins, reference_folder};
+use harness::suite;
 use lies::{LIES, Lie};
 use rstest::rstest;
 use serde_json::Value;
@@ -66,9 +66,8 @@ fn a_lying_plugin_is_caught() {
             missed.lock().unwrap().extend(found);
         }
     };
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
-        for _ in 0..2 * cores {
+        for _ in 0..2 * suite::cores() {
             scope.spawn(try_next);
         }
     });

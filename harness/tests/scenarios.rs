@@ -3,7 +3,6 @@
 //! Invariant: no scenario passes unseen: an empty folder fails, a skipped one says why, and fails where `CI` is set. Those that take
 //! long are told as ignored, and run with `-- --ignored`.
 
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
@@ -19,8 +18,7 @@ const SCENARIOS_PER_CORE: usize = 3;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Half of what a scenario takes is waiting, for the kernel or for somebody who never answers.
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    arguments.test_threads.get_or_insert(SCENARIOS_PER_CORE * cores);
+    arguments.test_threads.get_or_insert_with(|| SCENARIOS_PER_CORE * suite::cores());
     let trials = match suite::find(&[]) {
         Ok(files) => {
             let trial = |file: PathBuf| {

@@ -71,9 +71,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             return Ok(ExitCode::from(ASKED_WRONGLY));
         }
     };
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
     // Most of their time they wait, for the kernel or for a plugin that does.
-    let jobs = arguments.jobs.map_or(JOBS_PER_CORE * cores, NonZero::get).div_ceil(contenders.len());
+    let jobs = arguments.jobs.map_or_else(|| JOBS_PER_CORE * suite::cores(), NonZero::get).div_ceil(contenders.len());
     let board = Board { columns: at_once(&contenders, |contender| contender.hold(&files, jobs))? };
     let text = match (arguments.json, arguments.markdown) {
         (true, _) => board.json()?,

@@ -207,11 +207,11 @@ impl Snapshot {
             link.name == network.gateway_link() && matches!(link.kind.as_deref(), Some("bridge" | "vlan"))
         };
         let is_there = |network: &&&Network| known.links.iter().any(|link| is_way(link, network));
-        let there = |has: fn(&Network) -> bool| -> Vec<_> {
+        let ways_of = |has: fn(&Network) -> bool| -> Vec<_> {
             let there = valid.iter().filter(is_there).filter(|network| has(network));
             there.map(|network| network.gateway_link().to_owned()).collect()
         };
-        let mut ways = there(Network::has_ipv4);
+        let mut ways = ways_of(Network::has_ipv4);
         let mut findings = Vec::new();
         findings.push(if valid.iter().any(|network| network.has_ipv4()) {
             forwarding::ipv4(!ways.is_empty())
@@ -219,7 +219,7 @@ impl Snapshot {
             finding::IP_FORWARD.skipped("no network has IPv4")
         });
         if valid.iter().any(|network| network.has_ipv6()) {
-            findings.extend(ipv6::check(&there(Network::has_ipv6), &known.routers));
+            findings.extend(ipv6::check(&ways_of(Network::has_ipv6), &known.routers));
         }
         ways.extend(known.uplink.clone());
         findings.push(forwarding::reverse_path(&ways, forwarding::is_shared(&known.links)));
