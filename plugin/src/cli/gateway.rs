@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use futures_util::future::{Either, select};
+use ipnetwork::IpNetwork;
 use tokio::net::TcpListener;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
@@ -156,10 +157,8 @@ impl Gateway {
             }
         }
         let masquerades = networks.iter().any(|network| network.masquerade);
-        let rules_of = |network: &Network| {
-            masquerade::families(network).map(|family| (network.gateway_link().to_owned(), family)).collect::<Vec<_>>()
-        };
-        let ruled: Vec<_> = networks.iter().flat_map(rules_of).collect();
+        let subnets_of = |network: &Network| (network.gateway_link().to_owned(), network.pools.subnets());
+        let ruled: Vec<_> = networks.iter().filter(|network| network.masquerade).map(subnets_of).collect();
         if masquerades || guards {
             // First: nothing that is written below can then be wiped unheard.
             watch.also_rules();
@@ -177,12 +176,12 @@ impl Gateway {
                     // Containers are reached without.
                     if let Some(first) = rival(&kept, &network) {
                         self.found.insert(format!(
-                            "masquerade as network {} has it: network {}, on the same bridge, has another ipMasq, other gateways or other subnets (give both the same)",
+                            "masquerade as network {} has it: network {}, on the same bridge, has another ipMasq or other gateways (give both the same)",
                             network.name, first.name
                         ));
                     } else {
                         let beside = ruled.iter().filter(|(link, _)| link == network.gateway_link());
-                        let beside: Vec<_> = beside.map(|(_, family)| *family).collect();
+                        let beside: Vec<_> = beside.flat_map(|(_, subnets)| subnets).copied().collect();
                         let done = within_deadline(masquerade(&network, bridge.gateway(), &beside)).await;
                         self.found.extend(done.err().as_ref().map(words));
                     }
@@ -299,18 +298,12 @@ fn rival<'a>(kept: &'a [Kept], network: &Network) -> Option<&'a Network> {
     let in_order = kept.iter().filter(|kept| kept.problem.is_none()).map(|kept| &kept.network);
     let mut ruling = in_order.filter(|other| masquerade::has_say(other));
     let first = ruling.find(|other| other.gateway_link() == network.gateway_link())?;
-    // Each family has rules of its own, which say its subnets.
-    let differ = |family: &IpFamily| {
-        let (one, other) = (family.subnets(first), family.subnets(network));
-        !one.is_empty() && !other.is_empty() && one != other
-    };
-    let subnets_differ = network.masquerade && IpFamily::BOTH.iter().any(differ);
-    let others = (first.masquerade, &first.gateways) != (network.masquerade, &network.gateways);
-    (others || subnets_differ).then_some(first)
+    let differ = (first.masquerade, &first.gateways) != (network.masquerade, &network.gateways);
+    differ.then_some(first)
 }
 
-/// The rules that masquerade, as the network's configuration is now, and those `beside` that another's is.
-async fn masquerade(network: &Network, link: &Link, beside: &[IpFamily]) -> error::Result<()> {
+/// The rules that masquerade, as the network's configuration is now, and for the subnets `beside` those of others.
+async fn masquerade(network: &Network, link: &Link, beside: &[IpNetwork]) -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     masquerade::ensure(&host, network, link, beside).await
 }

@@ -134,7 +134,6 @@ impl Site<'_> {
         let site = bridge::ensure(host, network).await?;
         let bridge = &site.link;
         sysctl::enable_forwarding(host, network).await?;
-        masquerade::ensure(host, network, site.gateway(), &[]).await?;
         if let Some(error) = forward::open(host, network).await? {
             // No reason to have no containers: the next try would not end otherwise.
             eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
@@ -151,6 +150,7 @@ impl Site<'_> {
             self.raise_host_end(&pair.host, &attachment).await?;
             self.claim_addresses(&pair.host, bridge).await?
         };
+        masquerade::ensure(host, network, site.gateway(), &[]).await?;
         let routes = self.set_up_container(&pair, &own, mac).await?;
         self.port_opens(&pair.host).await?;
         Ok(self.success(&site, &pair, (&own, mac), routes))

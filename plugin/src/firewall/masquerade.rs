@@ -1,17 +1,21 @@
 //! Masquerade: what containers send beyond the flat range leaves with the host's own address, so that an answer finds its way back.
 //!
 //! A network's rules are one chain of flatnet's table, named after its bridge, for each family of its subnets: written in one transaction,
-//! read back and compared as a whole, and replaced as a whole where anything is missing, altered, stale or foreign. They live as long as the
-//! bridge, which stays when containers go. While there may be any of a family, the bridge carries an alternative name that says so: of
+//! read back and compared as a whole, and replaced as a whole where anything is missing, altered, stale or foreign. Networks that share the
+//! bridge share the chain, as do containers whose runtime named other ranges: it is for all their subnets. They live as long as the bridge, which stays when containers go. While there may be any of a family, the bridge carries an alternative name that says so: of
 //! what a network does not have netfilter is not even asked. Who comes from outside is never translated, as only a connection's first
 //! packet is looked at here.
 
 mod rules;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 pub(crate) use self::rules::families;
-use self::rules::{bridge_of, chain_name, wanted};
+use self::rules::{bridge_of, chain_name, subnets_of, wanted};
 use super::family::IpFamily;
 use super::{TABLE, lock};
 use crate::config::Network;
@@ -28,19 +32,20 @@ const MARK_PREFIX_IPV6: &str = "flatnet-masquerade6-";
 /// How often a transaction is tried anew because somebody else changed the rules at the same moment.
 const ATTEMPTS: u32 = 8;
 
-/// Brings the network's rules to what its configuration says, on a bridge that exists: there and right, or not there.
+/// Brings the network's rules to what its configuration says, on a bridge that exists: there and right, or not there. Say it once the
+/// network's addresses are claimed: the rules of whoever else shares the bridge stay while a container has an address for which they are.
 ///
 /// An ADD that fails after this leaves them, as it leaves the bridge that they belong to: other ADDs may already count on both.
-/// What another network on the bridge has of a family that this one has not is not touched: where the caller knows of one it says its
-/// families in `beside`, and where it has containers they tell. Errors: 109.
-pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link, beside: &[IpFamily]) -> Result<()> {
+/// `beside` are the subnets of other networks on the bridge that masquerade, where the caller knows of any. Errors: 109.
+pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link, beside: &[IpNetwork]) -> Result<()> {
     if !has_say(network) {
         return Ok(());
     }
     let is_marked = |family| bridge.names.contains(&mark_of(family, &bridge.name));
     let mut wanting: Vec<_> = families(network).collect();
     for family in IpFamily::BOTH.into_iter().filter(|family| !wanting.contains(family) && is_marked(*family)) {
-        let is_anothers = network.masquerade && (beside.contains(&family) || is_used(host, bridge, family).await?);
+        let is_beside = || beside.iter().any(|subnet| family.has(*subnet));
+        let is_anothers = network.masquerade && (is_beside() || is_used(host, bridge, family).await?);
         if !is_anothers {
             take_off(host, bridge, family).await?;
         }
@@ -52,7 +57,9 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link, bes
     let mut nftables = Nftables::open().map_err(failed)?;
     // Without the mark somebody may be taking away what an earlier bridge of that name has left.
     for family in wanting.clone().into_iter().filter(|family| is_marked(*family)) {
-        if is_as_wanted(&mut nftables, network, family).await.map_err(failed)? {
+        let found = find(&mut nftables, network, family).await.map_err(failed)?;
+        let subnets = subnets_with_others(host, network, family, found.as_ref(), beside).await?;
+        if found.is_some_and(|found| is_same(&found, &wanted(network, family, &subnets))) {
             wanting.retain(|it| *it != family);
         }
     }
@@ -62,9 +69,45 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link, bes
     let _lock = lock().await?;
     for family in wanting {
         mark(host, bridge, family).await?;
-        write(&mut nftables, network, family, true).await.map_err(failed)?;
+        let found = find(&mut nftables, network, family).await.map_err(failed)?;
+        let subnets = subnets_with_others(host, network, family, found.as_ref(), beside).await?;
+        write(&mut nftables, network, (family, &subnets), true).await.map_err(failed)?;
     }
     sweep_locked(host, &mut nftables).await
+}
+
+/// The subnets that the rules have to be for: the network's own and those beside it, and of the others that they are for now, those of which
+/// a container has an address.
+async fn subnets_with_others(
+    host: &Netlink,
+    network: &Network,
+    family: IpFamily,
+    found: Option<&Found>,
+    beside: &[IpNetwork],
+) -> Result<BTreeSet<IpNetwork>> {
+    let mut subnets = own_subnets(network, family);
+    subnets.extend(beside.iter().filter(|subnet| family.has(**subnet)));
+    let others: Vec<_> = found.map(subnets_found).unwrap_or_default().difference(&subnets).copied().collect();
+    if !others.is_empty() {
+        let links = host.links().await.doing(|| "list the host's links".into())?;
+        let is_new = |address: &IpAddr| !subnets.iter().any(|subnet| subnet.contains(*address));
+        let leases: Vec<_> = links.iter().flat_map(lease::leases).filter(is_new).collect();
+        subnets.extend(others.into_iter().filter(|subnet| leases.iter().any(|lease| subnet.contains(*lease))));
+    }
+    Ok(subnets)
+}
+
+fn own_subnets(network: &Network, family: IpFamily) -> BTreeSet<IpNetwork> {
+    family.subnets(network).into_iter().collect()
+}
+
+fn subnets_found((_, rules): &Found) -> BTreeSet<IpNetwork> {
+    subnets_of(rules.iter().map(|placed| &placed.rule))
+}
+
+/// The network's rules as they are.
+async fn find(nftables: &mut Nftables, network: &Network, family: IpFamily) -> Result<Option<Found>, Problem> {
+    nftables.chain(family.tables(), TABLE, &chain_name(network.gateway_link())).await
 }
 
 /// Says on the bridge that it may have rules of that family.
@@ -107,12 +150,14 @@ pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
     let failed = |problem| failed(network, &problem);
     let Some(mut nftables) = opened_for(network)? else { return Ok(None) };
     for family in families(network) {
-        let (chain, rules) = wanted(network, family);
-        let found = nftables.chain(family.tables(), TABLE, &chain.name).await.map_err(failed)?;
-        let place = format!("chain {} of table {} {}", chain.name, family.tables().as_str(), TABLE);
-        match found {
+        let found = find(&mut nftables, network, family).await.map_err(failed)?;
+        let chain = chain_name(network.gateway_link());
+        let place = format!("chain {chain} of table {} {TABLE}", family.tables().as_str());
+        // Whoever shares the bridge is not judged here.
+        let with_others = |found| &own_subnets(network, family) | &subnets_found(found);
+        match &found {
             None => return Ok(Some(format!("the rules that masquerade are missing: there is no {place}"))),
-            Some(found) if is_same(&found, &chain, &rules) => {}
+            Some(found) if is_same(found, &wanted(network, family, &with_others(found))) => {}
             Some(_) => {
                 let what = "the rules that masquerade were altered, or are of an earlier configuration";
                 return Ok(Some(format!("{what}: {place}")));
@@ -126,7 +171,8 @@ pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
 pub(crate) async fn try_out(network: &Network) -> Result<()> {
     let Some(mut nftables) = opened_for(network)? else { return Ok(()) };
     for family in families(network) {
-        write(&mut nftables, network, family, false).await.map_err(|problem| failed(network, &problem))?;
+        let subnets = own_subnets(network, family);
+        write(&mut nftables, network, (family, &subnets), false).await.map_err(|problem| failed(network, &problem))?;
     }
     Ok(())
 }
@@ -197,38 +243,40 @@ async fn take_off(host: &Netlink, bridge: &Link, family: IpFamily) -> Result<()>
         .doing(|| format!("take the name {mark} from {}", bridge.name))
 }
 
-async fn is_as_wanted(nftables: &mut Nftables, network: &Network, family: IpFamily) -> Result<bool, Problem> {
-    let (chain, rules) = wanted(network, family);
-    let found = nftables.chain(family.tables(), TABLE, &chain.name).await?;
-    Ok(found.is_some_and(|found| is_same(&found, &chain, &rules)))
-}
-
 /// Tries until nobody interferes; under the lock only strangers can. Without `commit` the kernel only says whether it would do it.
-async fn write(nftables: &mut Nftables, network: &Network, family: IpFamily, commit: bool) -> Result<(), Problem> {
+async fn write(nftables: &mut Nftables, network: &Network, of: Of<'_>, commit: bool) -> Result<(), Problem> {
     for _ in 1..ATTEMPTS {
-        match attempt(nftables, network, family, commit).await {
+        match attempt(nftables, network, of, commit).await {
             Err(problem) if is_race(&problem) => {}
             done => return done,
         }
     }
-    attempt(nftables, network, family, commit).await
+    attempt(nftables, network, of, commit).await
 }
 
+/// A family, and the subnets of it that rules are for.
+type Of<'a> = (IpFamily, &'a BTreeSet<IpNetwork>);
+
 /// One transaction, made for what is there at the moment; none where all is as wanted.
-async fn attempt(nftables: &mut Nftables, network: &Network, family: IpFamily, commit: bool) -> Result<(), Problem> {
-    let (chain, rules) = wanted(network, family);
-    let found = nftables.chain(family.tables(), TABLE, &chain.name).await?;
+async fn attempt(
+    nftables: &mut Nftables,
+    network: &Network,
+    (family, subnets): Of<'_>,
+    commit: bool,
+) -> Result<(), Problem> {
+    let wanted @ (chain, rules) = &wanted(network, family, subnets);
+    let found = find(nftables, network, family).await?;
     let mut batch = Batch::new(family.tables(), TABLE);
     batch.add_table();
     match &found {
-        Some(found) if is_same(found, &chain, &rules) => return Ok(()),
+        Some(found) if is_same(found, wanted) => return Ok(()),
         Some((found, _)) if found.base == chain.base => batch.flush_chain(&chain.name),
         // Its hook cannot be changed.
         Some(_) => batch.delete_chain(&chain.name),
         None => {}
     }
-    batch.add_chain(&chain);
-    for rule in &rules {
+    batch.add_chain(chain);
+    for rule in rules {
         batch.add_rule(&chain.name, rule);
     }
     if commit { nftables.apply(&batch).await } else { nftables.try_out(&batch).await }
@@ -239,8 +287,8 @@ fn is_race(problem: &Problem) -> bool {
     matches!(problem.errno(), Some(Errno::ENOENT | Errno::EEXIST))
 }
 
-fn is_same((chain, rules): &Found, wanted: &Chain, wanted_rules: &[Rule]) -> bool {
-    chain == wanted && rules.iter().map(|placed| &placed.rule).eq(wanted_rules)
+fn is_same((chain, rules): &Found, (wanted_chain, wanted_rules): &(Chain, Vec<Rule>)) -> bool {
+    chain == wanted_chain && rules.iter().map(|placed| &placed.rule).eq(wanted_rules)
 }
 
 /// A chain as it was read.

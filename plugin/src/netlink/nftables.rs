@@ -22,7 +22,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use self::batch::Batch;
-pub(crate) use self::expression::{Base, Expression, Meta, Slot, Verdict, from_network, link, to_network};
+pub(crate) use self::expression::{Base, Expression, Meta, Slot, Verdict, from_network, link, networks, to_network};
 pub(crate) use self::object::{BaseChain, Chain, Element, Family, Field, Hook, PlacedRule, Rule, Set, key};
 use super::attribute::{Attributes, DONE, ERROR, Message, append};
 use super::farewell;

@@ -1,5 +1,6 @@
 //! The rules of a network that masquerades: a pure function of its configuration.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
@@ -9,7 +10,7 @@ use super::super::family::IpFamily;
 use crate::config::Network;
 use crate::layout::FLAT_RANGE;
 use crate::netlink::nftables::{
-    Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict, from_network, link, to_network,
+    Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict, from_network, link, networks, to_network,
 };
 
 /// What a chain is called: this and the bridge's name.
@@ -46,12 +47,11 @@ pub(crate) fn families(network: &Network) -> impl Iterator<Item = IpFamily> {
     IpFamily::BOTH.into_iter().filter(|family| network.masquerade && family.is_of(network))
 }
 
-/// The chain, and what has to be in it: exactly this, in this order. Nothing of it is the network's alone, such as its name: on WSL two
-/// distributions may have a network each on one bridge.
-pub(super) fn wanted(network: &Network, family: IpFamily) -> (Chain, Vec<Rule>) {
+/// The chain, and what has to be in it for `subnets` of that family, the network's own among them: exactly this, in this order. Nothing of it
+/// is the network's alone, such as its name: several may share the bridge, on WSL also those of two distributions.
+pub(super) fn wanted(network: &Network, family: IpFamily, subnets: &BTreeSet<IpNetwork>) -> (Chain, Vec<Rule>) {
     let base = BaseChain { kind: "nat".into(), hook: Hook::Postrouting as u32, priority: PRIORITY, accept: true };
     let chain = Chain { table: TABLE.into(), name: chain_name(network.gateway_link()), base: Some(base) };
-    let subnets = family.subnets(network);
     let of_others = subnets.iter().flat_map(|subnet| from_network(*subnet, false)).collect();
     let mut rules = vec![
         pass(of_others, "of others"),
@@ -71,6 +71,14 @@ pub(super) fn wanted(network: &Network, family: IpFamily) -> (Chain, Vec<Rule>) 
     let masquerade = vec![Expression::Masquerade];
     rules.push(Rule { expressions: masquerade, comment: Some("the rest".into()) });
     (chain, rules)
+}
+
+/// The subnets that such rules are for.
+pub(super) fn subnets_of<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> BTreeSet<IpNetwork> {
+    rules
+        .into_iter()
+        .next()
+        .map_or_else(BTreeSet::new, |of_others| networks(&of_others.expressions).into_iter().collect())
 }
 
 pub(super) fn chain_name(bridge: &str) -> String {
@@ -114,7 +122,8 @@ mod tests {
     fn rules_of(family: IpFamily, change: &Value) -> Vec<Rule> {
         let mut config = json!({"name": "flatnet", "ipam": {"subnet": "10.87.1.0/24"}});
         config.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
-        wanted(&Network::parse(config.as_object().expect("an object")).expect("a network"), family).1
+        let network = Network::parse(config.as_object().expect("an object")).expect("a network");
+        wanted(&network, family, &family.subnets(&network).into_iter().collect()).1
     }
 
     fn comments(rules: &[Rule]) -> Vec<&str> {
@@ -186,6 +195,16 @@ mod tests {
         assert_eq!(of(&json!({})), [IpFamily::V4]);
         assert_eq!(of(&json!({"ipam": {"subnet": "fd87:1::/64"}})), [IpFamily::V6]);
         assert_eq!(of(&json!({"ipMasq": false})), []);
+    }
+
+    #[test]
+    fn rules_tell_whom_they_are_for() {
+        let change = json!({"ipam": {"ranges": [[{"subnet": "10.87.1.0/24"}, {"subnet": "10.87.2.8/30"}, {"subnet": "192.168.0.0/17"}], [{"subnet": "fd87:1::/64"}]]}});
+        let of = |family| subnets_of(&rules_of(family, &change)).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(of(IpFamily::V4), ["10.87.1.0/24", "10.87.2.8/30", "192.168.0.0/17"]);
+        assert_eq!(of(IpFamily::V6), ["fd87:1::/64"]);
+        assert!(subnets_of(&rules_of(IpFamily::V4, &change)[1..]).is_empty());
+        assert!(subnets_of([]).is_empty());
     }
 
     #[test]

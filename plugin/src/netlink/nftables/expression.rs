@@ -174,6 +174,23 @@ fn address(offset: u32, network: IpNetwork, equal: bool) -> Vec<Expression> {
     steps
 }
 
+/// The networks that an address is compared with, as `from_network` and `to_network` say it.
+pub(crate) fn networks(expressions: &[Expression]) -> Vec<IpNetwork> {
+    let compared = |steps: &[Expression]| match steps {
+        [Expression::Payload { .. }, Expression::Mask { bits, .. }, Expression::Compare { value, .. }, ..] => {
+            IpNetwork::with_netmask(from_octets(value)?, from_octets(bits)?).ok()
+        }
+        [Expression::Payload { .. }, Expression::Compare { value, .. }, ..] => from_octets(value).map(IpNetwork::from),
+        _ => None,
+    };
+    (0..expressions.len()).filter_map(|at| compared(&expressions[at..])).collect()
+}
+
+fn from_octets(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4().or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
 fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
