@@ -125,8 +125,8 @@ pub(super) async fn attach<T>(
 }
 
 impl Site<'_> {
-    /// The order matters: the pair gets the attachment's name before anything else happens to it, so that DEL finds whatever a
-    /// crash leaves; the address is claimed before anything can use it; what the container may say is settled before its port is up;
+    /// The order matters: the pair says whose it is and gets the attachment's name before anything else happens to it, so that GC leaves it
+    /// to its network and DEL finds whatever a crash leaves; the address is claimed before anything can use it; what the container may say is settled before its port is up;
     /// and the host end is up before the container's, whose rising carrier then opens the bridge port.
     async fn attach(&self, made: &Made) -> Result<Success> {
         let Self { network, target, netns, host, container, .. } = self;
@@ -139,6 +139,8 @@ impl Site<'_> {
             eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
         }
         let pair = veth::create((host, container), netns, &attachment, bridge, made).await?;
+        let told = host.no_ipv6_by_itself(pair.host.index, Some(&attachment.first_record())).await;
+        told.doing(|| format!("say on {} whose it is, and keep it from IPv6", pair.host.name))?;
         self.claim_attachment(&pair.host, &attachment).await?;
         let entered = port::enter_vlans(host, &pair.host, bridge, &network.options.port).await;
         entered.doing(|| format!("put {} in its VLANs", pair.host.name))?;
@@ -211,7 +213,7 @@ impl Site<'_> {
         let (host, name) = (&self.host, attachment.name());
         let found = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))?;
         let Some(former) = found else { return Ok(true) };
-        let is_its_own = lease::is_host_end(&former) && lease::is_of_network(&former, attachment.network);
+        let is_its_own = lease::is_host_end(&former) && lease::may_be_of_network(&former, attachment.network);
         match former.peer_namespace {
             Some(namespace) if is_its_own && former.peer_namespace != own.peer_namespace => {
                 if processes::are_in(host, namespace).await? {
@@ -237,7 +239,6 @@ impl Site<'_> {
 
     async fn raise_host_end(&self, link: &Link, attachment: &Attachment<'_>) -> Result<()> {
         let name = &link.name;
-        self.host.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
         let (settings, record) = (port::settings(&self.network.options.port, false), self.record(attachment, None));
         self.host.set_up_port(link.index, settings, Some(&record)).await.doing(|| format!("set {name} up"))
     }
@@ -248,7 +249,6 @@ impl Site<'_> {
         self.guarded.set(true);
         let speaker = |own: &Own| Speaker { port: link.index, mac, address: own.address.ip() };
         spoofing::guard(&self.host, &own.iter().map(speaker).collect::<Vec<_>>()).await?;
-        self.host.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
         let (settings, record) = (port::settings(&self.network.options.port, true), self.record(attachment, Some(mac)));
         self.host.set_up_port(link.index, settings, Some(&record)).await.doing(|| format!("set {name} up"))
     }
@@ -258,7 +258,7 @@ impl Site<'_> {
         let (container, netns, link) = (&self.container, &self.netns, &pair.container);
         let name = &link.name;
         container.set_up(LOOPBACK_INDEX).await.doing(|| "set lo up in the container".into())?;
-        container.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
+        container.no_ipv6_by_itself(link.index, None).await.doing(|| format!("keep {name} from IPv6"))?;
         if self.network.options.container_down {
             container.set_mac(link.index, mac).await.doing(|| format!("give {name} the MAC {mac}"))?;
             return Ok(Vec::new());

@@ -116,7 +116,7 @@ pub(crate) async fn refuse_lacking() -> Result<()> {
 
 /// Whether there can be rules for the link: it is under control, or an ADD was cut short before the link's record said so.
 pub(crate) fn may_be_guarded(link: &Link) -> bool {
-    link.alias.is_none() || speakers(link).next().is_some()
+    lease::record(link).is_none() || speakers(link).next().is_some()
 }
 
 /// What the link may say, if it is under control.
@@ -137,7 +137,7 @@ async fn restore(
     };
     let links = host.links().await.doing(|| "list the host's links".into())?;
     // An ADD that is at work has told nftables, and not yet the link.
-    let is_unrecorded = |port| links.iter().any(|link| link.index == port && link.alias.is_none());
+    let is_unrecorded = |port| links.iter().any(|link| link.index == port && lease::record(link).is_none());
     let recorded = links.iter().flat_map(speakers);
     let unrecorded = known.speakers().filter(|speaker| is_unrecorded(speaker.port));
     let all: Vec<_> = recorded.chain(unrecorded).chain(more.iter().copied()).collect();

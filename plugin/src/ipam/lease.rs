@@ -50,12 +50,17 @@ impl Attachment<'_> {
         })
     }
 
+    /// The link's first alias, from before it has any of the names: whose it is until its record says more.
+    pub(crate) fn first_record(&self) -> String {
+        format!("{} ADD is at work", network_part(self.network))
+    }
+
     /// The link's alias: who this is, for people and for messages. Long parts are cut. `guarded` is the MAC that the container is held to.
     /// `vlan` is the one that it belongs to.
     pub(crate) fn record(&self, guarded: Option<Mac>, vlan: Option<u16>) -> String {
         let mut record = format!(
-            "network={} container={} interface={}",
-            part(self.network),
+            "{} container={} interface={}",
+            network_part(self.network),
             part(&self.target.container),
             self.target.interface
         );
@@ -83,7 +88,7 @@ impl Attachment<'_> {
 
 /// The link's addresses were in use until now, which its network remembers.
 pub(crate) fn let_go(link: &Link) {
-    if let Some(record) = &link.alias {
+    if let Some(record) = record(link) {
         memory_of(record).let_go(&leases(link).collect::<Vec<_>>());
     }
 }
@@ -119,10 +124,24 @@ pub(crate) fn attachment_of(link: &Link) -> Option<&str> {
     link.names.iter().map(String::as_str).find(|name| name.starts_with(ATTACHMENT_PREFIX))
 }
 
-/// The network in a link's record; an ADD that was cut short has left none.
+/// The link's record, which an ADD writes when it has an attachment's name; before that it is at work, or was cut short.
+pub(crate) fn record(link: &Link) -> Option<&str> {
+    link.alias.as_deref().filter(|alias| record_part(alias, "container").is_some())
+}
+
+/// Whether the link says that it is of the network, which it does before it has an attachment's name.
 pub(crate) fn is_of_network(link: &Link, network: &str) -> bool {
-    let prefix = format!("network={} ", part(network));
-    link.alias.as_ref().is_none_or(|alias| alias.starts_with(&prefix))
+    let prefix = format!("{} ", network_part(network));
+    link.alias.as_ref().is_some_and(|alias| alias.starts_with(&prefix))
+}
+
+/// Whether a link that has the right attachment's name may be of the network: somebody may have taken its alias away.
+pub(crate) fn may_be_of_network(link: &Link, network: &str) -> bool {
+    link.alias.is_none() || is_of_network(link, network)
+}
+
+fn network_part(network: &str) -> String {
+    format!("network={}", part(network))
 }
 
 /// The host ends of all attachments to a network, each with the attachment's name.
@@ -286,7 +305,7 @@ async fn holder(host: &Netlink, address: IpAddr) -> Result<String> {
 pub(crate) async fn find(host: &Netlink, attachment: &Attachment<'_>) -> Result<Option<Link>> {
     let name = attachment.name();
     if let Some(link) = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))? {
-        return Ok((is_host_end(&link) && is_of_network(&link, attachment.network)).then_some(link));
+        return Ok((is_host_end(&link) && may_be_of_network(&link, attachment.network)).then_some(link));
     }
     for name in attachment.host_names() {
         let link = host.link(&name).await.doing(|| format!("look up {name}"))?;
@@ -299,7 +318,7 @@ pub(crate) async fn find(host: &Netlink, attachment: &Attachment<'_>) -> Result<
 
 /// The host end of a finished attachment, as far as its names and record tell: without a record an ADD is at work, or was cut short.
 pub(crate) fn is_whole(link: &Link) -> bool {
-    is_host_end(link) && attachment_of(link).is_some() && link.alias.is_some()
+    is_host_end(link) && attachment_of(link).is_some() && record(link).is_some()
 }
 
 /// Whether it can be one of flatnet's at all: what else somebody gave such names is not flatnet's to delete.
@@ -307,9 +326,9 @@ pub(crate) fn is_host_end(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth")
 }
 
-/// A host end as `add_veth` makes it, before anything else has happened to it.
+/// A host end as `add_veth` makes it, before it has any of the names.
 pub(crate) fn is_unfinished(link: &Link) -> bool {
-    is_host_end(link) && link.bridge.is_some() && link.names.is_empty() && link.alias.is_none()
+    is_host_end(link) && link.bridge.is_some() && link.names.is_empty() && record(link).is_none()
 }
 
 /// An unfinished one that flatnet named: it is an ADD's that is at work, or was cut short. (Docker's links on its bridge look alike.)

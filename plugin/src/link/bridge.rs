@@ -246,7 +246,7 @@ async fn create(host: &Netlink, network: &Network) -> Result<Link> {
         done => done.doing(|| format!("create bridge {name}"))?,
     }
     let bridge = find(host, name).await?.ok_or(Errno::ENODEV).doing(|| format!("find bridge {name} just created"))?;
-    host.no_ipv6_by_itself(bridge.index).await.doing(|| format!("keep {name} from IPv6"))?;
+    host.no_ipv6_by_itself(bridge.index, None).await.doing(|| format!("keep {name} from IPv6"))?;
     ipv6::Place { netlink: host, netns: None, link: &bridge }.ignores_routers()?;
     Ok(bridge)
 }

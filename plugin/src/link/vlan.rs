@@ -51,7 +51,7 @@ pub(super) async fn find_or_make(host: &Netlink, network: &Network, bridge: &Lin
     }
     let link = find(host, network, bridge).await?;
     let link = link.ok_or(Errno::ENODEV).doing(|| format!("find link {name} just created"))?;
-    host.no_ipv6_by_itself(link.index).await.doing(|| format!("keep {name} from IPv6"))?;
+    host.no_ipv6_by_itself(link.index, None).await.doing(|| format!("keep {name} from IPv6"))?;
     Ok(link)
 }
 

@@ -207,13 +207,19 @@ impl Netlink {
     }
 
     /// Keeps the kernel from giving the link an IPv6 address by itself; say it before the link is set up. Each address
-    /// costs multicast that a bridge floods to all its ports. A kernel without IPv6 has nothing to keep it from.
-    pub(crate) async fn no_ipv6_by_itself(&self, index: u32) -> Result<(), Errno> {
+    /// costs multicast that a bridge floods to all its ports. A kernel without IPv6 has nothing to keep it from. With an alias if one is given.
+    pub(crate) async fn no_ipv6_by_itself(&self, index: u32, alias: Option<&str>) -> Result<(), Errno> {
+        let message = || {
+            let message = LinkMessageBuilder::<LinkUnspec>::new().index(index);
+            match alias {
+                Some(alias) => message.alias(alias),
+                None => message,
+            }
+        };
         let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-        let message = LinkMessageBuilder::<LinkUnspec>::new()
-            .index(index)
-            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]));
-        match self.set(message).await {
+        match self.set(message().append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]))).await {
+            // It has refused all of the message.
+            Err(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) if alias.is_some() => self.set(message()).await,
             Err(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => Ok(()),
             done => done,
         }

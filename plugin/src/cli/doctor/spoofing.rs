@@ -23,7 +23,7 @@ async fn judge(network: &Network) -> Result<Finding> {
     spoofing::refuse_lacking().await?;
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let links: Vec<_> = lease::of_network(&host, &network.name).await?.into_iter().map(|(_, link)| link).collect();
-    if let Some(link) = links.iter().find(|link| link.alias.is_some() && lease::guarded_mac(link).is_none()) {
+    if let Some(link) = links.iter().find(|link| lease::record(link).is_some() && lease::guarded_mac(link).is_none()) {
         return Ok(SPOOFING.bad(
             format!("host link {} was made before macspoofchk was set", link.name),
             "recreate its container (`flatnet ls` names it)",

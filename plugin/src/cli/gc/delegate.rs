@@ -48,8 +48,7 @@ impl Delegates {
     /// Has the plugin take back what it gave to the attachment, which is gone. Errors: its own; 4, 11 and 110.
     pub(super) async fn take_back(&self, attachment: &Attachment) -> Result<()> {
         let is_its = |network: &&Network| lease::is_of_network(&attachment.link, &network.name);
-        let told = attachment.link.alias.as_ref().and_then(|_| self.networks.iter().find(is_its));
-        let Some(network) = told else { return Ok(()) };
+        let Some(network) = self.networks.iter().find(is_its) else { return Ok(()) };
         let (Some(container), Some(interface)) = (&attachment.container, &attachment.interface) else { return Ok(()) };
         let path = env::join_paths(&self.folders).map_err(|e| Error::Environment {
             problems: vec![("CNI_PATH", format!("cannot hold the folders of plugins: {e}"))],
