@@ -258,7 +258,9 @@ impl Site<'_> {
         let (container, netns, link) = (&self.container, &self.netns, &pair.container);
         let name = &link.name;
         container.set_up(LOOPBACK_INDEX).await.doing(|| "set lo up in the container".into())?;
-        container.no_ipv6_by_itself(link.index, None).await.doing(|| format!("keep {name} from IPv6"))?;
+        if !own.is_empty() {
+            container.no_ipv6_by_itself(link.index, None).await.doing(|| format!("keep {name} from IPv6"))?;
+        }
         if self.network.options.container_down {
             container.set_mac(link.index, mac).await.doing(|| format!("give {name} the MAC {mac}"))?;
             return Ok(Vec::new());

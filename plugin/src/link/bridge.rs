@@ -4,6 +4,8 @@
 
 mod addresses;
 
+use std::fs;
+
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
@@ -48,11 +50,13 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Bridge> 
     let name = &network.bridge;
     ipv6::refuse_lacking(network)?;
     let (mut bridge, in_use) = match find(host, name).await? {
-        Some(bridge) if has_gateways(host, network, &bridge).await? => (bridge, true),
+        Some(bridge) if has_gateways(host, network, &bridge).await? => {
+            hold_mac(host, network, &bridge).await?;
+            (bridge, true)
+        }
         found => (take_into_use(host, network, found).await?, false),
     };
     keep_vlans_apart(host, network, &mut bridge).await?;
-    fix_mac(host, network, &mut bridge).await?;
     // One that is no gateway may be somebody else's, with the host's uplink for a port: up already, it is taken as it is.
     let is_ours = network.options.is_gateway || !bridge.up;
     // Not at creation: only a change of its MTU keeps the kernel from adjusting it to the bridge's ports later.
@@ -184,7 +188,10 @@ pub(crate) async fn find(host: &Netlink, name: &str) -> Result<Option<Link>> {
 async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -> Result<Link> {
     refuse_overlap(host, network).await?;
     let mut bridge = match found {
-        Some(bridge) => bridge,
+        Some(mut bridge) => {
+            fix_mac(host, network, &mut bridge).await?;
+            bridge
+        }
         None => create(host, network).await?,
     };
     keep_vlans_apart(host, network, &mut bridge).await?;
@@ -259,18 +266,33 @@ fn gateway_mac(network: &Network) -> Option<Mac> {
     }
 }
 
-/// One that was made by hand changes its MAC with its ports, and the containers' ARP caches go stale. Networks that share a bridge may
-/// have other first gateways: whichever was there first decides.
+/// One that was made by hand changes its MAC with its ports, and the containers' ARP caches go stale. Where it has an address it keeps the MAC
+/// that it has: somebody may know it.
 async fn fix_mac(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {
     let Some(mac) = gateway_mac(network).filter(|mac| bridge.mac != Some(*mac)) else { return Ok(()) };
     let name = &bridge.name;
-    let gateways = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
-    if gateways.iter().any(|gateway| bridge.mac == Some(Mac::of(gateway.ip()))) {
-        return Ok(());
-    }
+    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
+    let mac = bridge.mac.filter(|_| !addresses.is_empty()).unwrap_or(mac);
     host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
     bridge.mac = Some(mac);
     Ok(())
+}
+
+/// The same for a bridge that somebody else gave the gateway's address.
+async fn hold_mac(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
+    match bridge.mac.filter(|mac| gateway_mac(network).is_some_and(|own| own != *mac)) {
+        Some(mac) if follows_ports(&bridge.name) => {
+            host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {} to {mac}", bridge.name))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the bridge's MAC changes with its ports: nobody has set it (`NET_ADDR_SET` of linux/netdevice.h). Unknown, and so false, where no
+/// sysfs of this network namespace is mounted.
+fn follows_ports(bridge: &str) -> bool {
+    let told = fs::read_to_string(format!("/sys/class/net/{bridge}/addr_assign_type"));
+    told.is_ok_and(|told| told.trim() != "3")
 }
 
 async fn keep_vlans_apart(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {

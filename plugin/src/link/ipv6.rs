@@ -20,6 +20,7 @@ use crate::sysctl;
 
 /// A folder for each link (ip-sysctl.rst, `conf/interface`).
 const CONF: &str = "/proc/sys/net/ipv6/conf";
+const LOOPBACK_SWITCH: &str = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
 /// The groups that this thread's namespace listens to.
 const GROUPS: &str = "/proc/thread-self/net/igmp6";
 /// Below this a link carries no IPv6 (RFC 8200, section 5).
@@ -103,14 +104,17 @@ pub(crate) async fn keep_routers(host: &Netlink) -> Result<()> {
 
 impl Place<'_> {
     /// Gives the link an address; `asks` has the kernel ask first whether somebody else has it. Where IPv6 is switched off on the link, as
-    /// it may be by default, it is switched on. Errors: `EEXIST`.
+    /// it may be by default, it is switched on, in a container for lo as well. Errors: `EEXIST`.
     pub(crate) async fn give(&self, address: IpNetwork, asks: bool) -> Result<(), Errno> {
         match self.add(address, asks).await {
             // What the kernel says of `disable_ipv6`.
             Err(Errno::EACCES) if address.is_ipv6() => {
                 let file = format!("{CONF}/{}/disable_ipv6", self.link.name);
                 match self.netns {
-                    Some(netns) => netns.visit(|| fs::write(&file, "0"))?,
+                    // By lo the container reaches its own address.
+                    Some(netns) => {
+                        netns.visit(|| fs::write(&file, "0").and_then(|()| fs::write(LOOPBACK_SWITCH, "0")))?
+                    }
                     None => sysctl::write(&file, "0")?,
                 }
                 self.add(address, asks).await
