@@ -66,20 +66,9 @@ pub(super) async fn add(
 ) -> Result<Reply> {
     (target.args.ips, target.args.mac) = (asked.of_pools(&network.pools)?, asked.mac);
     Success::refuse_old_version(input.version, !network.is_layer_2())?;
-    refuse_crowd(input.version, &network)?;
     within_deadline(network.read_resolv_conf()).await?;
     let tell = |own: Success| own.after(before).json(input.version);
     Box::pin(attach_and_remember(&target, &network, None, tell)).await.map(Reply::Added)
-}
-
-/// The results of the oldest versions have room for one address of each family. Errors: 7.
-fn refuse_crowd(version: SpecVersion, network: &Network) -> Result<()> {
-    let of_family = |ipv4| network.pools.iter().filter(|pool| pool.is_ipv4() == ipv4).count();
-    if version >= SpecVersion::V0_3_0 || (of_family(true) <= 1 && of_family(false) <= 1) {
-        return Ok(());
-    }
-    let problem = format!("give several addresses of a family, but a result of CNI {version} has room for one of each");
-    Err(Error::Config { key: "ipam.ranges".into(), problem })
 }
 
 /// [`attach`] on a network whose addresses are flatnet's to give: the next container of this name gets the same ones, if it can.
