@@ -29,7 +29,7 @@ pub(super) async fn check(target: &Target, configured: Configured, told: &Told) 
         let link = lease::find(&host, &attachment).await?;
         let held: Vec<_> = link.iter().flat_map(lease::leases).collect();
         let network = told.complete(configured, &held)?;
-        let expected = told.expected(target, &network)?;
+        let expected = told.expected(target, &network, &held)?;
         let found = match check_host(&host, target, &network, (link, &expected)).await? {
             Some(problem) => Some(problem),
             None => check_container(target, &network, &expected).await?,
