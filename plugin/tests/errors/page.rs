@@ -41,6 +41,7 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("request.rs container_problem", &["Environment"]),
     ("request.rs interface_name_problem", &["Environment", "Config"]),
     ("request.rs parse", &["Environment"]),
+    ("request.rs parse_boolean", &["Environment"]),
     ("request.rs parse_ips", &["Environment"]),
     ("request.rs text", &["Environment"]),
 ];
