@@ -215,6 +215,9 @@ impl Site<'_> {
     /// An address of each pool, and the MAC that goes with them: IPv4's, where there is one.
     async fn claim_addresses(&self, link: &Link, bridge: &Link) -> Result<(Vec<Own>, Mac)> {
         let Self { network, target, host, .. } = self;
+        if let Some(mac) = target.args.mac {
+            port::refuse_taken_mac(host, mac, (link, network.options.port.vlan), bridge).await?;
+        }
         let memory = Attachment { network: &network.name, target }.memory();
         let wish = (target.args.ips.as_slice(), &memory);
         let own = lease::claim_addresses(host, link, &network.pools, wish, (&bridge.name, bridge.index)).await?;
