@@ -71,7 +71,7 @@ pub(crate) enum Error {
     DelegateRefused { plugin: String, command: Command, code: u32, msg: String, details: String },
     /// 11: the plugin that gives the addresses did not end in time, and was ended.
     DelegateSilent { plugin: String, command: Command, patience: Duration },
-    /// 110: the plugin that gives the addresses could not be run, or its answer is none.
+    /// 110: the plugin that gives the addresses could not be run, or its answer is none, or cannot be.
     Delegate { plugin: String, command: Command, problem: String, remedy: String },
     /// The code of `first`: it happened, and what had to be done all the same failed as well.
     AndThen { first: Box<Error>, second: Box<Error> },
