@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::mac::Mac;
 use crate::request::Command;
 use crate::spec::{self, SpecVersion};
 
@@ -50,6 +51,8 @@ pub(crate) enum Error {
     PoolFull { pool: String, bridge: String },
     /// 102: the address that was asked for is held by another container.
     AddressTaken { address: IpAddr, holder: String },
+    /// 102: the MAC that was asked for is the bridge's, a port's or another container's.
+    MacTaken { mac: Mac, holder: String },
     /// 103: the container already has an interface of that name.
     InterfaceExists { interface: String, netns: String },
     /// 104: this attachment exists already, at another interface or in another namespace.
@@ -68,7 +71,7 @@ pub(crate) enum Error {
     DelegateRefused { plugin: String, command: Command, code: u32, msg: String, details: String },
     /// 11: the plugin that gives the addresses did not end in time, and was ended.
     DelegateSilent { plugin: String, command: Command, patience: Duration },
-    /// 110: the plugin that gives the addresses could not be run, or its answer is none.
+    /// 110: the plugin that gives the addresses could not be run, or its answer is none, or cannot be.
     Delegate { plugin: String, command: Command, problem: String, remedy: String },
     /// The code of `first`: it happened, and what had to be done all the same failed as well.
     AndThen { first: Box<Error>, second: Box<Error> },
@@ -95,7 +98,7 @@ impl Error {
             Self::NotReady { suffering: true, .. } => 51,
             Self::Kernel { .. } => 100,
             Self::PoolFull { .. } => 101,
-            Self::AddressTaken { .. } => 102,
+            Self::AddressTaken { .. } | Self::MacTaken { .. } => 102,
             Self::InterfaceExists { .. } => 103,
             Self::AttachmentExists { .. } => 104,
             Self::BridgeConflict { .. } => 105,
@@ -154,6 +157,7 @@ impl Error {
                 )
             }
             Self::AddressTaken { .. } => "ask for another address, or remove that container first".into(),
+            Self::MacTaken { .. } => "ask for another MAC, or for none: it then goes by the address".into(),
             Self::PortTaken { .. } => "publish another port of the host, or remove that container first".into(),
             Self::InterfaceExists { .. } => {
                 "give this network another interface name, or run DEL for the one that has it".into()
@@ -223,6 +227,7 @@ impl fmt::Display for Error {
             Self::Kernel { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
             Self::PoolFull { pool, .. } => write!(f, "find a free address: all of {pool} are in use"),
             Self::AddressTaken { address, holder } => write!(f, "lease {address}: it is held by {holder}"),
+            Self::MacTaken { mac, holder } => write!(f, "give the container the MAC {mac}: it is held by {holder}"),
             Self::InterfaceExists { interface, netns } => {
                 write!(f, "create {interface}: {netns} already has an interface of that name")
             }

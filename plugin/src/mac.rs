@@ -57,23 +57,32 @@ impl fmt::Display for Mac {
 impl FromStr for Mac {
     type Err = &'static str;
 
-    /// Reads six pairs of hex digits with colons or dashes between them; the error follows a name: "which ...".
+    /// Reads the forms that Go's `net.ParseMAC` does: pairs of hex digits with colons or dashes between them, or fours with dots. The
+    /// error follows a name: "which ...".
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const PROBLEM: &str = "is not a MAC address such as 0a:57:0a:57:01:02";
-        let mut bytes = [0; 6];
-        let mut parts = text.split([':', '-']);
-        for byte in &mut bytes {
-            let is_pair = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
-            let part = parts.next().filter(is_pair).ok_or(PROBLEM)?;
-            *byte = u8::from_str_radix(part, 16).map_err(|_| PROBLEM)?;
-        }
-        match parts.next() {
-            Some(_) => Err(PROBLEM),
-            None if bytes[0] & 1 == 1 => Err("is a multicast address, which no interface can have"),
-            None if bytes == [0; 6] => Err("is all zeros, which no interface can have"),
-            None => Ok(Self(bytes)),
+        let bytes = bytes(text).ok_or("is not a MAC address such as 0a:57:0a:57:01:02")?;
+        match bytes {
+            [first, ..] if first & 1 == 1 => Err("is a multicast address, which no interface can have"),
+            [0, 0, 0, 0, 0, 0] => Err("is all zeros, which no interface can have"),
+            bytes => Ok(Self(bytes)),
         }
     }
+}
+
+fn bytes(text: &str) -> Option<[u8; 6]> {
+    let separator = text.chars().find(|c| !c.is_ascii_hexdigit())?;
+    let (groups, digits) = match separator {
+        ':' | '-' => (6, 2),
+        '.' => (3, 4),
+        _ => return None,
+    };
+    let is_group = |group: &str| group.len() == digits && group.bytes().all(|b| b.is_ascii_hexdigit());
+    let parts: Vec<_> = text.split(separator).collect();
+    if parts.len() != groups || !parts.iter().all(|part| is_group(part)) {
+        return None;
+    }
+    let [_, _, bytes @ ..] = u64::from_str_radix(&parts.concat(), 16).ok()?.to_be_bytes();
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -102,12 +111,22 @@ mod tests {
     #[rstest]
     #[case::colons("0a:57:0a:57:01:02", true)]
     #[case::dashes("0A-57-0A-57-01-02", true)]
+    #[case::dots("0a57.0A57.0102", true)]
+    #[case::nothing("", false)]
+    #[case::digits("0a570a570102", false)]
+    #[case::mixed("0a:57:0a-57-01-02", false)]
+    #[case::pairs_with_dots("0a.57.0a.57.01.02", false)]
+    #[case::fours_with_colons("0a57:0a57:0102", false)]
+    #[case::three_fours_and_a_dot("0a57.0a57.0102.", false)]
+    #[case::eight_bytes("0a57.0a57.0102.0304", false)]
+    #[case::other_digits("0\u{e9}:57:0a:57:01:02", false)]
     #[case::short("0a:57:0a:57:01", false)]
     #[case::long("0a:57:0a:57:01:02:03", false)]
     #[case::sign("+a:57:0a:57:01:02", false)]
     #[case::multicast("01:00:5e:00:00:01", false)]
     #[case::zero("00:00:00:00:00:00", false)]
     fn parses(#[case] text: &str, #[case] valid: bool) {
-        assert_eq!(text.parse::<Mac>().is_ok(), valid);
+        let found = text.parse::<Mac>().map(|mac| mac.to_string());
+        assert_eq!(found.as_deref().ok(), valid.then_some("0a:57:0a:57:01:02"));
     }
 }

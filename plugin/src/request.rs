@@ -186,7 +186,7 @@ impl Args {
             match key {
                 // An empty request is none.
                 "IP" | "MAC" | "K8S_POD_NAME" if value.is_empty() => {}
-                "IgnoreUnknown" => ignore_unknown = matches!(value, "1" | "true"),
+                "IgnoreUnknown" => ignore_unknown = parse_boolean(key, value)?,
                 "IP" => args.ips = parse_ips(value)?,
                 "MAC" => {
                     args.mac = Some(value.parse().map_err(|problem| format!("has MAC={value}, which {problem}"))?);
@@ -199,6 +199,15 @@ impl Args {
             return Ok(args);
         }
         Err(format!("has {}, which flatnet does not know, without IgnoreUnknown=1", unknown.join(", ")))
+    }
+}
+
+/// Reads a boolean as libcni does.
+fn parse_boolean(key: &str, value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(format!("has {key}={value}, which is none of 1, true, 0 and false")),
     }
 }
 
@@ -297,8 +306,13 @@ mod tests {
     #[case::address_with_prefix("IP=10.87.1.9/24", Ok(Args { ips: vec!["10.87.1.9".parse().expect("an address")], ..Args::default() }))]
     #[case::empty_request("IP=;MAC=;K8S_POD_NAME=", Ok(Args::default()))]
     #[case::unknown_ignored("FOO=1;IgnoreUnknown=true", Ok(Args::default()))]
+    #[case::unknown_ignored_in_capitals("FOO=1;IgnoreUnknown=True", Ok(Args::default()))]
     #[case::unknown("FOO=1", Err("FOO"))]
     #[case::unknown_not_ignored("FOO=1;IgnoreUnknown=0", Err("FOO"))]
+    #[case::unknown_not_ignored_in_words("FOO=1;IgnoreUnknown=FALSE", Err("FOO"))]
+    #[case::known("IgnoreUnknown=False;IP=10.87.1.9", Ok(Args { ips: vec!["10.87.1.9".parse().expect("an address")], ..Args::default() }))]
+    #[case::no_boolean("FOO=1;IgnoreUnknown=yes", Err("IgnoreUnknown=yes"))]
+    #[case::mac_in_dots("MAC=0200.0000.0012", Ok(Args { mac: Some(Mac([2, 0, 0, 0, 0, 0x12])), ..Args::default() }))]
     #[case::no_value("IP", Err("KEY=VALUE"))]
     #[case::bad_address("IP=10.87.1", Err("IP=10.87.1"))]
     #[case::bad_mac("MAC=zz", Err("MAC=zz"))]

@@ -66,20 +66,9 @@ pub(super) async fn add(
 ) -> Result<Reply> {
     (target.args.ips, target.args.mac) = (asked.of_pools(&network.pools)?, asked.mac);
     Success::refuse_old_version(input.version, !network.is_layer_2())?;
-    refuse_crowd(input.version, &network)?;
     within_deadline(network.read_resolv_conf()).await?;
     let tell = |own: Success| own.after(before).json(input.version);
     Box::pin(attach_and_remember(&target, &network, None, tell)).await.map(Reply::Added)
-}
-
-/// The results of the oldest versions have room for one address of each family. Errors: 7.
-fn refuse_crowd(version: SpecVersion, network: &Network) -> Result<()> {
-    let of_family = |ipv4| network.pools.iter().filter(|pool| pool.is_ipv4() == ipv4).count();
-    if version >= SpecVersion::V0_3_0 || (of_family(true) <= 1 && of_family(false) <= 1) {
-        return Ok(());
-    }
-    let problem = format!("give several addresses of a family, but a result of CNI {version} has room for one of each");
-    Err(Error::Config { key: "ipam.ranges".into(), problem })
 }
 
 /// [`attach`] on a network whose addresses are flatnet's to give: the next container of this name gets the same ones, if it can.
@@ -228,6 +217,9 @@ impl Site<'_> {
     /// An address of each pool, and the MAC that goes with them: IPv4's, where there is one.
     async fn claim_addresses(&self, link: &Link, bridge: &Link) -> Result<(Vec<Own>, Mac)> {
         let Self { network, target, host, .. } = self;
+        if let Some(mac) = target.args.mac {
+            port::refuse_taken_mac(host, mac, (link, network.options.port.vlan), bridge).await?;
+        }
         let memory = Attachment { network: &network.name, target }.memory();
         let wish = (target.args.ips.as_slice(), &memory);
         let own = lease::claim_addresses(host, link, &network.pools, wish, (&bridge.name, bridge.index)).await?;

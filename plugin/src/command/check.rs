@@ -29,12 +29,8 @@ pub(super) async fn check(target: &Target, configured: Configured, told: &Told) 
         let link = lease::find(&host, &attachment).await?;
         let held: Vec<_> = link.iter().flat_map(lease::leases).collect();
         let network = told.complete(configured, &held)?;
-        let expected = told.expected(target, &network)?;
-        let found = match check_host(&host, target, &network, (link, &expected)).await? {
-            Some(problem) => Some(problem),
-            None => check_container(target, &network, &expected).await?,
-        };
-        match found {
+        let expected = told.expected(target, &network, &held)?;
+        match problem(&host, (target, &network), link, &expected).await? {
             Some(what) => Err(Error::Changed { what }),
             None => Ok(Reply::Nothing),
         }
@@ -42,52 +38,51 @@ pub(super) async fn check(target: &Target, configured: Configured, told: &Told) 
     .await
 }
 
-/// What is wrong on the host's side.
-async fn check_host(
+/// The first thing that is wrong. What is the attachment's alone goes before what its network's containers share: that may be of
+/// another network on the bridge, and a lost interface is lost whatever the packet filter has.
+async fn problem(
     host: &Netlink,
-    target: &Target,
-    network: &Network,
-    (link, expected): (Option<Link>, &Expected),
+    (target, network): (&Target, &Network),
+    link: Option<Link>,
+    expected: &Expected,
 ) -> Result<Option<String>> {
     let Some(bridge) = bridge::find(host, &network.bridge).await? else {
         return Ok(Some(format!("bridge {} is gone", network.bridge)));
     };
-    if let Some(problem) = bridge::problem(host, network, &bridge).await? {
-        return Ok(Some(problem));
-    }
-    if let Some(setting) = sysctl::not_forwarding(network)? {
-        return Ok(Some(format!("{setting} is 0")));
-    }
-    if let Some(problem) = masquerade::problem(network).await? {
-        return Ok(Some(problem));
-    }
-    if let Some(problem) = forward::problem(network).await? {
-        return Ok(Some(problem));
-    }
     let Some(link) = link else {
         let name = Attachment { network: &network.name, target }.name();
         return Ok(Some(format!("no host link is called {name}")));
     };
+    if let Some(problem) = check_host_link(host, network, (&link, &bridge), expected).await? {
+        return Ok(Some(problem));
+    }
+    if let Some(problem) = check_container(target, network, expected).await? {
+        return Ok(Some(problem));
+    }
+    check_network(host, network, (&link, &bridge)).await
+}
+
+/// What is wrong with the attachment's end on the host.
+async fn check_host_link(
+    host: &Netlink,
+    network: &Network,
+    (link, bridge): (&Link, &Link),
+    expected: &Expected,
+) -> Result<Option<String>> {
     if link.bridge != Some(bridge.index) {
         return Ok(Some(format!("host link {} is not a port of {}", link.name, bridge.name)));
     }
     if !link.up {
         return Ok(Some(format!("host link {} is down", link.name)));
     }
-    let held: Vec<_> = lease::leases(&link).collect();
+    let held: Vec<_> = lease::leases(link).collect();
     if let Some(address) = expected.addresses.iter().find(|address| !held.contains(&address.ip())) {
         return Ok(Some(format!("host link {} holds no lease of {}", link.name, address.ip())));
     }
-    if let Some(problem) = port::problem(host, &link, &bridge, &network.options.port).await? {
-        return Ok(Some(problem));
-    }
-    if !network.macspoofchk {
-        return Ok(None);
-    }
-    if lease::guarded_mac(&link).is_none() {
+    if network.macspoofchk && lease::guarded_mac(link).is_none() {
         return Ok(Some(format!("host link {} was made without macspoofchk", link.name)));
     }
-    spoofing::problem(std::slice::from_ref(&link)).await
+    port::problem(host, link, bridge, &network.options.port).await
 }
 
 /// What is wrong inside the container.
@@ -123,4 +118,21 @@ async fn check_container(target: &Target, network: &Network, expected: &Expected
         }
     }
     Ok(None)
+}
+
+/// What is wrong with the ways to and from the container: the bridge, forwarding, the packet filter.
+async fn check_network(host: &Netlink, network: &Network, (link, bridge): (&Link, &Link)) -> Result<Option<String>> {
+    if let Some(problem) = bridge::problem(host, network, bridge).await? {
+        return Ok(Some(problem));
+    }
+    if let Some(setting) = sysctl::not_forwarding(network)? {
+        return Ok(Some(format!("{setting} is 0")));
+    }
+    if let Some(problem) = masquerade::problem(network).await? {
+        return Ok(Some(problem));
+    }
+    if let Some(problem) = forward::problem(network).await? {
+        return Ok(Some(problem));
+    }
+    if network.macspoofchk { spoofing::problem(std::slice::from_ref(link)).await } else { Ok(None) }
 }

@@ -82,6 +82,6 @@ fn check_of(environment: &Environment, input: &Input) -> Result<Network> {
     let configured = Configured::parse(&input.config)?;
     let told = check::Told::read(&input.config, input.version, &target)?;
     let network = told.complete(configured, &[])?;
-    told.expected(&target, &network)?;
+    told.expected(&target, &network, &[])?;
     Ok(network)
 }

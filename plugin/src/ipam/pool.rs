@@ -137,6 +137,11 @@ impl Pool {
         self.0.iter().find(|range| range.may_give(address)).map(|range| range.own(address))
     }
 
+    /// Whether `address` is of one of its subnets.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|range| range.contains(address))
+    }
+
     /// All that can ever be given out.
     fn all(&self) -> impl Iterator<Item = Own> {
         self.0.iter().flat_map(|range| range.all().map(|address| range.own(address)))

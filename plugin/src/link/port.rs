@@ -1,12 +1,15 @@
-//! A container's port of the bridge: how the bridge treats what comes from there, and which VLANs pass.
+//! A container's port of the bridge: how the bridge treats what comes from there, which VLANs pass, and whose MACs are behind it.
 //!
 //! What is not as by default is said while the port is down: nothing passes before it has all of its settings.
+
+use std::net::IpAddr;
 
 use nix::errno::Errno;
 
 use crate::config::options::PortOptions;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
+use crate::mac::Mac;
 use crate::netlink::{Link, Netlink, PortSettings};
 
 /// What the bridge is told of a port; `filtered` is whether its packet filter must see every frame.
@@ -29,6 +32,38 @@ pub(crate) async fn enter_vlans(
         host.keep_out(port.index, vlan).await?;
     }
     host.let_pass(port.index, options.vlan, &options.trunk).await
+}
+
+/// For the container behind `own`, which asked for `mac`: frames to a MAC of the bridge or a port end on the host, and those to another
+/// container's now here, now there. Errors: 102.
+pub(crate) async fn refuse_taken_mac(
+    host: &Netlink,
+    mac: Mac,
+    (own, vlan): (&Link, Option<u16>),
+    bridge: &Link,
+) -> Result<()> {
+    let taken = |holder: String| Err(Error::MacTaken { mac, holder });
+    if bridge.mac == Some(mac) {
+        return taken(format!("bridge {}", bridge.name));
+    }
+    let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
+    match ports.iter().find(|port| has(port, mac, (own, vlan))) {
+        Some(Link { name, alias: Some(alias), .. }) => taken(format!("link {name} ({alias})")),
+        Some(Link { name, .. }) => taken(format!("link {name}")),
+        None => Ok(()),
+    }
+}
+
+/// Whether `mac` is this port's, or that of a container behind it other than `own`'s. Containers of another VLAN never meet.
+fn has(port: &Link, mac: Mac, (own, vlan): (&Link, Option<u16>)) -> bool {
+    let is_another = port.index != own.index && lease::vlan(port) == vlan;
+    port.mac == Some(mac) || (is_another && container_mac(port) == Some(mac))
+}
+
+/// What the container behind a port has, as far as the host knows: another one that it asked for only where it is held to that.
+fn container_mac(port: &Link) -> Option<Mac> {
+    let of_address = || lease::leases(port).min_by_key(IpAddr::is_ipv6).map(Mac::of);
+    lease::guarded_mac(port).or_else(of_address)
 }
 
 /// Makes a container's host end a port of the bridge again, and up, as it was: under control where it was.
@@ -77,4 +112,29 @@ pub(crate) async fn problem(
     let is_wanted = |vlan: &u16| options.trunk.iter().any(|range| range.contains(vlan));
     let leaking = kept_out.filter(|vlan| vlans.passed.contains(vlan) && !is_wanted(vlan));
     Ok(leaking.map(|vlan| format!("host link {name} is in VLAN {vlan}, the bridge's default, too")))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::its_end_on_the_host("02:00:00:00:00:07", "", Some(100), true)]
+    #[case::of_its_address("0a:57:0a:57:01:02", "", Some(100), true)]
+    #[case::of_its_address_in_another_vlan("0a:57:0a:57:01:02", "", None, false)]
+    #[case::its_end_on_the_host_is_of_all_vlans("02:00:00:00:00:07", "", None, true)]
+    #[case::held_to("02:00:00:00:00:55", " mac=02:00:00:00:00:55", Some(100), true)]
+    #[case::held_to_another("0a:57:0a:57:01:02", " mac=02:00:00:00:00:55", Some(100), false)]
+    #[case::nobody_s("02:00:00:00:00:55", "", Some(100), false)]
+    fn who_has_a_mac(#[case] mac: &str, #[case] record: &str, #[case] vlan: Option<u16>, #[case] expected: bool) {
+        let parse = |text: &str| text.parse::<Mac>().expect("a MAC");
+        let names = ["fd00::2", "10.87.1.2", "10.87.1.3"].map(|address| format!("flatnet-ip-{address}")).into();
+        let alias = Some(format!("network=flatnet container=web interface=eth0{record} vlan=100"));
+        let port = Link { index: 7, mac: Some(parse("02:00:00:00:00:07")), names, alias, ..Link::default() };
+        let own = Link { index: 8, ..Link::default() };
+        assert_eq!(has(&port, parse(mac), (&own, vlan)), expected);
+        assert!(!has(&port, parse("0a:57:0a:57:01:02"), (&port, Some(100))), "it is the one that asks");
+    }
 }

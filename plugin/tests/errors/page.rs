@@ -8,7 +8,9 @@ use crate::definition::{Definition, Variant};
 /// Which variant's messages the words of a function, with its file, end up in as the `<problem>` or `<what>`.
 const FRAGMENTS: &[(&str, &[&str])] = &[
     ("command/check.rs check_container", &["Changed"]),
-    ("command/check.rs check_host", &["Changed"]),
+    ("command/check.rs check_host_link", &["Changed"]),
+    ("command/check.rs check_network", &["Changed"]),
+    ("command/check.rs problem", &["Changed"]),
     ("config.rs fitting_mtu", &["Config"]),
     ("config.rs plugin_name_problem", &["Config"]),
     ("config/gateways.rs one", &["Config"]),
@@ -39,6 +41,7 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("request.rs container_problem", &["Environment"]),
     ("request.rs interface_name_problem", &["Environment", "Config"]),
     ("request.rs parse", &["Environment"]),
+    ("request.rs parse_boolean", &["Environment"]),
     ("request.rs parse_ips", &["Environment"]),
     ("request.rs text", &["Environment"]),
 ];

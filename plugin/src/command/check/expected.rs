@@ -73,23 +73,48 @@ impl Told {
         if pools.is_empty() { Err(problem("has no address with its gateway".into())) } else { Ok(Pools::new(pools)) }
     }
 
-    /// Errors: 7 where it has nothing of `network`.
-    pub(in crate::command) fn expected(&self, target: &Target, network: &Network) -> Result<Expected> {
+    /// `held` are the leases that there are. Errors: 7 where it has nothing of `network`.
+    pub(in crate::command) fn expected(&self, target: &Target, network: &Network, held: &[IpAddr]) -> Result<Expected> {
         let Success { ips, routes, .. } = &self.result;
         // The index is optional.
-        let is_own = |ip: &&Ip| {
+        let may_be_own = |ip: &&Ip| {
             let mut ranges = network.pools.ranges().filter(|range| range.contains(ip.address.ip()));
             ip.interface.is_none_or(|index| index == self.own)
                 && ranges.any(|range| ip.gateway.is_none_or(|by| by == range.gateway()))
         };
-        let addresses: Vec<_> = ips.iter().filter(is_own).map(|ip| ip.address).collect();
+        let told = ips.iter().filter(may_be_own).map(|ip| ip.address).collect();
+        let addresses = of_pools(&network.pools, told, held);
         if addresses.is_empty() && !network.is_layer_2() {
             return Err(problem(format!("has no address of {} for {}", network.name, target.interface)));
         }
-        let is_own = |route: &&Route| route.gw.is_none_or(|by| addresses.iter().any(|address| address.contains(by)));
+        let is_own = |route: &&Route| match route.gw {
+            Some(by) => addresses.iter().any(|address| address.contains(by)),
+            // Whoever made it: it is flatnet's where the configuration has it.
+            None => network.routes.iter().any(|own| leads_to(route, own.destination)),
+        };
         let routes = routes.iter().filter(is_own).cloned().collect();
         Ok(Expected { addresses, routes })
     }
+}
+
+/// Those of the addresses `told` in the pools' subnets that ADD gave: all that are `held`, and of each pool one, also where its
+/// lease is lost. More that nobody has leased are of a plugin after flatnet.
+fn of_pools(pools: &Pools, mut told: Vec<IpNetwork>, held: &[IpAddr]) -> Vec<IpNetwork> {
+    let (mut own, mut lacking): (Vec<_>, Vec<_>) = (Vec::new(), pools.iter().collect());
+    let is_held = |address: IpAddr| held.contains(&address);
+    // A pool may have been narrowed since, and two may be of one subnet: what is certain goes first.
+    for (leased, still_given) in [(true, true), (true, false), (false, true), (false, false)] {
+        lacking.retain(|pool| {
+            let is_of = |address: IpAddr| {
+                if still_given { pool.own(address).is_some() } else { pool.contains(address) }
+            };
+            let found = told.iter().position(|address| is_held(address.ip()) == leased && is_of(address.ip()));
+            own.extend(found.map(|n| told.remove(n)));
+            found.is_none()
+        });
+    }
+    own.extend(told.into_iter().filter(|address| is_held(address.ip())));
+    own
 }
 
 /// Whether the route that the kernel has is the one that ADD told of. What is not said may be anything, and so may the table: a
@@ -99,11 +124,10 @@ pub(super) fn is_as_told(told: &Route, found: &netlink::Route) -> bool {
     let fits = |told: Option<u32>, there: Option<u32>| told.is_none_or(|value| value == 0 || there == told);
     // To IPv6 all routes are of one scope.
     let fits_scope = told.dst.is_ipv6() || told.scope.is_none() || told.scope == there.scope;
-    let is_masked = there.dst.prefix() == told.dst.prefix() && there.dst.ip() == told.dst.network();
     let is_hop = told.gw.is_none() || told.gw == there.gw;
     let is_table =
         if matches!(told.table, None | Some(0)) { there.table != Some(LOCAL_TABLE) } else { told.table == there.table };
-    is_masked
+    leads_to(told, there.dst)
         && is_hop
         && is_table
         && fits_scope
@@ -127,6 +151,11 @@ pub(super) fn in_words(route: &Route) -> String {
     ];
     words.extend(attributes.into_iter().filter_map(|(key, value)| Some(format!("{key} {}", value?))));
     words.join(", ")
+}
+
+/// The destination of a result may have host bits.
+fn leads_to(told: &Route, destination: IpNetwork) -> bool {
+    destination.prefix() == told.dst.prefix() && destination.ip() == told.dst.network()
 }
 
 fn problem(problem: String) -> Error {
@@ -157,9 +186,13 @@ mod tests {
         }
     }
 
-    fn network() -> Network {
-        let config = json!({"name": "flatnet", "ipam": {"subnet": "10.87.1.0/24"}});
+    fn network(ipam: &Value) -> Network {
+        let config = json!({"name": "flatnet", "ipam": ipam});
         Network::parse(config.as_object().expect("an object")).expect("a network")
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().expect("an address")).collect()
     }
 
     #[rstest]
@@ -199,12 +232,14 @@ mod tests {
     #[case::another_interface(json!([{"interface": 0, "address": "10.87.1.3/24"}, {"interface": 1, "address": "10.87.1.2/24"}]), &["10.87.1.2/24"])]
     #[case::another_gateway(json!([{"interface": 1, "address": "10.87.1.2/24", "gateway": "10.87.1.99"}, {"interface": 1, "address": "10.87.1.3/24"}]), &["10.87.1.3/24"])]
     #[case::more_of_a_later_plugin(json!([{"interface": 1, "address": "10.87.1.2/24"}, {"interface": 1, "address": "fd00::2/64"}]), &["10.87.1.2/24"])]
+    #[case::more_of_its_subnet(json!([{"interface": 1, "address": "10.87.1.200/24"}, {"interface": 1, "address": "10.87.1.2/24"}, {"interface": 1, "address": "10.87.1.201/32"}]), &["10.87.1.2/24"])]
     #[case::none(json!([{"interface": 0, "address": "10.87.1.2/24"}]), &[])]
     fn own_addresses(#[case] ips: Value, #[case] expected: &[&str]) {
         let interfaces =
             json!([{"name": "net0", "sandbox": "/run/netns/web"}, {"name": "eth0", "sandbox": "/run/netns/web"}]);
         let told = told(&json!({"interfaces": interfaces, "ips": ips}), "eth0").expect("a result");
-        match told.expected(&target("eth0"), &network()) {
+        let network = network(&json!({"subnet": "10.87.1.0/24"}));
+        match told.expected(&target("eth0"), &network, &addresses(&["10.87.1.2"])) {
             Ok(found) => assert_eq!(found.addresses.iter().map(IpNetwork::to_string).collect::<Vec<_>>(), expected),
             Err(error) => assert!(expected.is_empty() && error.code() == 7, "{error}"),
         }
@@ -228,20 +263,46 @@ mod tests {
         let told =
             told(&json!({"interfaces": [{"name": "eth0", "sandbox": "x"}], "ips": ips}), "eth0").expect("a result");
         let subnets = |held: &[&str]| {
-            let held: Vec<_> = held.iter().map(|held| held.parse().expect("an address")).collect();
-            told.pools(&held).expect("pools").subnets().iter().map(IpNetwork::to_string).collect::<Vec<_>>()
+            told.pools(&addresses(held)).expect("pools").subnets().iter().map(IpNetwork::to_string).collect::<Vec<_>>()
         };
         assert_eq!(subnets(&["10.87.1.2", "fd00:87::2"]), ["10.87.1.0/24", "fd00:87::/64"]);
         assert_eq!(subnets(&[]), ["10.87.1.0/24"], "a lease that is lost is missed");
     }
 
+    #[rstest]
+    #[case::of_one_set(&["10.87.1.0/24"], &["10.87.1.2", "10.87.1.3"], &["10.87.1.2"], &["10.87.1.2"])]
+    #[case::lost(&["10.87.1.0/24"], &["10.87.1.2", "10.87.1.3"], &[], &["10.87.1.2"])]
+    #[case::of_the_other_family_lost(&["10.87.1.0/24", "fd00::/64"], &["10.87.1.2", "fd00::2", "10.87.1.3", "fd00::3"], &["10.87.1.2"], &["10.87.1.2", "fd00::2"])]
+    #[case::of_both_families_lost(&["10.87.1.0/24", "fd00::/64"], &["10.87.1.2", "fd00::2", "fd00::3"], &[], &["10.87.1.2", "fd00::2"])]
+    #[case::one_of_two_of_a_subnet_lost(&["10.87.1.0/24", "10.87.1.0/24"], &["10.87.1.2", "10.87.1.3"], &["10.87.1.3"], &["10.87.1.3", "10.87.1.2"])]
+    #[case::of_a_set_that_was_joined_since(&["10.87.1.0/24"], &["10.87.1.2", "10.87.1.3"], &["10.87.1.3", "10.87.1.2"], &["10.87.1.2", "10.87.1.3"])]
+    #[case::from_before_the_other_family(&["10.87.1.0/24", "fd00::/64"], &["10.87.1.2", "10.87.1.3"], &["10.87.1.2"], &["10.87.1.2"])]
+    #[case::gives_it_no_more(&["10.87.1.0/24 10.87.1.50"], &["10.87.1.60", "10.87.1.2"], &["10.87.1.2"], &["10.87.1.2"])]
+    #[case::what_another_set_gives(&["10.87.1.0/24 10.87.1.50", "10.87.1.0/24"], &["10.87.1.60", "10.87.1.2"], &["10.87.1.2"], &["10.87.1.2", "10.87.1.60"])]
+    fn own_addresses_of_sets(
+        #[case] sets: &[&str],
+        #[case] told: &[&str],
+        #[case] held: &[&str],
+        #[case] expected: &[&str],
+    ) {
+        let range = |set: &str| {
+            let (subnet, start) = set.split_once(' ').unwrap_or((set, ""));
+            Range::new(subnet.parse().expect("a subnet"), None, start.parse().ok(), None).expect("a range")
+        };
+        let pools = Pools::new(sets.iter().map(|set| range(set).into()).collect());
+        let told = addresses(told).into_iter().map(IpNetwork::from).collect();
+        let found: Vec<_> = of_pools(&pools, told, &addresses(held)).iter().map(IpNetwork::ip).collect();
+        assert_eq!(found, addresses(expected));
+    }
+
     #[test]
     fn routes_through_networks_of_others_are_theirs() {
         let result = json!({"interfaces": [{"name": "eth0", "sandbox": "x"}], "ips": [{"interface": 0, "address": "10.87.1.2/24"}],
-            "routes": [{"dst": "0.0.0.0/0", "gw": "10.87.1.1", "priority": 7}, {"dst": "10.9.0.0/16", "gw": "192.168.7.1"}, {"dst": "10.8.0.0/16"}]});
-        let found =
-            told(&result, "eth0").and_then(|told| told.expected(&target("eth0"), &network())).expect("a result");
+            "routes": [{"dst": "0.0.0.0/0", "gw": "10.87.1.1", "priority": 7}, {"dst": "10.9.0.0/16", "gw": "192.168.7.1"}, {"dst": "10.8.0.0/16"}, {"dst": "10.7.0.1/16"}]});
+        let network = network(&json!({"subnet": "10.87.1.0/24", "routes": [{"dst": "10.7.0.0/16", "scope": 253}]}));
+        let told = told(&result, "eth0").expect("a result");
+        let found = told.expected(&target("eth0"), &network, &addresses(&["10.87.1.2"])).expect("what is its own");
         let words: Vec<_> = found.routes.iter().map(in_words).collect();
-        assert_eq!(words, ["to 0.0.0.0/0 by 10.87.1.1, priority 7", "to 10.8.0.0/16"]);
+        assert_eq!(words, ["to 0.0.0.0/0 by 10.87.1.1, priority 7", "to 10.7.0.1/16"]);
     }
 }

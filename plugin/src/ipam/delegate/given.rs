@@ -49,7 +49,15 @@ impl Given {
             return Err(wrong("its answer has no address".into()));
         }
         let addresses: Vec<_> = answer.ips.iter().map(|ip| ip.address.ip()).collect();
-        let ranges = answer.ips.iter().map(|ip| range_of(plugin, ip)).collect::<Result<_>>()?;
+        let ranges = answer.ips.iter().map(|ip| range_of(plugin, ip)).collect::<Result<Vec<_>>>()?;
+        for (n, address) in addresses.iter().enumerate() {
+            if addresses[..n].contains(address) {
+                return Err(wrong(format!("it gives the address {address} twice")));
+            }
+            if ranges.iter().any(|range| range.gateway() == *address) {
+                return Err(wrong(format!("its address {address} is the gateway of another one that it gives")));
+            }
+        }
         let routes = answer.routes.iter().map(|route| lower(plugin, route, &addresses)).collect::<Result<_>>()?;
         Ok(Self { addresses, ranges, routes, dns: answer.dns })
     }
@@ -204,6 +212,9 @@ mod tests {
     #[case::gateway_s_own(json!({"ips": [{"address": "10.87.1.1/24", "gateway": "10.87.1.1"}]}), 110, "10.87.1.1/24 is the gateway's own")]
     #[case::broadcast(json!({"ips": [{"address": "10.87.1.255/24", "gateway": "10.87.1.1"}]}), 110, "10.87.1.255/24 is not one of")]
     #[case::second_is_the_gateway_s_own(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "fd00::1/64"}]}), 110, "fd00::1/64 is the gateway's own")]
+    #[case::gateway_of_another(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}, {"address": "10.87.1.1/24", "gateway": "10.87.1.254"}]}), 110, "10.87.1.1 is the gateway of another one")]
+    #[case::gateway_of_a_later_one(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "10.87.1.5/24", "gateway": "10.87.1.9"}]}), 110, "10.87.1.9 is the gateway of another one")]
+    #[case::twice(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "10.87.1.8/24"}, {"address": "10.87.1.9/16"}]}), 110, "the address 10.87.1.9 twice")]
     #[case::no_room(json!({"ips": [{"address": "10.87.1.9/32", "gateway": "10.87.1.1"}]}), 110, "no room")]
     #[case::reserved(json!({"ips": [{"address": "10.87.0.9/24", "gateway": "10.87.0.1"}]}), 110, "reserved for gateways")]
     #[case::not_an_address(json!({"ips": [{"address": "10.87.1/24", "gateway": "10.87.1.1"}]}), 110, "not a result of CNI")]
