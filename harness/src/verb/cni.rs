@@ -148,8 +148,11 @@ impl Verb for Cni {
     fn lacks(&self, setting: &Setting) -> Option<String> {
         // Where a step says where plugins are, it has put them there itself.
         let own = self.options.env.contains_key("CNI_PATH");
-        let chain = setting.chain(self.options.network.as_deref()).filter(|_| !own)?;
-        let missing = chain.others().map(Network::kind).find(|kind| reference_folder(&[kind]).is_none())?;
+        let name = self.options.network.as_deref();
+        let (chain, under_test) = (setting.chain(name).filter(|_| !own)?, setting.network(name)?.kind());
+        // A list may have the plugin under test more than once.
+        let mut others = chain.others().map(Network::kind).filter(|kind| *kind != under_test);
+        let missing = others.find(|kind| reference_folder(&[kind]).is_none())?;
         Some(format!("the plugin {missing} is not installed"))
     }
 
