@@ -6,6 +6,7 @@
 mod board;
 pub mod command;
 pub mod probe;
+mod progress;
 mod rule;
 mod subject;
 
@@ -34,14 +35,23 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Holds `subject`, whose plugins are in `plugin_dir`, against the rules of `files`.
-pub fn hold(subject: &Subject, plugin_dir: &Path, files: &[PathBuf], jobs: usize) -> Result<Column> {
+/// Holds `subject`, whose plugins are in `plugin_dir`, against the rules of `files`, and tells whenever something has come of one.
+pub fn hold(
+    subject: &Subject,
+    plugin_dir: &Path,
+    files: &[PathBuf],
+    jobs: usize,
+    told: impl Fn() + Sync,
+) -> Result<Column> {
     let (mut lines, mut tried) = (Vec::new(), Vec::new());
     for file in files {
         let scenario = Scenario::load_for(file, Some(subject))?;
         let rule = scenario.setting.rule.as_ref().with_context(|| format!("find [rule] in {}", file.display()))?;
         match scenario.setting.missing(&rule.needs) {
-            Some(why) => lines.push(Line::new(&scenario, rule, Verdict::DoesNotApply, Some(why))?),
+            Some(why) => {
+                lines.push(Line::new(&scenario, rule, Verdict::DoesNotApply, Some(why))?);
+                told();
+            }
             None => tried.push((file.clone(), scenario)),
         }
     }
@@ -53,7 +63,7 @@ pub fn hold(subject: &Subject, plugin_dir: &Path, files: &[PathBuf], jobs: usize
         patience: suite::PATIENCE,
     };
     let files: Vec<PathBuf> = tried.iter().map(|(file, _)| file.clone()).collect();
-    let (reports, _) = suite.run(&files, |_| {});
+    let (reports, _) = suite.run(&files, |_| told());
     for (file, scenario) in &tried {
         let report =
             reports.iter().find(|report| Path::new(&report.file) == file).context("find the report of a rule")?;

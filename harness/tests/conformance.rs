@@ -164,7 +164,7 @@ fn a_network_that_does_not_work_is_told_and_not_judged() {
 #[rstest]
 #[case::no_such_file(&["--network", "/nowhere/net.conflist"], "read /nowhere/net.conflist")]
 #[case::no_such_folder(&["--plugin-dir", "/nowhere"], "find the plugin folder /nowhere")]
-#[case::no_such_plugin(&["--plugin-dir", "/usr"], "find the plugin /usr/flatnet")]
+#[case::no_such_plugin(&["--plugin-dir", "/usr"], "find the plugin /usr/flatnet: there is no such file")]
 #[case::no_such_rule(&["/46-"], "find a rule: no name has /46-")]
 #[case::no_reference(&["--against", "/usr"], "find the plugin /usr/bridge")]
 #[case::two_questions(&["--against", "/usr", "--network", "x"], "cannot be used with")]
@@ -178,7 +178,12 @@ fn what_is_asked_wrongly_is_told(#[case] arguments: &[&str], #[case] words: &str
 
 #[rstest]
 #[case::no_json("{", "EOF while parsing")]
-#[case::a_list_of_two(r#"{"plugins": [{"type": "a"}, {"type": "b"}]}"#, "it lists 2")]
+#[case::a_list_of_two(r#"{"plugins": [{"type": "a"}, {"type": "b"}]}"#, "it lists 2 (write the one in question alone")]
+#[case::a_list_of_none(r#"{"plugins": []}"#, "it lists 0")]
+#[case::no_list(r#"{"plugins": {"type": "a"}}"#, "it has neither `type` nor `plugins` with one (a .conf is like")]
+#[case::no_object("[]", "it has neither `type` nor `plugins`")]
+#[case::no_type(r#"{"plugins": [{"name": "net"}]}"#, "its `type` names none (a .conf is like")]
+#[case::no_name_of_a_type(r#"{"type": 5}"#, "its `type` names none")]
 #[case::no_plugin(r#"{"name": "net"}"#, "it has neither `type` nor `plugins`")]
 fn a_network_is_one_plugin(#[case] network: &str, #[case] words: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -188,6 +193,11 @@ fn a_network_is_one_plugin(#[case] network: &str, #[case] words: &str) {
     assert_eq!(output.status.code(), Some(2));
     let told = text(&output.stderr);
     assert!(told.contains(words), "{told}");
+}
+
+#[test]
+fn help_says_that_a_list_has_one_plugin() {
+    assert!(text(&conformance(&["--help"]).stdout).contains("a .conflist with that one plugin"));
 }
 
 #[test]
