@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 
 use super::progress::Progress;
-use super::{Board, Column, FOLDER, Subject, Verdict, find, hold, probe};
+use super::{Board, Column, FOLDER, ROOM, Subject, Verdict, Version, find, hold, probe};
 use crate::asked;
 use crate::plugin::Plugins;
 use crate::scenario::Network;
@@ -117,6 +117,17 @@ impl Contender {
             binary.is_file(),
             "find the plugin {shown}: there is no such file (--plugin-dir says where plugins are)"
         );
+        let (name, version) = (network.name(), network.version());
+        ensure!(
+            Version::parse(version).is_some(),
+            "read the cniVersion of the network {name}: it is \"{version}\" (write one like \"1.0.0\" into its file)"
+        );
+        if let Some(room) = network.room().filter(|room| *room < ROOM as u128) {
+            bail!(
+                "have {ROOM} containers in the network {name} at once, as the rules do: its ipam has addresses for {room} (give it a larger \
+                 subnet or range, such as a /28, which has 13; nothing of this machine's network is touched, so any subnet will do)"
+            );
+        }
         Ok(Self { network, plugin_dir: folder.to_owned() })
     }
 
