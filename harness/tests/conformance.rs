@@ -206,6 +206,7 @@ esac
 "#;
 
 const IPV6: &str = r#"{"subnet": "fd66:1::/64"}"#;
+const BOTH: &str = r#"{"ranges": [[{"subnet": "10.66.1.0/24"}], [{"subnet": "fd66:1::/64"}]]}"#;
 const NO_ADDRESSES: &str = "{}";
 const OLD: &str = r#"{"type": "old"}"#;
 /// Which of them are left, the file does not tell at once.
@@ -215,6 +216,8 @@ const FEW: &str = r#"{"subnet": "10.66.1.0/28", "exclude": ["10.66.1.4/30", "10.
 #[rstest]
 #[case(IPV6, "/26-", "pass", "")]
 #[case(IPV6, "/43-", "pass", "")]
+#[case(BOTH, "/34-", "pass", "")]
+#[case(BOTH, "/43-", "pass", "")]
 #[case(NO_ADDRESSES, "/19-", "pass", "")]
 #[case(NO_ADDRESSES, "/22-", "pass", "")]
 #[case(NO_ADDRESSES, "/26-", "does-not-apply", "its ADD gives no address")]
