@@ -6,6 +6,7 @@
 mod board;
 pub mod command;
 pub mod probe;
+mod progress;
 mod rule;
 mod subject;
 
@@ -19,8 +20,11 @@ use crate::suite::{self, Suite};
 use crate::verb::Weight;
 
 pub use board::{Board, Column, Line, Verdict};
-pub use rule::{Judged, Need, Rule, Strength, Version};
-pub use subject::{Subject, Traits, in_time_for};
+pub use rule::{Judged, Missing, Need, Rule, Strength, Version};
+pub use subject::{Ipam, Subject, Traits, in_time_for};
+
+/// How many containers the rules have at once, at most.
+pub const ROOM: usize = 8;
 
 /// The folder of the rules, below that of all scenarios.
 pub const FOLDER: &str = "conformance";
@@ -34,14 +38,23 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Holds `subject`, whose plugins are in `plugin_dir`, against the rules of `files`.
-pub fn hold(subject: &Subject, plugin_dir: &Path, files: &[PathBuf], jobs: usize) -> Result<Column> {
+/// Holds `subject`, whose plugins are in `plugin_dir`, against the rules of `files`, and tells whenever something has come of one.
+pub fn hold(
+    subject: &Subject,
+    plugin_dir: &Path,
+    files: &[PathBuf],
+    jobs: usize,
+    told: impl Fn() + Sync,
+) -> Result<Column> {
     let (mut lines, mut tried) = (Vec::new(), Vec::new());
     for file in files {
         let scenario = Scenario::load_for(file, Some(subject))?;
         let rule = scenario.setting.rule.as_ref().with_context(|| format!("find [rule] in {}", file.display()))?;
         match scenario.setting.missing(&rule.needs) {
-            Some(why) => lines.push(Line::new(&scenario, rule, Verdict::DoesNotApply, Some(why))?),
+            Some(missing) => {
+                lines.push(Line::new(&scenario, rule, missing.verdict, Some(missing.why))?);
+                told();
+            }
             None => tried.push((file.clone(), scenario)),
         }
     }
@@ -53,7 +66,7 @@ pub fn hold(subject: &Subject, plugin_dir: &Path, files: &[PathBuf], jobs: usize
         patience: suite::PATIENCE,
     };
     let files: Vec<PathBuf> = tried.iter().map(|(file, _)| file.clone()).collect();
-    let (reports, _) = suite.run(&files, |_| {});
+    let (reports, _) = suite.run(&files, |_| told());
     for (file, scenario) in &tried {
         let report =
             reports.iter().find(|report| Path::new(&report.file) == file).context("find the report of a rule")?;
@@ -79,7 +92,7 @@ fn judge(rule: &Rule, report: &Report) -> (Verdict, Option<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, Rule, Verdict, find, judge};
+    use super::{Line, ROOM, Rule, Verdict, find, judge};
     use crate::report::{Outcome, Report};
     use crate::scenario::Scenario;
     use crate::tally::Harm;
@@ -119,6 +132,9 @@ mod tests {
             let line = Line::new(&scenario, rule, Verdict::Pass, None).unwrap();
             numbers.push(line.rule);
             let text = std::fs::read_to_string(&file).unwrap();
+            let at_once = text.split("together = ").skip(1).filter_map(|rest| rest.split([' ', ',']).next());
+            let at_once = at_once.filter_map(|number| number.parse::<usize>().ok()).max().unwrap_or_default();
+            assert!(at_once <= ROOM, "{} has {at_once} containers at once", file.display());
             for name in ["flatnet", "fn-", "10.87.", "cni0"] {
                 assert!(!text.contains(name), "{} is about {name}", file.display());
             }

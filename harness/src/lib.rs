@@ -3,6 +3,7 @@
 //! Invariant: the machine's own network, mounts and processes are never touched; everything happens in a [`sandbox`],
 //! and nothing of it outlives the process that asked for it.
 
+pub mod asked;
 pub mod bench;
 pub mod conformance;
 pub mod deadline;

@@ -1,14 +1,15 @@
 //! `harness`: replays scenarios against the real plugin in throwaway networks, and opens shells in them.
 //!
 //! Invariant: the exit status is 0 only if nothing that was asked for failed; what this machine lacks a program for is
-//! skipped, which exits 0 too, unless `CI` is set: then it is a failure. So is all that is skipped with `--no-skips`.
+//! skipped, which exits 0 too, unless `CI` is set: then it is a failure. So is all that is skipped with `--no-skips`. What was
+//! asked wrongly exits 2.
 
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use harness::bench::{self, Bench};
 use harness::plugin::Plugins;
@@ -18,7 +19,7 @@ use harness::scenario::Scenario;
 use harness::suite::{self, Suite};
 use harness::torture::against::Order;
 use harness::torture::{Campaign, Form, Torture};
-use harness::{conformance, demo, http, inside, seeds, shell};
+use harness::{asked, conformance, demo, http, inside, seeds, shell};
 use serde_json::json;
 
 /// Replays scenarios against the real flatnet in throwaway networks: no root, and nothing of yours is touched.
@@ -160,7 +161,7 @@ fn main() -> ExitCode {
         Err(err) if is_broken_pipe(&err) => ExitCode::from(ENDED_BY_SIGPIPE),
         Err(err) => {
             say_wrong(&err);
-            ExitCode::FAILURE
+            if err.is::<asked::Wrongly>() { ExitCode::from(asked::STATUS) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -278,7 +279,7 @@ fn replay(name: &str, until: Option<usize>, plugin_dir: Option<&Path>) -> Result
     let files = suite::find(&[name.to_owned()])?;
     let [file] = files.as_slice() else {
         let names: Vec<String> = files.iter().map(|file| suite::name(file)).collect();
-        bail!("choose among {}", names.join(", "));
+        return Err(asked::wrongly(anyhow!("choose among {}", names.join(", "))));
     };
     let scenario = Scenario::load(file)?;
     let plugins = Plugins::locate(plugin_dir)?;

@@ -91,8 +91,8 @@ pub fn run(scenario: &Scenario, plugins: Plugins) -> (Report, Option<World>) {
 /// Does the first `count` steps, or those before the first that fails; says whether all went well.
 pub fn replay(scenario: &Scenario, world: &mut World, transcript: &mut Transcript<'_>, count: usize) -> bool {
     for (number, step) in (1..).zip(scenario.steps.iter().take(count)) {
-        if let Some(why) = scenario.setting.missing(&step.needs) {
-            transcript.passed_over(number, step, &why);
+        if let Some(missing) = scenario.setting.missing(&step.needs) {
+            transcript.passed_over(number, step, &missing.why);
             continue;
         }
         let start = Instant::now();

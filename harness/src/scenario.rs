@@ -7,6 +7,7 @@ mod kernel;
 mod mistake;
 mod network;
 mod raw;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use ipnetwork::IpNetwork;
 
-use crate::conformance::{Judged, Need, Rule, Strength, Subject};
+use crate::conformance::{Judged, Missing, Need, Rule, Strength, Subject};
 pub use crate::lab::{HostSpec, Proxy, Role};
 use crate::verb::Verb;
 
@@ -111,8 +112,8 @@ impl Setting {
         self.subject.is_none() || self.rule.as_ref().is_some_and(|rule| rule.judges.contains(&what))
     }
 
-    /// Why `needs` are not all there, if so; flatnet has them all.
-    pub fn missing(&self, needs: &[Need]) -> Option<String> {
+    /// What of `needs` is not there, if anything; flatnet has them all.
+    pub fn missing(&self, needs: &[Need]) -> Option<Missing> {
         let traits = &self.subject.as_ref()?.traits;
         needs.iter().find_map(|need| need.missing(traits))
     }

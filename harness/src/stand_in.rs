@@ -31,7 +31,7 @@ pub struct StandIn {
     pub version: String,
     /// What its ADD gives.
     pub addresses: Vec<IpNetwork>,
-    /// The routes of its ADD.
+    /// The routes of its ADD; of those, it gives the ones of the families that it gives addresses of.
     pub routes: Vec<Value>,
     /// The commands that it refuses, and with which code.
     pub refuses: BTreeMap<String, u32>,
@@ -96,7 +96,8 @@ impl StandIn {
         if before(LISTS) {
             for address in &self.addresses {
                 let key = format!("ip{}", family(address));
-                answer.insert(key, json!({ "ip": address, "gateway": gateway(address), "routes": self.routes }));
+                let routes: Vec<_> = self.routes.iter().filter(|route| goes_with(route, address)).collect();
+                answer.insert(key, json!({ "ip": address, "gateway": gateway(address), "routes": routes }));
             }
             return Ok(Value::Object(answer));
         }
@@ -108,7 +109,8 @@ impl StandIn {
             ip
         };
         answer.insert("ips".to_owned(), self.addresses.iter().map(ip).collect());
-        answer.insert("routes".to_owned(), json!(self.routes));
+        let routes = self.routes.iter().filter(|route| self.addresses.iter().any(|address| goes_with(route, address)));
+        answer.insert("routes".to_owned(), routes.cloned().collect());
         Ok(Value::Object(answer))
     }
 }
@@ -142,6 +144,11 @@ fn family(address: &IpNetwork) -> &'static str {
     if address.is_ipv4() { "4" } else { "6" }
 }
 
+/// Whether both are of one family.
+fn goes_with(route: &Value, address: &IpNetwork) -> bool {
+    route.get("dst").and_then(Value::as_str).is_some_and(|to| to.contains(':')) == address.is_ipv6()
+}
+
 /// The first address of the subnet.
 fn gateway(address: &IpNetwork) -> Option<IpAddr> {
     let subnet = IpNetwork::new(address.network(), address.prefix()).ok()?;
@@ -162,5 +169,16 @@ mod tests {
         let addresses = vec!["10.1.0.9/24".parse().unwrap()];
         let it = StandIn { version: version.to_owned(), addresses, ..StandIn::default() };
         assert_eq!(it.answer().unwrap(), expected);
+    }
+    #[rstest]
+    #[case("1.0.0", &["10.1.0.9/24"], json!([{"dst": "10.99.0.0/16"}]))]
+    #[case("1.0.0", &["fd01::9/64"], json!([{"dst": "fd99::/64"}]))]
+    #[case("1.0.0", &["fd01::9/64", "10.1.0.9/24"], json!([{"dst": "10.99.0.0/16"}, {"dst": "fd99::/64"}]))]
+    #[case("1.0.0", &[], json!([]))]
+    fn routes_go_with_addresses(#[case] version: &str, #[case] addresses: &[&str], #[case] expected: Value) {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let routes = vec![json!({"dst": "10.99.0.0/16"}), json!({"dst": "fd99::/64"})];
+        let it = StandIn { version: version.to_owned(), addresses, routes, ..StandIn::default() };
+        assert_eq!(it.answer().unwrap()["routes"], expected);
     }
 }

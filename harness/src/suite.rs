@@ -12,8 +12,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
+use crate::asked;
 use crate::plugin::repository;
 use crate::report::{Outcome, Report};
 use crate::scenario::Scenario;
@@ -100,7 +101,8 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
             found.extend(all.into_iter().filter(|file| name(file).contains(wanted)));
         }
         if found.len() == before {
-            bail!("find a scenario: {wanted} is no file, no folder with one, and no part of a name");
+            let text = format!("find a scenario: {wanted} is no file, no folder with one, and no part of a name");
+            return Err(asked::wrongly(anyhow!(text)));
         }
     }
     found.sort();

@@ -125,6 +125,16 @@ impl World {
         self.setting.network(name).with_context(|| format!("find the network {}", name.unwrap_or_default()))
     }
 
+    /// Says so if the network of a plugin that is held against a rule does not hold as many containers as there are, and `more`.
+    pub fn lacks_room(&self, more: usize) -> Option<String> {
+        let room = self.setting.subject.as_ref()?.traits.room?;
+        let open = self.attached.values().filter(|attached| attached.open).count();
+        let text = || {
+            format!("the network has no more addresses: it holds no more than {room} at once, as a first look showed")
+        };
+        (open + more > room).then(text)
+    }
+
     /// Ends a container as a crash does; nothing of it is attached any more.
     pub fn crash(&mut self, container: &str) -> Result<()> {
         self.lab.crash(container)?;

@@ -374,3 +374,22 @@ fn what_is_not_as_expected_fails(#[case] step: &str, #[case] expected: &str) {
     let told = Case::with_steps(&format!("{{ add = \"web\" }},\n{{ serve = \"web\" }},\n{step},")).run();
     assert!(told.contains("FAIL  3") && told.contains(expected), "{told}");
 }
+
+#[rstest]
+#[case::no_such_scenario(&["run", "no-such-scenario"], "no-such-scenario is no file")]
+#[case::no_such_folder(&["run", "case.toml", "--plugin-dir", "/nowhere"], "find the plugin folder /nowhere")]
+#[case::no_such_option(&["run", "--no-such-option"], "unexpected argument")]
+#[case::nothing_to_list(&["list", "no-such-scenario"], "no-such-scenario is no file")]
+#[case::no_place_for_a_shell(&["shell", "no-such-scenario"], "no-such-scenario is no file")]
+#[case::several_for_a_shell(&["shell", "conformance/"], "choose among")]
+fn what_is_asked_wrongly_is_no_failure(#[case] arguments: &[&str], #[case] words: &str) {
+    let output = Case::with_steps("{ run = \"exit 3\", in = \"wsl\" }").harness(arguments);
+    let told = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && told.contains(words), "{:?}: {told}", output.status);
+}
+
+#[test]
+fn a_failure_is_not_asked_wrongly() {
+    let case = Case::with_steps("{ run = \"exit 3\", in = \"wsl\" }");
+    assert_eq!(case.harness(&["run", "case.toml"]).status.code(), Some(1));
+}

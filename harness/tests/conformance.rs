@@ -164,7 +164,7 @@ fn a_network_that_does_not_work_is_told_and_not_judged() {
 #[rstest]
 #[case::no_such_file(&["--network", "/nowhere/net.conflist"], "read /nowhere/net.conflist")]
 #[case::no_such_folder(&["--plugin-dir", "/nowhere"], "find the plugin folder /nowhere")]
-#[case::no_such_plugin(&["--plugin-dir", "/usr"], "find the plugin /usr/flatnet")]
+#[case::no_such_plugin(&["--plugin-dir", "/usr"], "find the plugin /usr/flatnet: there is no such file")]
 #[case::no_such_rule(&["/46-"], "find a rule: no name has /46-")]
 #[case::no_reference(&["--against", "/usr"], "find the plugin /usr/bridge")]
 #[case::two_questions(&["--against", "/usr", "--network", "x"], "cannot be used with")]
@@ -178,7 +178,12 @@ fn what_is_asked_wrongly_is_told(#[case] arguments: &[&str], #[case] words: &str
 
 #[rstest]
 #[case::no_json("{", "EOF while parsing")]
-#[case::a_list_of_two(r#"{"plugins": [{"type": "a"}, {"type": "b"}]}"#, "it lists 2")]
+#[case::a_list_of_two(r#"{"plugins": [{"type": "a"}, {"type": "b"}]}"#, "it lists 2 (write the one in question alone")]
+#[case::a_list_of_none(r#"{"plugins": []}"#, "it lists 0")]
+#[case::no_list(r#"{"plugins": {"type": "a"}}"#, "it has neither `type` nor `plugins` with one (a .conf is like")]
+#[case::no_object("[]", "it has neither `type` nor `plugins`")]
+#[case::no_type(r#"{"plugins": [{"name": "net"}]}"#, "its `type` names none (a .conf is like")]
+#[case::no_name_of_a_type(r#"{"type": 5}"#, "its `type` names none")]
 #[case::no_plugin(r#"{"name": "net"}"#, "it has neither `type` nor `plugins`")]
 fn a_network_is_one_plugin(#[case] network: &str, #[case] words: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -188,6 +193,83 @@ fn a_network_is_one_plugin(#[case] network: &str, #[case] words: &str) {
     assert_eq!(output.status.code(), Some(2));
     let told = text(&output.stderr);
     assert!(told.contains(words), "{told}");
+}
+
+/// Gives addresses, in no version of CNI after 1.0.0.
+const OLD_IPAM: &str = r#"#!/bin/sh
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0"]}' ;;
+ADD) echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.66.1.9/24"}]}' ;;
+CHECK | DEL) ;;
+*) echo '{"code": 4, "msg": "never heard of it"}'; exit 1 ;;
+esac
+"#;
+
+const IPV6: &str = r#"{"subnet": "fd66:1::/64"}"#;
+const BOTH: &str = r#"{"ranges": [[{"subnet": "10.66.1.0/24"}], [{"subnet": "fd66:1::/64"}]]}"#;
+const NO_ADDRESSES: &str = "{}";
+const OLD: &str = r#"{"type": "old"}"#;
+/// Which of them are left, the file does not tell at once.
+const FEW: &str = r#"{"subnet": "10.66.1.0/28", "exclude": ["10.66.1.4/30", "10.66.1.8/29"]}"#;
+
+/// What is the network's is not held against the plugin: flatnet, which passes every rule.
+#[rstest]
+#[case(IPV6, "/26-", "pass", "")]
+#[case(IPV6, "/43-", "pass", "")]
+#[case(BOTH, "/34-", "pass", "")]
+#[case(BOTH, "/43-", "pass", "")]
+#[case(NO_ADDRESSES, "/19-", "pass", "")]
+#[case(NO_ADDRESSES, "/22-", "pass", "")]
+#[case(NO_ADDRESSES, "/26-", "does-not-apply", "its ADD gives no address")]
+#[case(OLD, "/14-", "pass", "")]
+#[case(OLD, "/37-", "not-tried", "old, which gives this network's addresses, speaks up to 1.0.0")]
+#[case(OLD, "/40-", "not-tried", "old, which gives this network's addresses, speaks up to 1.0.0")]
+#[case(FEW, "/14-", "pass", "")]
+#[case(FEW, "/22-", "not-tried", "the network has no more addresses: it holds no more than 2 at once")]
+#[case(FEW, "/27-", "not-tried", "the network has no more addresses: it holds no more than 2 at once")]
+fn a_network_is_no_fault_of_the_plugin_s(
+    #[case] ipam: &str,
+    #[case] rule: &str,
+    #[case] verdict: &str,
+    #[case] why: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(plugin_dir().join("flatnet"), folder.path().join("flatnet")).unwrap();
+    fs::write(folder.path().join("old"), OLD_IPAM).unwrap();
+    fs::set_permissions(folder.path().join("old"), PermissionsExt::from_mode(0o755)).unwrap();
+    let file = folder.path().join("net.conf");
+    fs::write(&file, format!(r#"{{"cniVersion": "1.0.0", "name": "net", "type": "flatnet", "ipam": {ipam}}}"#))
+        .unwrap();
+    let (folder, file) = (folder.path().to_str().unwrap(), file.to_str().unwrap());
+    let output = conformance(&["--json", "--plugin-dir", folder, "--network", file, rule]);
+    let board: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    let line = &board["columns"][0]["lines"][0];
+    assert_eq!(line["verdict"], verdict, "{line:#}");
+    assert!(line["why"].as_str().unwrap_or_default().contains(why), "{line:#}");
+}
+
+#[rstest]
+#[case::few_addresses(
+    r#""cniVersion": "1.0.0", "ipam": {"subnet": "10.66.1.0/30"}"#,
+    "its ipam has addresses for 1 (give it a larger"
+)]
+#[case::one_address(r#""cniVersion": "1.0.0", "ipam": {"type": "static"}"#, "its ipam has addresses for 1")]
+#[case::no_version(
+    r#""ipam": {"subnet": "10.66.1.0/24"}"#,
+    "read the cniVersion of the network net: it is \"\" (write one"
+)]
+fn a_network_that_the_rules_cannot_do_with_is_told_beforehand(#[case] keys: &str, #[case] words: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.conf");
+    fs::write(&file, format!(r#"{{"name": "net", "type": "flatnet", {keys}}}"#)).unwrap();
+    let output = conformance(&["--network", file.to_str().unwrap()]);
+    let told = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && told.contains(words), "{:?} {told}", output.status);
+}
+
+#[test]
+fn help_says_that_a_list_has_one_plugin() {
+    assert!(text(&conformance(&["--help"]).stdout).contains("a .conflist with that one plugin"));
 }
 
 #[test]

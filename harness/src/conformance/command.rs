@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 
-use super::{Board, Column, FOLDER, Subject, Verdict, find, hold, probe};
+use super::progress::Progress;
+use super::{Board, Column, FOLDER, ROOM, Subject, Verdict, Version, find, hold, probe};
+use crate::asked;
 use crate::plugin::Plugins;
 use crate::scenario::Network;
 use crate::suite;
@@ -24,9 +26,6 @@ const NETWORKS: &str = "networks";
 /// How many rules are tried at the same time on each core.
 const JOBS_PER_CORE: usize = 4;
 
-/// The exit status for wrong arguments, as the parser of arguments has it.
-const ASKED_WRONGLY: u8 = 2;
-
 /// What is asked.
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -35,7 +34,7 @@ pub struct Arguments {
     /// The folder of the plugin and of its IPAM plugins; without it flatnet is built from this repository.
     #[arg(long)]
     plugin_dir: Option<PathBuf>,
-    /// The plugin's network, a .conf or a .conflist; without it the one that flatnet ships.
+    /// The plugin's network, a .conf, or a .conflist with that one plugin; without it the one that flatnet ships.
     #[arg(long)]
     network: Option<PathBuf>,
     /// The folder of the reference plugins, such as /usr/lib/cni, which then stand beside flatnet.
@@ -63,17 +62,14 @@ struct Contender {
 
 /// Does it.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let asked = contenders(arguments).and_then(|contenders| Ok((contenders, find(&arguments.rules)?)));
-    let (contenders, files) = match asked {
-        Ok(asked) => asked,
-        Err(err) => {
-            writeln!(io::stderr(), "harness: failed to {err:#}")?;
-            return Ok(ExitCode::from(ASKED_WRONGLY));
-        }
-    };
+    let folder = Plugins::locate(arguments.plugin_dir.as_deref())?.folder().to_owned();
+    let contenders = contenders(arguments, &folder).map_err(asked::wrongly)?;
+    let files = find(&arguments.rules).map_err(asked::wrongly)?;
     // Most of their time they wait, for the kernel or for a plugin that does.
     let jobs = arguments.jobs.map_or_else(|| JOBS_PER_CORE * suite::cores(), NonZero::get).div_ceil(contenders.len());
-    let board = Board { columns: at_once(&contenders, |contender| contender.hold(&files, jobs))? };
+    let progress = Progress::new(contenders.len() * files.len());
+    let board = Board { columns: at_once(&contenders, |contender| contender.hold(&files, jobs, &progress))? };
+    drop(progress);
     let text = match (arguments.json, arguments.markdown) {
         (true, _) => board.json()?,
         (_, true) => board.markdown(),
@@ -96,13 +92,12 @@ fn is_all_passed(board: &Board) -> bool {
     board.columns.first().is_some_and(|column| column.count(Verdict::Pass) == column.lines.len())
 }
 
-fn contenders(arguments: &Arguments) -> Result<Vec<Contender>> {
+fn contenders(arguments: &Arguments, folder: &Path) -> Result<Vec<Contender>> {
     let network = match &arguments.network {
         Some(file) => Network::from_file(file)?,
         None => Network::shipped()?,
     };
-    let folder = Plugins::locate(arguments.plugin_dir.as_deref())?.folder().to_owned();
-    let mut contenders = vec![Contender::new(network, &folder)?];
+    let mut contenders = vec![Contender::new(network, folder)?];
     let Some(against) = &arguments.against else { return Ok(contenders) };
     let networks = suite::folder().join(FOLDER).join(NETWORKS);
     let entries = fs::read_dir(&networks).with_context(|| format!("list {}", networks.display()))?;
@@ -117,15 +112,31 @@ fn contenders(arguments: &Arguments) -> Result<Vec<Contender>> {
 impl Contender {
     fn new(network: Network, folder: &Path) -> Result<Self> {
         let binary = folder.join(network.kind());
-        ensure!(!network.kind().is_empty() && binary.is_file(), "find the plugin {}", binary.display());
+        let shown = binary.display();
+        ensure!(
+            binary.is_file(),
+            "find the plugin {shown}: there is no such file (--plugin-dir says where plugins are)"
+        );
+        let (name, version) = (network.name(), network.version());
+        ensure!(
+            Version::parse(version).is_some(),
+            "read the cniVersion of the network {name}: it is \"{version}\" (write one like \"1.0.0\" into its file)"
+        );
+        if let Some(room) = network.room().filter(|room| *room < ROOM as u128) {
+            bail!(
+                "have {ROOM} containers in the network {name} at once, as the rules do: its ipam has addresses for {room} (give it a larger \
+                 subnet or range, such as a /28, which has 13; nothing of this machine's network is touched, so any subnet will do)"
+            );
+        }
         Ok(Self { network, plugin_dir: folder.to_owned() })
     }
 
     /// Looks at the plugin, then holds it against the rules.
-    fn hold(&self, files: &[PathBuf], jobs: usize) -> Result<Column> {
+    fn hold(&self, files: &[PathBuf], jobs: usize, progress: &Progress) -> Result<Column> {
+        progress.looks_at(self.network.kind());
         let traits = probe::look(&self.network, &self.plugin_dir)?;
         let subject = Subject { network: self.network.clone(), traits };
-        hold(&subject, &self.plugin_dir, files, jobs)
+        hold(&subject, &self.plugin_dir, files, jobs, || progress.has_come_of_one())
     }
 }
 

@@ -14,8 +14,8 @@ use clap::Args;
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
-use super::Traits;
 use super::rule::Trait;
+use super::{Ipam, ROOM, Traits};
 use crate::inventory::Inventory;
 use crate::lab::{FOLDER, View};
 use crate::plugin::{Answer, Call, PATIENCE, Plugins, environment};
@@ -110,8 +110,10 @@ impl Probe {
             (Trait::Delegation, self.delegates(address)?),
             (Trait::Independence, self.is_independent()?),
         ];
-        let is = shown.into_iter().filter(|(_, shown)| *shown).map(|(what, _)| what).collect();
-        Ok(Traits { versions, is, address, furniture })
+        let is: Vec<_> = shown.into_iter().filter(|(_, shown)| *shown).map(|(what, _)| what).collect();
+        let ipam = if is.contains(&Trait::Delegation) { self.ipam() } else { None };
+        let room = if address.is_some() && self.network.room().is_none() { self.room()? } else { None };
+        Ok(Traits { versions, ipam, room, is, address, furniture })
     }
 
     /// Whether a result lists a link of the host's that has gone with its container.
@@ -154,6 +156,28 @@ impl Probe {
         Ok(Asked::take(STAND_IN)?.commands.contains(&"ADD".to_owned()))
     }
 
+    /// The plugin that the network names for its addresses; one that does not tell its versions sets no bounds to the rules.
+    fn ipam(&self) -> Option<Ipam> {
+        let kind = self.network.ipam_kind()?;
+        let versions = self.world.plugins.versions(kind, self.network.version()).ok()?;
+        Some(Ipam { kind: kind.to_owned(), versions })
+    }
+
+    /// How many containers the network holds at once, if those are fewer than the rules have.
+    fn room(&mut self) -> Result<Option<usize>> {
+        let network = self.network.clone();
+        let mut held = Vec::new();
+        let mut full = false;
+        while !full && held.len() < ROOM {
+            let container = self.come(&network)?;
+            full = !matches!(container.1, Ok(Answer::Done(_)));
+            held.push(container);
+        }
+        let room = held.len() - usize::from(full);
+        held.into_iter().try_for_each(|(container, answer)| self.go(&container, &network, &answer))?;
+        Ok(full.then_some(room))
+    }
+
     fn is_independent(&mut self) -> Result<bool> {
         let mut network = self.network.clone();
         network.set_alone();
@@ -162,17 +186,28 @@ impl Probe {
 
     /// A container's ADD and DEL; gives the answer to ADD, or which rule it breaks.
     fn come_and_go(&mut self, network: &Network) -> Result<Result<Answer, String>> {
+        let (container, answer) = self.come(network)?;
+        self.go(&container, network, &answer)?;
+        Ok(answer)
+    }
+
+    /// ADD of another container; gives its name, too.
+    fn come(&mut self, network: &Network) -> Result<(String, Result<Answer, String>)> {
         self.containers += 1;
         let container = format!("probe-{}", self.containers);
         self.world.lab.container(&container)?;
         let answer = self.call("ADD", &container, network.to_json())?;
+        Ok((container, answer))
+    }
+
+    /// DEL, after that answer to ADD; then the container ends.
+    fn go(&mut self, container: &str, network: &Network, answer: &Result<Answer, String>) -> Result<()> {
         let mut network = network.clone();
-        if let Ok(Answer::Done(Some(result))) = &answer {
+        if let Ok(Answer::Done(Some(result))) = answer {
             network.set("prevResult", result.clone());
         }
-        drop(self.call("DEL", &container, network.to_json())?);
-        self.world.lab.crash(&container)?;
-        Ok(answer)
+        drop(self.call("DEL", container, network.to_json())?);
+        self.world.lab.crash(container)
     }
 
     fn call(&self, command: &str, container: &str, stdin: String) -> Result<Result<Answer, String>> {

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Traits;
+use super::{Traits, Verdict};
 
 /// `[rule]` of a scenario.
 #[derive(Clone, Debug, Deserialize)]
@@ -56,6 +56,21 @@ pub enum Need {
     Exactly(Version),
     /// It is such a plugin.
     Is(Trait),
+}
+
+/// Why a rule, or a step of it, is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// What that makes of the rule.
+    pub verdict: Verdict,
+    /// In words that fit after the verdict's.
+    pub why: String,
+}
+
+impl Missing {
+    fn does_not_apply(why: String) -> Self {
+        Self { verdict: Verdict::DoesNotApply, why }
+    }
 }
 
 /// What a plugin may be or have.
@@ -122,19 +137,32 @@ impl Need {
         }
     }
 
-    /// Why it is not there, if it is not: fits after "does not apply: ".
-    pub fn missing(&self, traits: &Traits) -> Option<String> {
-        let spoken = || traits.versions.iter().filter_map(|text| Version::parse(text));
+    /// What is not there, if it is not.
+    pub fn missing(&self, traits: &Traits) -> Option<Missing> {
+        let of_plugin = self.unspoken(&traits.versions).map(|why| format!("it {why}"));
+        let Self::Is(what) = self else {
+            return of_plugin.map(Missing::does_not_apply).or_else(|| {
+                let ipam = traits.ipam.as_ref()?;
+                let why = self.unspoken(&ipam.versions)?;
+                let why = format!("{}, which gives this network's addresses, {why}", ipam.kind);
+                Some(Missing { verdict: Verdict::NotTried, why })
+            });
+        };
+        (!traits.is.contains(what)).then(|| Missing::does_not_apply(what.lack().to_owned()))
+    }
+
+    /// Why a plugin that says it speaks `versions` does not speak that one; of one that does not tell, nothing is known.
+    fn unspoken(&self, versions: &[String]) -> Option<String> {
+        let spoken = || versions.iter().filter_map(|text| Version::parse(text));
+        let latest = spoken().max()?;
         match self {
             Self::Exactly(wanted) => {
-                let unsaid = spoken().next().is_none() || spoken().any(|version| version == *wanted);
-                (!unsaid).then(|| format!("it does not speak {wanted}"))
+                spoken().all(|version| version != *wanted).then(|| format!("does not speak {wanted}"))
             }
             Self::Version(wanted) => {
-                let latest = spoken().max()?;
-                (latest < *wanted).then(|| format!("it speaks up to {latest}, and this came with {wanted}"))
+                (latest < *wanted).then(|| format!("speaks up to {latest}, and this came with {wanted}"))
             }
-            Self::Is(what) => (!traits.is.contains(what)).then(|| what.lack().to_owned()),
+            Self::Is(_) => None,
         }
     }
 
@@ -157,8 +185,8 @@ impl<'de> Deserialize<'de> for Need {
 
 #[cfg(test)]
 mod tests {
-    use super::{Need, Version};
-    use crate::conformance::Traits;
+    use super::{Missing, Need, Version};
+    use crate::conformance::{Ipam, Traits, Verdict};
     use rstest::rstest;
 
     #[rstest]
@@ -173,9 +201,32 @@ mod tests {
     #[case("addresses", &["1.0.0"], Some("its ADD gives no address"))]
     #[case("delegation", &["1.0.0"], Some("it asks no plugin that ipam.type names"))]
     fn what_is_missing_is_said(#[case] need: &str, #[case] versions: &[&str], #[case] expected: Option<&str>) {
-        let versions = versions.iter().map(|text| (*text).to_owned()).collect();
-        let traits = Traits { versions, ..Traits::default() };
-        assert_eq!(Need::parse(need).unwrap().missing(&traits).as_deref(), expected);
+        let traits = Traits { versions: texts(versions), ..Traits::default() };
+        let missing = Need::parse(need).unwrap().missing(&traits);
+        let expected = expected.map(|why| Missing { verdict: Verdict::DoesNotApply, why: why.to_owned() });
+        assert_eq!(missing, expected);
+    }
+
+    fn texts(versions: &[&str]) -> Vec<String> {
+        versions.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    /// The plugin speaks 0.4.0 to 1.1.0.
+    #[rstest]
+    #[case("1.1.0", &["0.4.0", "1.0.0"], Some((Verdict::NotTried, "other, which gives this network's addresses, speaks up to 1.0.0, and this came with 1.1.0")))]
+    #[case("=1.1.0", &["1.0.0"], Some((Verdict::NotTried, "other, which gives this network's addresses, does not speak 1.1.0")))]
+    #[case("=0.3.1", &["1.0.0"], Some((Verdict::DoesNotApply, "it does not speak 0.3.1")))]
+    #[case("=1.0.0", &["1.0.0"], None)]
+    #[case("1.1.0", &[], None)]
+    fn what_the_plugin_that_gives_addresses_does_not_speak_is_not_tried(
+        #[case] need: &str,
+        #[case] versions: &[&str],
+        #[case] expected: Option<(Verdict, &str)>,
+    ) {
+        let ipam = Some(Ipam { kind: "other".to_owned(), versions: texts(versions) });
+        let traits = Traits { versions: texts(&["0.4.0", "1.0.0", "1.1.0"]), ipam, ..Traits::default() };
+        let expected = expected.map(|(verdict, why)| Missing { verdict, why: why.to_owned() });
+        assert_eq!(Need::parse(need).unwrap().missing(&traits), expected);
     }
 
     #[rstest]

@@ -1,7 +1,7 @@
 //! What the kernel says about a namespace: links, addresses, routes, permanent neighbours.
 //!
 //! Invariant: always read afresh, over one conversation; what the kernel adds to every IPv6 interface by itself
-//! (link-local addresses and their routes) stands apart or is left out, as it comes and goes with the carrier.
+//! (link-local addresses and their routes) stands apart, as it comes and goes with the carrier.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
 use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 
@@ -26,8 +26,10 @@ const TABLE_LOCAL: u32 = 255;
 pub struct View {
     /// All links, by index.
     pub links: Vec<Link>,
-    /// All routes but those of the table `local`, which follow from the addresses.
+    /// All routes but the next ones.
     pub routes: Vec<Route>,
+    /// Those of the table `local`, and to link-local and multicast ranges of IPv6: but for what somebody has added, they follow from the addresses.
+    pub routes_apart: Vec<Route>,
     /// All rules of which table to ask, like `ip rule` has them.
     pub rules: BTreeSet<String>,
     /// Permanent neighbours, as `<address> dev <link>`.
@@ -64,7 +66,7 @@ pub struct Link {
 }
 
 /// A route.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
     /// `default`, or a range like `10.87.1.0/24`.
     pub destination: String,
@@ -76,6 +78,14 @@ pub struct Route {
     pub table: u32,
     /// Who made it, its type, and its metric if it has one.
     pub origin: String,
+    /// Its metric; IPv6 has 1024 where none was given.
+    pub priority: Option<u32>,
+    /// How far it leads; IPv6 knows no scopes, and has 0.
+    pub scope: u8,
+    /// The longest packet that goes by it, if that is said.
+    pub mtu: Option<u32>,
+    /// The longest TCP segment that is asked for by it, if that is said.
+    pub advmss: Option<u32>,
 }
 
 impl View {
@@ -106,13 +116,16 @@ async fn read(handle: Handle) -> Result<View> {
         let place = if is_link_local_v6(&address) { &mut link.link_locals } else { &mut link.addresses };
         place.insert(text);
     }
-    let (mut routes, mut rules) = (Vec::new(), BTreeSet::new());
+    let (mut routes, mut routes_apart, mut rules) = (Vec::new(), Vec::new(), BTreeSet::new());
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = RouteMessageBuilder::<IpAddr>::new().build();
         request.header.address_family = family;
         let found: Vec<RouteMessage> =
             handle.route().get(request).execute().try_collect().await.context("list routes")?;
-        routes.extend(found.iter().filter_map(|message| route(message, &names)));
+        for message in &found {
+            let place = if is_apart(message) { &mut routes_apart } else { &mut routes };
+            place.push(route(message, &names));
+        }
         let version = if family == AddressFamily::Inet { IpVersion::V4 } else { IpVersion::V6 };
         let found: Vec<RuleMessage> = handle.rule().get(version).execute().try_collect().await.context("list rules")?;
         rules.extend(found.iter().map(rule));
@@ -120,7 +133,7 @@ async fn read(handle: Handle) -> Result<View> {
     let neighbours: Vec<NeighbourMessage> =
         handle.neighbours().get().execute().try_collect().await.context("list neighbours")?;
     let neighbours = neighbours.iter().filter_map(|message| permanent_neighbour(message, &names)).collect();
-    Ok(View { links, routes, rules, neighbours })
+    Ok(View { links, routes, routes_apart, rules, neighbours })
 }
 
 fn name_of(message: &LinkMessage) -> String {
@@ -185,29 +198,60 @@ fn is_link_local_v6(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_multicast())
 }
 
-fn route(message: &RouteMessage, names: &BTreeMap<u32, String>) -> Option<Route> {
-    let (mut destination, mut gateway, mut device) = (None, None, String::new());
-    let mut table = u32::from(message.header.table);
+fn table(message: &RouteMessage) -> u32 {
+    let said = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(number) => Some(*number),
+        _ => None,
+    });
+    said.unwrap_or(u32::from(message.header.table))
+}
+
+fn destination(message: &RouteMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(to) => ip(to),
+        _ => None,
+    })
+}
+
+/// Whether the kernel has such routes by itself.
+fn is_apart(message: &RouteMessage) -> bool {
+    table(message) == TABLE_LOCAL || destination(message).is_some_and(|to| is_link_local_v6(&to))
+}
+
+fn route(message: &RouteMessage, names: &BTreeMap<u32, String>) -> Route {
     let (protocol, kind) = (message.header.protocol, message.header.kind);
-    let mut origin = format!("proto {protocol:?} type {kind:?}").to_lowercase();
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(to) => destination = ip(to),
-            RouteAttribute::Gateway(via) => gateway = ip(via),
-            RouteAttribute::Oif(index) => device = names.get(index).cloned().unwrap_or_default(),
-            RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Priority(metric) => origin = format!("{origin} metric {metric}"),
-            _ => {}
-        }
-    }
-    if table == TABLE_LOCAL || destination.is_some_and(|to| is_link_local_v6(&to)) {
-        return None;
-    }
-    let destination = match destination {
+    let destination = match destination(message) {
         Some(address) => format!("{address}/{}", message.header.destination_prefix_length),
         None => "default".to_owned(),
     };
-    Some(Route { destination, gateway, device, table, origin })
+    let mut route = Route {
+        destination,
+        table: table(message),
+        origin: format!("proto {protocol:?} type {kind:?}").to_lowercase(),
+        scope: message.header.scope.into(),
+        ..Route::default()
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Gateway(via) => route.gateway = ip(via),
+            RouteAttribute::Oif(index) => route.device = names.get(index).cloned().unwrap_or_default(),
+            RouteAttribute::Priority(metric) => {
+                route.priority = Some(*metric);
+                route.origin = format!("{} metric {metric}", route.origin);
+            }
+            RouteAttribute::Metrics(metrics) => {
+                for metric in metrics {
+                    match metric {
+                        RouteMetric::Mtu(mtu) => route.mtu = Some(*mtu),
+                        RouteMetric::Advmss(advmss) => route.advmss = Some(*advmss),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    route
 }
 
 /// Its parts as the kernel sent them: a rule may ask for anything, and none is known to be the plugin's.

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::asked;
+
 /// The variable that names the folder of the binary under test.
 pub const ENV_PLUGIN_DIR: &str = "FLATNET_PLUGIN_DIR";
 
@@ -31,9 +33,7 @@ impl Plugins {
     /// Looks in `folder`, else in the one that the environment names, else builds the plugin from this repository.
     pub fn locate(folder: Option<&Path>) -> Result<Self> {
         let under_test = match folder.map(Path::to_owned).or_else(|| env::var_os(ENV_PLUGIN_DIR).map(PathBuf::from)) {
-            Some(folder) => {
-                folder.canonicalize().with_context(|| format!("find the plugin folder {}", folder.display()))?
-            }
+            Some(folder) => canonical(&folder)?,
             None => build()?,
         };
         let mut folders = vec![under_test];
@@ -43,8 +43,7 @@ impl Plugins {
 
     /// Looks in `folder` and nowhere else: what is installed elsewhere is not what is asked about.
     pub fn only(folder: &Path) -> Result<Self> {
-        let folder = folder.canonicalize().with_context(|| format!("find the plugin folder {}", folder.display()))?;
-        Ok(Self { folders: vec![folder], stand_ins: None })
+        Ok(Self { folders: vec![canonical(folder)?], stand_ins: None })
     }
 
     /// Has `CNI_PATH` begin with a folder of stand-ins.
@@ -75,6 +74,11 @@ impl Plugins {
         let folders: Vec<_> = folders.map(|folder| folder.display().to_string()).collect();
         folders.join(":")
     }
+}
+
+fn canonical(folder: &Path) -> Result<PathBuf> {
+    let found = folder.canonicalize().with_context(|| format!("find the plugin folder {}", folder.display()));
+    found.map_err(asked::wrongly)
 }
 
 /// The folder of the reference plugins that has all of these.

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -14,6 +14,9 @@ use crate::shipped;
 
 /// What the plugin calls its bridge unless it is told.
 const USUAL_BRIDGE: &str = "flatnet-br0";
+
+/// What a file with a network looks like.
+const FORM: &str = r#"a .conf is like {"cniVersion": "1.0.0", "name": "net", "type": "bridge", ..}, a .conflist like {"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "bridge", ..}]}"#;
 
 /// The configuration of one plugin of one network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,14 +39,19 @@ impl Network {
         let shown = file.display();
         let text = std::fs::read_to_string(file).with_context(|| format!("read {shown}"))?;
         let value: Value = serde_json::from_str(&text).with_context(|| format!("read {shown}"))?;
-        match value.get("plugins").and_then(Value::as_array).map(Vec::len) {
-            Some(1) => Self::first_of(&value),
-            Some(many) => bail!("find the one plugin of {shown}: it lists {many}"),
-            None => match value {
-                Value::Object(config) if config.contains_key("type") => Ok(Self(config)),
-                _ => bail!("find a plugin in {shown}: it has neither `type` nor `plugins`"),
-            },
-        }
+        let network = match value.get("plugins").map(Value::as_array) {
+            Some(Some(plugins)) if plugins.len() != 1 => bail!(
+                "find the one plugin of {shown}: it lists {} (write the one in question alone into a file; each of them can be tried so)",
+                plugins.len()
+            ),
+            Some(_) => Self::first_of(&value).ok(),
+            None => value.as_object().filter(|config| config.contains_key("type")).cloned().map(Self),
+        };
+        let network = network.with_context(|| {
+            format!("find a plugin in {shown}: it has neither `type` nor `plugins` with one ({FORM})")
+        })?;
+        ensure!(!network.kind().is_empty(), "find a plugin in {shown}: its `type` names none ({FORM})");
+        Ok(network)
     }
 
     /// The first plugin of a list, with the list's version and name put in as libcni does it.

@@ -18,7 +18,7 @@ pub(super) use request::{Prepared, with_evidence};
 use super::cni_expect::{self, Expect};
 use super::cni_fault;
 use super::fault::{FailOptions, KillOptions, LoseOptions};
-use super::{Failure, Misfit, Verb, misfit};
+use super::{Failure, Misfit, Verb, Weight, misfit};
 use crate::fault::Sweep;
 use crate::lab::FOLDER;
 use crate::plugin::{Answer, reference_folder};
@@ -148,8 +148,11 @@ impl Verb for Cni {
     fn lacks(&self, setting: &Setting) -> Option<String> {
         // Where a step says where plugins are, it has put them there itself.
         let own = self.options.env.contains_key("CNI_PATH");
-        let chain = setting.chain(self.options.network.as_deref()).filter(|_| !own)?;
-        let missing = chain.others().map(Network::kind).find(|kind| reference_folder(&[kind]).is_none())?;
+        let name = self.options.network.as_deref();
+        let (chain, under_test) = (setting.chain(name).filter(|_| !own)?, setting.network(name)?.kind());
+        // A list may have the plugin under test more than once.
+        let mut others = chain.others().map(Network::kind).filter(|kind| *kind != under_test);
+        let missing = others.find(|kind| reference_folder(&[kind]).is_none())?;
         Some(format!("the plugin {missing} is not installed"))
     }
 
@@ -181,6 +184,7 @@ impl Verb for Cni {
         if self.command == "ADD" && prepared.len() > 1 {
             world.tally.stormed += prepared.len() as u64;
         }
+        let crowded = self.wants_room(world, prepared.len()).and_then(|more| world.lacks_room(more));
         let finished = chain::run(world, &node, self.options.distro.as_deref(), prepared)?;
         world.last_call = finished.last().map(|(prepared, _)| prepared.call.clone());
         let mut answers = Vec::new();
@@ -189,7 +193,8 @@ impl Verb for Cni {
             let answer = prepared.call.read(finished).map_err(|broken| evidence(broken.into()))?;
             world.tally.answered(&self.command, &answer);
             Self::remember(world, prepared, &answer);
-            self.options.expect.judge(world, &node, prepared, &answer).map_err(evidence)?;
+            let judged = self.options.expect.judge(world, &node, prepared, &answer);
+            judged.map_err(|failure| evidence(excuse(failure, &answer, crowded.as_deref())))?;
             self.options.expect.judge_complete(world, &node, &known, prepared, &answer).map_err(evidence)?;
             self.options.expect.judge_warnings(&finished.stderr).map_err(evidence)?;
             answers.push(answer);
@@ -211,6 +216,17 @@ impl Cni {
             Some(_) => format!("{}-{number}", self.container),
             None => self.container.clone(),
         })
+    }
+
+    /// For how many more containers it wants an address of the network's own: STATUS says whether there is one.
+    fn wants_room(&self, world: &World, calls: usize) -> Option<usize> {
+        let own = world.setting().network(self.network_name())?.ipam_kind();
+        let asked = self.options.set.get("ipam.type").map_or(own, toml::Value::as_str);
+        match self.command.as_str() {
+            "ADD" if asked == own => Some(calls),
+            "STATUS" if asked == own => Some(1),
+            _ => None,
+        }
     }
 
     fn expects_failed_add(&self, world: &World) -> bool {
@@ -301,6 +317,16 @@ impl Cni {
             }
             _ => {}
         }
+    }
+}
+
+/// A refusal where the network has no room, `crowded` says, is no fault of the plugin's.
+fn excuse(failure: Failure, answer: &Answer, crowded: Option<&str>) -> Failure {
+    match (answer, crowded) {
+        (Answer::Refused(refusal), Some(crowded)) if failure.weight != Weight::Nothing => {
+            Failure::wrong(format!("{crowded}: error {}: {}", refusal.code, refusal.msg)).weight(Weight::Unknown)
+        }
+        _ => failure,
     }
 }
 

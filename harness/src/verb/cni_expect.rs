@@ -3,6 +3,7 @@
 //! Invariant: an address, MTU or MAC counts only if the kernel says the same as the plugin.
 
 mod code;
+mod route;
 mod rule;
 
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use super::cni::{Prepared, field};
 use super::{Failure, Weight};
 use crate::conformance::Judged;
-use crate::lab::{Link, Route, View};
+use crate::lab::{Link, View};
 use crate::pattern::{Pattern, Patterns, json_mismatch};
 use crate::plugin::{Answer, Refusal};
 use crate::tally::Harm;
@@ -258,7 +259,8 @@ impl<'a> Claims<'a> {
     }
 
     /// The version is the one asked for; every interface exists where it is said to be, with that MAC; every address is on its interface,
-    /// and can be used; every route is there.
+    /// and can be used; every route is there,
+    /// with all that the result says of it.
     fn hold(&self, version: &str) -> Result<(), Failure> {
         if field(self.result, "cniVersion") != version {
             let got = field(self.result, "cniVersion");
@@ -285,25 +287,7 @@ impl<'a> Claims<'a> {
             address_is_real(address, self.container.link(self.ifname), self.ifname)?;
         }
         let routes = list(self.result, "routes").iter().chain(old.flat_map(|ip| list(ip, "routes")));
-        routes.into_iter().try_for_each(|route| self.route_is_real(route))
-    }
-
-    fn route_is_real(&self, route: &Value) -> Result<(), Failure> {
-        let text = |key| field(route, key).as_str();
-        let destination = match text("dst").unwrap_or_default() {
-            "0.0.0.0/0" | "::/0" => "default",
-            other => other,
-        };
-        let ipv6 = text("dst").is_some_and(|to| to.contains(':'));
-        let is_it = |known: &&Route| {
-            let gateway = known.gateway.map(|gateway| gateway.to_string());
-            let family = known.gateway.is_none_or(|gateway| gateway.is_ipv6() == ipv6);
-            known.destination == destination && family && text("gw").is_none_or(|gw| gateway.as_deref() == Some(gw))
-        };
-        match self.container.routes.iter().find(is_it) {
-            Some(_) => Ok(()),
-            None => Err(Failure::wrong(format!("the result has the route {route}, and the kernel has not"))),
-        }
+        routes.into_iter().try_for_each(|claim| route::is_real(claim, &self.container))
     }
 
     fn interface_is_real(&self, interface: &Value) -> Result<(), Failure> {

@@ -26,6 +26,10 @@ const SOME_PREFIX_6: u8 = 64;
 /// Which address of the subnet it gives, unless a step says.
 const NUMBER: usize = 9;
 
+/// The prefixes of the smallest subnets that have it.
+const SMALLEST: u8 = 28;
+const SMALLEST_6: u8 = 124;
+
 /// `{ stand_in = "noting", refuses = { DEL = 121 } }`: it gives one address of the network's subnet unless `addresses` says others.
 #[derive(Debug)]
 pub(super) struct Make {
@@ -92,9 +96,14 @@ impl Verb for Make {
     }
 }
 
-/// An address of the subnet that `like` is of.
+/// An address of the subnet that `like` is of, if that has room, else of some other of that family.
 pub(crate) fn some_address(like: Option<IpNetwork>) -> Option<IpNetwork> {
-    let like = like.or_else(|| IpNetwork::new(SOME_NETWORK, SOME_PREFIX).ok())?;
+    let other = match like {
+        Some(IpNetwork::V6(_)) => IpNetwork::new(SOME_NETWORK_6, SOME_PREFIX_6),
+        _ => IpNetwork::new(SOME_NETWORK, SOME_PREFIX),
+    };
+    let last_prefix = |like: &IpNetwork| if like.is_ipv4() { SMALLEST } else { SMALLEST_6 };
+    let like = like.filter(|like| like.prefix() <= last_prefix(like)).or(other.ok())?;
     let subnet = IpNetwork::new(like.network(), like.prefix()).ok()?;
     IpNetwork::new(subnet.iter().nth(NUMBER)?, subnet.prefix()).ok()
 }
@@ -159,4 +168,23 @@ fn is_as_sent(asked: &stand_in::Asked, sent: &Call) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::mismatch(format!("the configuration as it was sent: {}", sent.stdin), asked.stdin.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::some_address;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(Some("10.90.1.2/24"), "10.90.1.9/24")]
+    #[case(Some("10.90.1.2/28"), "10.90.1.9/28")]
+    #[case(Some("10.90.1.2/29"), "10.77.0.9/24")]
+    #[case(Some("10.90.1.2/32"), "10.77.0.9/24")]
+    #[case(Some("fd90:1::2/64"), "fd90:1::9/64")]
+    #[case(Some("fd90:1::2/128"), "fd77::9/64")]
+    #[case(None, "10.77.0.9/24")]
+    fn there_is_always_an_address(#[case] like: Option<&str>, #[case] expected: &str) {
+        let like = like.map(|like| like.parse().unwrap());
+        assert_eq!(some_address(like).unwrap().to_string(), expected);
+    }
 }

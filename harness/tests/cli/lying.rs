@@ -15,6 +15,7 @@ use rstest::rstest;
 )]
 #[case::a_false_mac("REAL | sed s/0a:57:0a/0a:58:0a/", "as the MAC of flatnet-br0 in the result")]
 #[case::an_interface_that_is_not_there("REAL | sed s/fn-/fx-/", "and the kernel does not")]
+#[case::a_route_of_another_mtu("REAL | sed 's/\"gw\":\"[^\"]*\"/&,\"mtu\":1400/'", "the kernel has it with mtu none")]
 #[case::another_version("REAL | sed s/1.0.0/0.4.0/", "expected  cniVersion 1.0.0")]
 #[case::silence("exit 0", "stdout is not a result alone")]
 #[case::a_crash("kill -9 $$", "ended by a signal")]
