@@ -89,6 +89,10 @@ impl Pool {
         Self(ranges)
     }
 
+    pub(crate) fn ranges(&self) -> &[Range] {
+        &self.0
+    }
+
     pub(crate) fn is_ipv4(&self) -> bool {
         self.0.iter().all(|range| range.subnet().is_ipv4())
     }

@@ -112,23 +112,6 @@ pub(super) fn is_as_told(told: &Route, found: &netlink::Route) -> bool {
         && fits(told.priority, there.priority)
 }
 
-/// A route in words, to follow "the route".
-pub(super) fn in_words(route: &Route) -> String {
-    let mut words = vec![match route.gw {
-        Some(by) => format!("to {} by {by}", route.dst),
-        None => format!("to {}", route.dst),
-    }];
-    let attributes = [
-        ("mtu", route.mtu),
-        ("advmss", route.advmss),
-        ("priority", route.priority),
-        ("table", route.table),
-        ("scope", route.scope),
-    ];
-    words.extend(attributes.into_iter().filter_map(|(key, value)| Some(format!("{key} {}", value?))));
-    words.join(", ")
-}
-
 fn problem(problem: String) -> Error {
     Error::Config { key: PREV_RESULT.into(), problem }
 }
@@ -241,7 +224,7 @@ mod tests {
             "routes": [{"dst": "0.0.0.0/0", "gw": "10.87.1.1", "priority": 7}, {"dst": "10.9.0.0/16", "gw": "192.168.7.1"}, {"dst": "10.8.0.0/16"}]});
         let found =
             told(&result, "eth0").and_then(|told| told.expected(&target("eth0"), &network())).expect("a result");
-        let words: Vec<_> = found.routes.iter().map(in_words).collect();
-        assert_eq!(words, ["to 0.0.0.0/0 by 10.87.1.1, priority 7", "to 10.8.0.0/16"]);
+        let words: Vec<_> = found.routes.iter().map(Route::to_string).collect();
+        assert_eq!(words, ["0.0.0.0/0 by 10.87.1.1, priority 7", "10.8.0.0/16"]);
     }
 }
