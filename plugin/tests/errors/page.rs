@@ -29,6 +29,7 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("ipam/pool.rs refusal", &["Environment", "Config", "Delegate"]),
     ("ipam/pool/range.rs clash", &["Config"]),
     ("ipam/pool/range.rs emptiness", &["Config"]),
+    ("ipam/pool/range.rs foreign_problem", &["Config"]),
     ("ipam/pool/range.rs subnet_problem", &["Config"]),
     ("ipam/pool/span.rs host_bits_problem", &["Config"]),
     ("ipam/pool/span.rs parse", &["Config"]),

@@ -16,6 +16,19 @@ const RESERVED: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 8
     None => unreachable!(),
 };
 
+/// What no container can have, and why (RFC 6890).
+const FOREIGN: [(&str, &str); 9] = [
+    ("0.0.0.0/8", "which is no host's: it means this host, or none"),
+    ("127.0.0.0/8", "which is every host's own loopback"),
+    ("169.254.0.0/16", "whose addresses mean something on one link only: take some of 10.0.0.0/8"),
+    ("224.0.0.0/4", "which is multicast: no container can have such an address"),
+    ("::/128", "which is no host's: it means none"),
+    ("::1/128", "which is every host's own loopback"),
+    ("::ffff:0:0/96", "which is IPv4 in the dress of IPv6: write it as IPv4"),
+    ("fe80::/10", "whose addresses mean something on one link only: take some of fd00::/8"),
+    ("ff00::/8", "which is multicast: no container can have such an address"),
+];
+
 /// The key of the configuration that cannot be, and why: the text follows the key.
 type Refusal = (&'static str, String);
 
@@ -165,19 +178,22 @@ fn subnet_problem(subnet: IpNetwork) -> Option<String> {
         IpNetwork::V4(subnet) if subnet.is_subnet_of(RESERVED) => {
             format!("is {subnet}, but {RESERVED} is reserved for gateways: take 10.87.N.0/24 for host N")
         }
-        IpNetwork::V6(subnet) if subnet.ip().to_ipv4_mapped().is_some() => {
-            format!("is {subnet}, which is IPv4 in the dress of IPv6: write it as IPv4")
-        }
-        IpNetwork::V6(subnet) if subnet.ip().is_unicast_link_local() => {
-            format!("is {subnet}, whose addresses mean something on one link only: take some of fd00::/8")
-        }
-        _ if subnet.ip().is_multicast() => {
-            format!("is {subnet}, which is multicast: no container can have such an address")
-        }
-        _ if subnet.ip().is_loopback() => format!("is {subnet}, which is every host's own loopback"),
-        _ => return None,
+        _ => return foreign_problem(subnet),
     };
     Some(problem)
+}
+
+/// Why no container can have what the subnet has of a part of all addresses that means something else, if so, to follow a key.
+fn foreign_problem(subnet: IpNetwork) -> Option<String> {
+    let meets = |part: &IpNetwork| {
+        subnet.is_ipv4() == part.is_ipv4() && (subnet.contains(part.network()) || part.contains(subnet.network()))
+    };
+    let (part, problem) = FOREIGN
+        .iter()
+        .map(|(part, problem)| (part.parse::<IpNetwork>().expect("a subnet"), problem))
+        .find(|(part, _)| meets(part))?;
+    let what = if part.prefix() <= subnet.prefix() { format!("of {part}") } else { format!("which has {part} in it") };
+    Some(format!("is {subnet}, {what}, {problem}"))
 }
 
 #[cfg(test)]
@@ -243,6 +259,19 @@ mod tests {
     #[case::whole_internet("0.0.0.0/0", "", "", "", "subnet", "whole of IPv4")]
     #[case::multicast("224.0.0.0/24", "", "", "", "subnet", "multicast")]
     #[case::loopback("127.0.0.0/8", "", "", "", "subnet", "loopback")]
+    #[case::around_multicast(
+        "192.0.0.0/2",
+        "",
+        "192.168.0.9",
+        "192.168.0.10",
+        "subnet",
+        "is 192.0.0.0/2, which has 224.0.0.0/4 in it, which is multicast"
+    )]
+    #[case::link_local("169.254.0.0/16", "", "", "", "subnet", "one link only")]
+    #[case::in_link_local("169.254.7.0/24", "", "", "", "subnet", "is 169.254.7.0/24, of 169.254.0.0/16, whose")]
+    #[case::no_host("0.0.0.0/8", "", "", "", "subnet", "no host's")]
+    #[case::in_no_host("0.9.0.0/16", "", "", "", "subnet", "no host's")]
+    #[case::around_loopback("126.0.0.0/7", "", "", "", "subnet", "loopback")]
     #[case::gateway_outside("10.87.1.0/24", "10.87.2.1", "", "", "gateway", "10.87.2.1")]
     #[case::gateway_is_network("10.87.1.0/24", "10.87.1.0", "", "", "gateway", "10.87.1.0")]
     #[case::gateway_is_broadcast("10.87.1.0/24", "10.87.1.255", "", "", "gateway", "10.87.1.255")]
@@ -259,6 +288,17 @@ mod tests {
     #[case::v6_any_router("fd00::/64", "fd00::", "", "", "gateway", "fd00::1")]
     #[case::v6_multicast("ff05::/64", "", "", "", "subnet", "multicast")]
     #[case::v6_link_local("fe80::/64", "", "", "", "subnet", "one link only")]
+    #[case::v6_around_link_local(
+        "fe00::/8",
+        "",
+        "fe80::9",
+        "",
+        "subnet",
+        "fe80::/10 in it, whose addresses mean something on one link only"
+    )]
+    #[case::v6_no_host("::/64", "", "", "", "subnet", "no host's")]
+    #[case::v6_around_mapped("::fffe:0:0/95", "", "", "", "subnet", "write it as IPv4")]
+    #[case::v6_around_multicast("fe00::/7", "", "", "", "subnet", "in it")]
     #[case::v6_mapped("::ffff:10.87.1.0/120", "", "", "", "subnet", "write it as IPv4")]
     #[case::gateway_of_the_other_family("10.87.1.0/24", "fd00::1", "", "", "gateway", "fd00::1")]
     fn refuses(
