@@ -107,7 +107,7 @@ fn placed(mut section: Section) -> Result<Placed> {
     let excluded = spans(&mut section)?;
     let range = range(&mut section)?;
     refuse_foreign(&section, &excluded, || std::iter::once(&range))?;
-    let range = range.without(&excluded);
+    let range = leave_some(range, &excluded).map_err(|problem| section.problem("exclude", problem))?;
     let path = section.path().to_owned();
     section.end()?;
     Ok(Placed { path, range })
@@ -152,14 +152,28 @@ fn pools(sets: Vec<Vec<Placed>>, excluded: &[Span]) -> Result<Pools> {
         }
     }
     let paths: Vec<_> = all.iter().map(|placed| placed.path.clone()).collect();
-    let pool = |set: Vec<Placed>| Pool::new(set.into_iter().map(|placed| placed.range.without(excluded)).collect());
-    let pools = Pools::new(sets.into_iter().map(pool).collect());
+    let pool = |set: Vec<Placed>| {
+        let left = set.into_iter().map(|placed| leave_some(placed.range, excluded));
+        left.collect::<Result<_, _>>().map(Pool::new)
+    };
+    let pools = sets.into_iter().map(pool).collect::<Result<_, _>>();
+    let pools = Pools::new(pools.map_err(|exclusion| problem("ipam.exclude", exclusion))?);
     for (range, path) in pools.ranges().zip(paths) {
         if let Some(emptiness) = range.emptiness() {
             return Err(problem(&path, emptiness));
         }
     }
     Ok(pools)
+}
+
+/// The range without what is excluded; why that leaves nothing, if so, to follow the key.
+fn leave_some(range: Range, excluded: &[Span]) -> Result<Range, String> {
+    let whole = range.to_string();
+    let range = range.without(excluded);
+    match range.emptiness() {
+        Some(_) => Err(format!("has all of {whole} that a container could have: leave some of it out of the list")),
+        None => Ok(range),
+    }
 }
 
 /// One of `routes`: `dst`, by `gw`, else by the gateway of the address of its family.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::error::{Error, Result};
-use crate::ipam::pool::{Own, Pool, Pools};
+use crate::ipam::pool::{Own, Pool, Pools, Range};
 use crate::netlink::{Route, RouteAttributes};
 use crate::reply;
 
@@ -20,7 +20,7 @@ const NOWHERE_SCOPE: u8 = 255;
 const DEFAULT_TABLE: u32 = 253;
 const MAIN_TABLE: u32 = 254;
 const LOCAL_TABLE: u32 = 255;
-/// The priority of a route of IPv6 that says none (`IP6_RT_PRIO_USER` of linux/ipv6_route.h); IPv4's is zero.
+/// The priority of a route of IPv6 that says none (`IP6_RT_PRIO_USER` of `linux/ipv6_route.h`); IPv4's is zero.
 const IPV6_PRIORITY: u32 = 1024;
 /// That of the kernel's own routes of IPv6 (`IP6_RT_PRIO_ADDRCONF`); IPv4's is zero.
 const IPV6_KERNEL_PRIORITY: u32 = 256;
@@ -35,13 +35,11 @@ pub(crate) fn take_in(routes: &mut Vec<Route>, route: Route, pools: &Pools) -> R
     refuse("scope", scope_problem(&route))?;
     refuse("gw", route.gateway.and_then(|gateway| next_hop_problem(&route, gateway, &pools.subnets(), routes)))?;
     refuse("dst", own_subnet_problem(&route, pools))?;
-    match routes.iter().find(|former| place(former) == place(&route)) {
-        Some(former) => refuse("dst", twin_problem(former, &route, pools)),
-        None => {
-            routes.push(route);
-            Ok(())
-        }
+    if let Some(former) = routes.iter().find(|former| place(former) == place(&route)) {
+        return refuse("dst", twin_problem(former, &route, pools));
     }
+    routes.push(route);
+    Ok(())
 }
 
 /// The next hop of a route that names none, for a container with that gateway.
@@ -181,7 +179,7 @@ fn meaning(route: &Route, pools: &Pools) -> (Option<IpAddr>, Option<u32>, Option
     let RouteAttributes { mtu, advmss, scope, .. } = route.attributes;
     // A container's gateway is that of its first address of the family.
     let pool = pools.iter().find(|pool| pool.is_ipv4() == route.destination.is_ipv4());
-    let mut gateways = pool.into_iter().flat_map(Pool::ranges).map(|range| range.gateway());
+    let mut gateways = pool.into_iter().flat_map(Pool::ranges).map(Range::gateway);
     let first = gateways.next();
     let gateway = first.filter(|first| gateways.all(|gateway| gateway == *first));
     let scope = if route.destination.is_ipv4() { scope.unwrap_or_default() } else { 0 };

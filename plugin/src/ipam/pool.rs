@@ -73,7 +73,7 @@ impl Pools {
             return Some("is the gateway's own".to_owned());
         }
         if self.ranges().any(|range| range.spans(address)) {
-            return Some("is excluded".to_owned());
+            return Range::reservation(address).or_else(|| Some("is excluded".to_owned()));
         }
         let pools: Vec<_> = self.iter().map(Pool::to_string).collect();
         if pools.is_empty() {

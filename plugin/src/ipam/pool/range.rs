@@ -16,19 +16,6 @@ const RESERVED: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 8
     None => unreachable!(),
 };
 
-/// What no container can have, and why (RFC 6890).
-const FOREIGN: [(&str, &str); 9] = [
-    ("0.0.0.0/8", "which is no host's: it means this host, or none"),
-    ("127.0.0.0/8", "which is every host's own loopback"),
-    ("169.254.0.0/16", "whose addresses mean something on one link only: take some of 10.0.0.0/8"),
-    ("224.0.0.0/4", "which is multicast: no container can have such an address"),
-    ("::/128", "which is no host's: it means none"),
-    ("::1/128", "which is every host's own loopback"),
-    ("::ffff:0:0/96", "which is IPv4 in the dress of IPv6: write it as IPv4"),
-    ("fe80::/10", "whose addresses mean something on one link only: take some of fd00::/8"),
-    ("ff00::/8", "which is multicast: no container can have such an address"),
-];
-
 /// The key of the configuration that cannot be, and why: the text follows the key.
 type Refusal = (&'static str, String);
 
@@ -141,6 +128,12 @@ impl Range {
         between(self.given, &self.excluded)
     }
 
+    /// Why no container of any network may have it, if so, to follow it.
+    pub(super) fn reservation(address: IpAddr) -> Option<String> {
+        let is_reserved = matches!(address, IpAddr::V4(address) if RESERVED.contains(address));
+        is_reserved.then(|| format!("is in {RESERVED}, reserved for gateways"))
+    }
+
     /// Whether it is of the part that is given out, excluded or not.
     pub(super) fn spans(&self, address: IpAddr) -> bool {
         self.given.contains(address)
@@ -183,17 +176,41 @@ fn subnet_problem(subnet: IpNetwork) -> Option<String> {
     Some(problem)
 }
 
-/// Why no container can have what the subnet has of a part of all addresses that means something else, if so, to follow a key.
+/// Why the subnet cannot be one of containers that has any address which means something else (RFC 6890), if so, to follow a key.
 fn foreign_problem(subnet: IpNetwork) -> Option<String> {
-    let meets = |part: &IpNetwork| {
+    let meets = |part: &str| {
+        let part: IpNetwork = part.parse().expect("a subnet");
         subnet.is_ipv4() == part.is_ipv4() && (subnet.contains(part.network()) || part.contains(subnet.network()))
     };
-    let (part, problem) = FOREIGN
-        .iter()
-        .map(|(part, problem)| (part.parse::<IpNetwork>().expect("a subnet"), problem))
-        .find(|(part, _)| meets(part))?;
-    let what = if part.prefix() <= subnet.prefix() { format!("of {part}") } else { format!("which has {part} in it") };
-    Some(format!("is {subnet}, {what}, {problem}"))
+    let problem = match subnet {
+        _ if meets("0.0.0.0/8") => format!("is {subnet}, with addresses of 0.0.0.0/8, which are no host's"),
+        _ if meets("127.0.0.0/8") => format!("is {subnet}, with addresses of 127.0.0.0/8, every host's own loopback"),
+        _ if meets("169.254.0.0/16") => {
+            format!(
+                "is {subnet}, with addresses of 169.254.0.0/16, which mean something on one link only: take some of 10.0.0.0/8"
+            )
+        }
+        _ if meets("224.0.0.0/4") => {
+            format!("is {subnet}, with addresses of 224.0.0.0/4, which are multicast: no container can have one")
+        }
+        _ if meets("::/128") => format!("is {subnet}, with ::, which is no host's address"),
+        _ if meets("::1/128") => format!("is {subnet}, with ::1, every host's own loopback"),
+        _ if meets("::ffff:0:0/96") => {
+            format!(
+                "is {subnet}, with addresses of ::ffff:0:0/96, which are IPv4 in the dress of IPv6: write it as IPv4"
+            )
+        }
+        _ if meets("fe80::/10") => {
+            format!(
+                "is {subnet}, with addresses of fe80::/10, which mean something on one link only: take some of fd00::/8"
+            )
+        }
+        _ if meets("ff00::/8") => {
+            format!("is {subnet}, with addresses of ff00::/8, which are multicast: no container can have one")
+        }
+        _ => return None,
+    };
+    Some(problem)
 }
 
 #[cfg(test)]
@@ -265,10 +282,17 @@ mod tests {
         "192.168.0.9",
         "192.168.0.10",
         "subnet",
-        "is 192.0.0.0/2, which has 224.0.0.0/4 in it, which is multicast"
+        "is 192.0.0.0/2, with addresses of 224.0.0.0/4, which are multicast"
     )]
     #[case::link_local("169.254.0.0/16", "", "", "", "subnet", "one link only")]
-    #[case::in_link_local("169.254.7.0/24", "", "", "", "subnet", "is 169.254.7.0/24, of 169.254.0.0/16, whose")]
+    #[case::in_link_local(
+        "169.254.7.0/24",
+        "",
+        "",
+        "",
+        "subnet",
+        "is 169.254.7.0/24, with addresses of 169.254.0.0/16, which mean something on one link only"
+    )]
     #[case::no_host("0.0.0.0/8", "", "", "", "subnet", "no host's")]
     #[case::in_no_host("0.9.0.0/16", "", "", "", "subnet", "no host's")]
     #[case::around_loopback("126.0.0.0/7", "", "", "", "subnet", "loopback")]
@@ -294,11 +318,11 @@ mod tests {
         "fe80::9",
         "",
         "subnet",
-        "fe80::/10 in it, whose addresses mean something on one link only"
+        "fe80::/10, which mean something on one link only"
     )]
     #[case::v6_no_host("::/64", "", "", "", "subnet", "no host's")]
     #[case::v6_around_mapped("::fffe:0:0/95", "", "", "", "subnet", "write it as IPv4")]
-    #[case::v6_around_multicast("fe00::/7", "", "", "", "subnet", "in it")]
+    #[case::v6_around_multicast("fe00::/7", "", "", "", "subnet", "with addresses of")]
     #[case::v6_mapped("::ffff:10.87.1.0/120", "", "", "", "subnet", "write it as IPv4")]
     #[case::gateway_of_the_other_family("10.87.1.0/24", "fd00::1", "", "", "gateway", "fd00::1")]
     fn refuses(
