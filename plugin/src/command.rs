@@ -89,10 +89,11 @@ pub(crate) fn run(
             let valid = gc::Valid::parse(&input.config)?;
             call.pass_on(block_on(gc::gc(&network, &valid)), config::delegate_of(&input.config))
         }
-        Command::Status => match Configured::parse(&input.config)? {
+        Command::Status => match Configured::parse(&input.config).map_err(|cause| status::not_ready(false, &cause))? {
             Configured::Whole(network) => block_on(status::status(network)),
             Configured::Delegated(draft, plugin) => {
-                call.pass_on(block_on(status::status_of_delegated(draft)), Some(&plugin))
+                let status = call.pass_on(block_on(status::status_of_delegated(draft)), Some(&plugin));
+                status.map_err(status::without_delegate)
             }
         },
         Command::Version => unreachable!("answered above"),

@@ -8,6 +8,7 @@ mod ipam;
 mod keys;
 pub(crate) mod options;
 pub(crate) mod resolv_conf;
+pub(crate) mod routes;
 pub(crate) mod section;
 
 use std::net::IpAddr;
@@ -17,7 +18,6 @@ use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
 use self::ipam::Addresses;
-pub(crate) use self::ipam::next_hop_problem;
 use self::options::BridgeOptions;
 use self::section::Section;
 use crate::error::{Error, Result};
@@ -138,8 +138,8 @@ impl Network {
         self.pools.iter().next().is_none()
     }
 
-    /// The routes of a container that was given `own`, each with its next hop.
-    pub(crate) fn container_routes(&self, own: &[Own]) -> Vec<Route> {
+    /// The routes of a container that was given `own`, each with its next hop. Errors: 7 where it does not reach one.
+    pub(crate) fn container_routes(&self, own: &[Own]) -> Result<Vec<Route>> {
         let gateway = |ipv4: bool| own.iter().map(|own| own.gateway).find(|gateway| gateway.is_ipv4() == ipv4);
         let mut routes = self.routes.clone();
         let gateways = [gateway(true), gateway(false)].into_iter().flatten();
@@ -151,9 +151,10 @@ impl Network {
             }
         }
         for route in &mut routes {
-            route.gateway = ipam::next_hop(route, gateway(route.destination.is_ipv4()));
+            route.gateway = routes::next_hop(route, gateway(route.destination.is_ipv4()));
         }
-        routes
+        routes::refuse_unreachable(&routes, own)?;
+        Ok(routes)
     }
 
     /// Reads the file that `dns` comes from, if there is one; what the configuration itself says as `dns` goes before. Errors: 7.

@@ -145,6 +145,9 @@ impl Error {
             Self::Config { key, .. } if key == PREV_RESULT => {
                 "the runtime should send what ADD answered, or in ADD what the plugin before answered, unchanged".into()
             }
+            Self::Config { key, .. } if is_sent_by_runtime(key) => {
+                "the runtime sends it, it is not of the network's .conflist: correct what the runtime is asked for, or the runtime".into()
+            }
             Self::Config { .. } | Self::UnknownKey { .. } => {
                 "correct the network's .conflist, by default /etc/cni/net.d/flatnet.conflist".into()
             }
@@ -174,6 +177,11 @@ impl Error {
             }
         }
     }
+}
+
+/// Whether a key of the configuration is one that a runtime puts in, beside [`PREV_RESULT`].
+fn is_sent_by_runtime(key: &str) -> bool {
+    ["cni.dev/", "runtimeConfig", "args"].iter().any(|start| key.starts_with(start))
 }
 
 /// Names the likely reason where an errno has one.

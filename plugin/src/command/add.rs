@@ -21,7 +21,7 @@ use crate::link::bridge::Bridge;
 use crate::link::veth::{Made, Pair};
 use crate::link::{bridge, ipv6, port, veth};
 use crate::mac::Mac;
-use crate::netlink::{Link, Netlink, Route};
+use crate::netlink::{Link, Netlink};
 use crate::netns::Netns;
 use crate::processes;
 use crate::reply::{self, Reply, Success};
@@ -263,12 +263,13 @@ impl Site<'_> {
         container.set_up_with_mac(link.index, mac).await.doing(|| format!("set {name} up with MAC {mac}"))?;
         self.give_addresses(pair, own, mac).await?;
         let mut added = Vec::new();
-        for route in self.network.container_routes(own) {
+        for route in self.network.container_routes(own)? {
             match container.add_route(link.index, &route).await {
                 Ok(()) => added.push(reply::Route::from(&route)),
-                // A container on two networks keeps the first's default route (of this metric, 0), and whatever else both have.
+                // A container on two networks keeps the first's default route (of this metric, 0), and whatever else both have;
+                // and to its own subnet there is the kernel's.
                 Err(Errno::EEXIST) => {}
-                Err(errno) => return Err(errno).doing(|| format!("route {} on {name}", in_words(&route))),
+                Err(errno) => return Err(errno).doing(|| format!("route {} on {name}", reply::Route::from(&route))),
             }
         }
         Ok(added)
@@ -354,13 +355,5 @@ impl Site<'_> {
             routes,
             dns: self.network.dns.clone(),
         }
-    }
-}
-
-/// Destination and next hop, to follow "route".
-fn in_words(route: &Route) -> String {
-    match route.gateway {
-        Some(gateway) => format!("{} by {gateway}", route.destination),
-        None => route.destination.to_string(),
     }
 }

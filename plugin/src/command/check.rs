@@ -8,7 +8,7 @@ mod expected;
 use nix::errno::Errno;
 
 pub(super) use self::expected::Told;
-use self::expected::{Expected, in_words, is_as_told};
+use self::expected::{Expected, is_as_told};
 use super::within_deadline;
 use crate::config::{Configured, Network};
 use crate::error::{Doing, Error, Result};
@@ -114,7 +114,7 @@ async fn check_container(target: &Target, network: &Network, expected: &Expected
         }
         let there = container.routes_of_all_tables(is_ipv4).await.doing(|| "list the container's routes".into())?;
         if let Some(missing) = told.find(|told| !there.iter().any(|found| is_as_told(told, found))) {
-            return Ok(Some(format!("the container lacks the route {}", in_words(missing))));
+            return Ok(Some(format!("the container lacks the route to {missing}")));
         }
     }
     Ok(None)

@@ -71,8 +71,17 @@ pub(super) async fn status(mut network: Network) -> Result<Reply> {
     Ok(Reply::Nothing)
 }
 
-fn not_ready(suffering: bool, cause: &Error) -> Error {
+/// Error 50 or 51: what an ADD would fail with.
+pub(super) fn not_ready(suffering: bool, cause: &Error) -> Error {
     Error::NotReady { what: format!("it would fail to {cause}"), suffering, remedy: cause.remedy() }
+}
+
+/// What a plugin's own STATUS says is handed on as it is; where there is none to ask, or it does not answer, no ADD can succeed either.
+pub(super) fn without_delegate(error: Error) -> Error {
+    match error {
+        Error::Delegate { .. } | Error::DelegateSilent { .. } => not_ready(false, &error),
+        error => error,
+    }
 }
 
 /// Errors: 51 where containers have no bridge. The next ADD would mend it.

@@ -2,20 +2,16 @@
 //!
 //! Every address is given out of one place: ranges that overlap are refused, whoever configured them.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
 use super::section::Section;
-use super::{address, subnet};
+use super::{address, routes, subnet};
 use crate::error::{Error, Result};
 use crate::ipam::pool::{Pool, Pools, Range, Span, host_bits_problem};
 use crate::netlink::{Route, RouteAttributes};
-
-/// `RT_SCOPE_LINK` of linux/rtnetlink.h: from here on a route leads no further than its link, and has no next hop.
-const LINK_SCOPE: u8 = 253;
 
 /// What `ipam` says; nothing, on a network of layer 2.
 #[derive(Debug, Default)]
@@ -38,7 +34,7 @@ pub(super) fn parse(mut section: Section, config: &Map<String, Value>) -> Result
     let mut sets = runtime_ranges(config)?;
     sets.extend(single.map(|range| vec![range]));
     sets.extend(sets_of(&mut section, "ranges")?);
-    let routes = section.sections("routes")?;
+    let listed = section.sections("routes")?;
     let resolv_conf = resolv_conf(&mut section)?;
     refuse_data_dir(&mut section)?;
     if sets.is_empty() {
@@ -47,12 +43,11 @@ pub(super) fn parse(mut section: Section, config: &Map<String, Value>) -> Result
     refuse_foreign(&section, &excluded, || sets.iter().flatten().map(|placed| &placed.range))?;
     section.end()?;
     let pools = pools(sets, &excluded)?;
-    let mut lowered = Vec::new();
-    for section in routes {
-        let route = route(section, &pools, &lowered)?;
-        lowered.push(route);
+    let mut routes = Vec::new();
+    for section in listed {
+        take_in_route(&mut routes, section, &pools)?;
     }
-    Ok(Addresses { pools, routes: lowered, resolv_conf })
+    Ok(Addresses { pools, routes, resolv_conf })
 }
 
 /// `subnet` and its keys right in `ipam`, as one range is configured: the first set, of its own.
@@ -112,7 +107,7 @@ fn placed(mut section: Section) -> Result<Placed> {
     let excluded = spans(&mut section)?;
     let range = range(&mut section)?;
     refuse_foreign(&section, &excluded, || std::iter::once(&range))?;
-    let range = range.without(&excluded);
+    let range = leave_some(range, &excluded).map_err(|problem| section.problem("exclude", problem))?;
     let path = section.path().to_owned();
     section.end()?;
     Ok(Placed { path, range })
@@ -157,8 +152,12 @@ fn pools(sets: Vec<Vec<Placed>>, excluded: &[Span]) -> Result<Pools> {
         }
     }
     let paths: Vec<_> = all.iter().map(|placed| placed.path.clone()).collect();
-    let pool = |set: Vec<Placed>| Pool::new(set.into_iter().map(|placed| placed.range.without(excluded)).collect());
-    let pools = Pools::new(sets.into_iter().map(pool).collect());
+    let pool = |set: Vec<Placed>| {
+        let left = set.into_iter().map(|placed| leave_some(placed.range, excluded));
+        left.collect::<Result<_, _>>().map(Pool::new)
+    };
+    let pools = sets.into_iter().map(pool).collect::<Result<_, _>>();
+    let pools = Pools::new(pools.map_err(|exclusion| problem("ipam.exclude", exclusion))?);
     for (range, path) in pools.ranges().zip(paths) {
         if let Some(emptiness) = range.emptiness() {
             return Err(problem(&path, emptiness));
@@ -167,8 +166,18 @@ fn pools(sets: Vec<Vec<Placed>>, excluded: &[Span]) -> Result<Pools> {
     Ok(pools)
 }
 
-/// One of `routes`: `dst`, by `gw`, else by the gateway of the address of its family. The ones `before` it are there already.
-fn route(mut section: Section, pools: &Pools, before: &[Route]) -> Result<Route> {
+/// The range without what is excluded; why that leaves nothing, if so, to follow the key.
+fn leave_some(range: Range, excluded: &[Span]) -> Result<Range, String> {
+    let whole = range.to_string();
+    let range = range.without(excluded);
+    match range.emptiness() {
+        Some(_) => Err(format!("has all of {whole} that a container could have: leave some of it out of the list")),
+        None => Ok(range),
+    }
+}
+
+/// One of `routes`: `dst`, by `gw`, else by the gateway of the address of its family.
+fn take_in_route(routes: &mut Vec<Route>, mut section: Section, pools: &Pools) -> Result<()> {
     let destination = destination(&mut section)?;
     let gateway = address(&mut section, "gw")?;
     let attributes = RouteAttributes {
@@ -182,17 +191,9 @@ fn route(mut section: Section, pools: &Pools, before: &[Route]) -> Result<Route>
     if !pools.iter().any(|pool| pool.is_ipv4() == destination.is_ipv4()) {
         return Err(section.problem("dst", format!("is {destination}, but the network has no {family} addresses")));
     }
-    if let Some(gateway) = gateway {
-        if let Some(problem) = next_hop_problem(destination, gateway, pools, before) {
-            return Err(section.problem("gw", problem));
-        }
-        if let Some(scope) = attributes.scope.filter(|scope| *scope >= LINK_SCOPE) {
-            let problem = format!("is {gateway}, but a route of scope {scope} leads no further than its link");
-            return Err(section.problem("gw", problem));
-        }
-    }
-    section.end()?;
-    Ok(Route { destination, gateway, link: None, attributes })
+    let route = Route { destination, gateway, link: None, attributes };
+    routes::take_in(routes, route, pools).map_err(|(key, problem)| section.problem(key, problem))?;
+    section.end()
 }
 
 fn destination(section: &mut Section) -> Result<IpNetwork> {
@@ -234,37 +235,6 @@ fn refuse_data_dir(section: &mut Section) -> Result<()> {
             remedy: "leave it out: there are no files to put there, as the kernel holds flatnet's leases; or set ipam.type to host-local, whose key it is".into(),
         }),
     }
-}
-
-/// Why containers cannot send by `gateway` what is for `destination`, if so, to follow its key. A next hop is on a subnet of theirs, has
-/// an address of the link's own, or is where a route `before` this one leads that stays on the link.
-pub(crate) fn next_hop_problem(
-    destination: IpNetwork,
-    gateway: IpAddr,
-    pools: &Pools,
-    before: &[Route],
-) -> Option<String> {
-    if gateway.is_ipv4() != destination.is_ipv4() {
-        let family = if destination.is_ipv4() { "IPv4" } else { "IPv6" };
-        return Some(format!("is {gateway}, but the way to {destination} is by an address of {family}: name one"));
-    }
-    let is_link_s_own = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    let leads_there = |route: &Route| stays(route) && route.destination.contains(gateway);
-    if is_link_s_own || pools.contains(gateway) || before.iter().any(leads_there) {
-        return None;
-    }
-    let subnets: Vec<_> = pools.subnets().iter().map(IpNetwork::to_string).collect();
-    Some(format!("is {gateway}, which containers do not reach: name a next hop on {}", subnets.join(" or ")))
-}
-
-/// The next hop of a route that names none, for a container with that gateway.
-pub(super) fn next_hop(route: &Route, gateway: Option<IpAddr>) -> Option<IpAddr> {
-    route.gateway.or(gateway.filter(|_| !stays(route)))
-}
-
-/// Whether it leads no further than its link.
-fn stays(route: &Route) -> bool {
-    route.attributes.scope.is_some_and(|scope| scope >= LINK_SCOPE)
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ fn who_is_no_gateway_masquerades_only_if_asked(#[case] change: Value, #[case] ex
 fn default_routes(#[case] change: Value, #[case] expected: &[&str]) {
     let network = parse(&change).expect("a network");
     let own = network.pools.iter().flat_map(|pool| pool.free(&BTreeSet::new()).take(1).collect::<Vec<_>>());
-    let routes = network.container_routes(&own.collect::<Vec<_>>());
+    let routes = network.container_routes(&own.collect::<Vec<_>>()).expect("routes");
     assert_eq!(routes.iter().map(|route| route.destination.to_string()).collect::<Vec<_>>(), expected);
 }
 

@@ -73,7 +73,7 @@ impl Pools {
             return Some("is the gateway's own".to_owned());
         }
         if self.ranges().any(|range| range.spans(address)) {
-            return Some("is excluded".to_owned());
+            return Range::reservation(address).or_else(|| Some("is excluded".to_owned()));
         }
         let pools: Vec<_> = self.iter().map(Pool::to_string).collect();
         if pools.is_empty() {
@@ -87,6 +87,10 @@ impl Pool {
     /// `ranges` are of one family; there is at least one.
     pub(crate) fn new(ranges: Vec<Range>) -> Self {
         Self(ranges)
+    }
+
+    pub(crate) fn ranges(&self) -> &[Range] {
+        &self.0
     }
 
     pub(crate) fn is_ipv4(&self) -> bool {

@@ -162,6 +162,8 @@ mod tests {
     #[case::internal(json!({"internal": true}), 2, "internal")]
     #[case::route_family(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "fd87:1::1"}]}), 7, "gateway is fd87:1::1, but the way to 10.0.0.0/8 is by an address of IPv4")]
     #[case::route_gateway(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.2.1"}]}), 7, "routes.gateway is 10.87.2.1")]
+    #[case::route_broadcast(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.255"}]}), 7, "routes.gateway is 10.87.1.255, the broadcast address")]
+    #[case::route_twice(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.8", "metric": 0}, {"destination": "10.0.0.0/8", "gateway": "10.87.1.9"}]}), 7, "routes.destination is 10.0.0.0/8 once more")]
     #[case::route_host_bits(json!({"routes": [{"destination": "10.0.0.1/8", "gateway": "10.87.1.9"}]}), 7, "did you mean 10.0.0.0/8?")]
     #[case::isolate(json!({"options": {"isolate": "true"}}), 2, "options.isolate = \"true\"")]
     #[case::dns(json!({"network_dns_servers": ["10.0.0.1"]}), 2, "network_dns_servers")]

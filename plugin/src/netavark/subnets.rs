@@ -43,14 +43,18 @@ pub(super) fn parse(section: &mut Section, config: &Map<String, Value>) -> Resul
 
 /// Containers' routes beside the default ones. Errors: 7.
 pub(super) fn routes(section: &Section, config: &Map<String, Value>, pools: &Pools) -> Result<Vec<Route>> {
-    list(section, config, "routes")?
-        .iter()
-        .map(|route| one_route(&mut object(section, "routes", route)?, pools))
-        .collect()
+    let mut routes = Vec::new();
+    for route in list(section, config, "routes")? {
+        let mut section = object(section, "routes", route)?;
+        let route = one_route(&mut section)?;
+        let refused = |(key, problem)| section.problem(podmans_word(key), problem);
+        config::routes::take_in(&mut routes, route, pools).map_err(refused)?;
+    }
+    Ok(routes)
 }
 
 /// `podman network create --route DESTINATION,GATEWAY[,METRIC]`.
-fn one_route(route: &mut Section, pools: &Pools) -> Result<Route> {
+fn one_route(route: &mut Section) -> Result<Route> {
     let text = route.required_string("destination")?;
     let destination: IpNetwork = text
         .parse()
@@ -58,9 +62,6 @@ fn one_route(route: &mut Section, pools: &Pools) -> Result<Route> {
     let gateway = config::address(route, "gateway")?.ok_or_else(|| route.problem("gateway", "is missing"))?;
     if let Some(problem) = host_bits_problem(destination) {
         return Err(route.problem("destination", format!("is {destination}, which {problem}")));
-    }
-    if let Some(problem) = config::next_hop_problem(destination, gateway, pools, &[]) {
-        return Err(route.problem("gateway", problem));
     }
     let priority = match route.integer("metric")? {
         Some(metric) => Some(fitting_metric(metric).map_err(|problem| route.problem("metric", problem))?),
@@ -134,11 +135,13 @@ fn counterpart(subnet: IpNetwork) -> Result<IpNetwork> {
     })
 }
 
-/// The range speaks of itself as CNI does.
+/// Ranges and routes speak of themselves as CNI does.
 fn podmans_word(key: &'static str) -> &'static str {
     match key {
         "rangeStart" => "lease_range.start_ip",
         "rangeEnd" => "lease_range.end_ip",
+        "dst" => "destination",
+        "gw" => "gateway",
         key => key,
     }
 }

@@ -60,10 +60,21 @@ impl Route {
 impl RouteAttributes {
     /// `RT_TABLE_MAIN` of linux/rtnetlink.h.
     const MAIN: u8 = 254;
+    const MTU_MAX_BYTES: u32 = 65_535 - 15;
+    const ADVMSS_MAX_BYTES: u32 = 65_535 - 40;
 
     /// Whether the route is where every packet looks that no rule sends elsewhere.
     pub(crate) fn is_in_main_table(&self) -> bool {
         self.table.is_none_or(|table| table == u32::from(Self::MAIN))
+    }
+
+    /// With the sizes that the kernel makes of larger ones (`ip_metrics_convert`, net/ipv4/metrics.c): what is told is what is kept.
+    pub(crate) fn as_kept(self) -> Self {
+        Self {
+            mtu: self.mtu.map(|mtu| mtu.min(Self::MTU_MAX_BYTES)),
+            advmss: self.advmss.map(|advmss| advmss.min(Self::ADVMSS_MAX_BYTES)),
+            ..self
+        }
     }
 
     fn write(&self, message: &mut RouteMessage) {

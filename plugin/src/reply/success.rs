@@ -2,6 +2,7 @@
 //!
 //! In memory it is always what CNI 1.1.0 has, the richest shape; what an older version lacks is left out only where it is written.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -237,6 +238,16 @@ impl From<&netlink::Route> for Route {
         let netlink::Route { destination, gateway, attributes, .. } = *route;
         let RouteAttributes { mtu, advmss, priority, table, scope } = attributes;
         Self { dst: destination, gw: gateway, mtu, advmss, priority, table, scope: scope.map(u32::from) }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dst, gw, mtu, advmss, priority, table, scope } = self;
+        write!(f, "{dst}")?;
+        gw.map_or(Ok(()), |by| write!(f, " by {by}"))?;
+        let attributes = [("mtu", mtu), ("advmss", advmss), ("priority", priority), ("table", table), ("scope", scope)];
+        attributes.iter().try_for_each(|(key, value)| value.map_or(Ok(()), |value| write!(f, ", {key} {value}")))
     }
 }
 

@@ -136,23 +136,6 @@ pub(super) fn is_as_told(told: &Route, found: &netlink::Route) -> bool {
         && fits(told.priority, there.priority)
 }
 
-/// A route in words, to follow "the route".
-pub(super) fn in_words(route: &Route) -> String {
-    let mut words = vec![match route.gw {
-        Some(by) => format!("to {} by {by}", route.dst),
-        None => format!("to {}", route.dst),
-    }];
-    let attributes = [
-        ("mtu", route.mtu),
-        ("advmss", route.advmss),
-        ("priority", route.priority),
-        ("table", route.table),
-        ("scope", route.scope),
-    ];
-    words.extend(attributes.into_iter().filter_map(|(key, value)| Some(format!("{key} {}", value?))));
-    words.join(", ")
-}
-
 /// The destination of a result may have host bits.
 fn leads_to(told: &Route, destination: IpNetwork) -> bool {
     destination.prefix() == told.dst.prefix() && destination.ip() == told.dst.network()
@@ -302,7 +285,7 @@ mod tests {
         let network = network(&json!({"subnet": "10.87.1.0/24", "routes": [{"dst": "10.7.0.0/16", "scope": 253}]}));
         let told = told(&result, "eth0").expect("a result");
         let found = told.expected(&target("eth0"), &network, &addresses(&["10.87.1.2"])).expect("what is its own");
-        let words: Vec<_> = found.routes.iter().map(in_words).collect();
-        assert_eq!(words, ["to 0.0.0.0/0 by 10.87.1.1, priority 7", "to 10.7.0.1/16"]);
+        let words: Vec<_> = found.routes.iter().map(Route::to_string).collect();
+        assert_eq!(words, ["0.0.0.0/0 by 10.87.1.1, priority 7", "10.7.0.1/16"]);
     }
 }

@@ -64,7 +64,8 @@ fn what_is_excluded_of_all_or_of_a_range_is_not_given() {
 #[case::overlap_of_sets(json!({"subnet": "10.87.1.0/24", "ranges": [[{"subnet": "10.87.1.0/24"}]]}), 7, "ipam.ranges[0][0] overlaps ipam: it gives out")]
 #[case::overlap_in_a_set(json!({"ranges": [[{"subnet": "fd00::/64"}, {"subnet": "fd00::/64", "rangeStart": "fd00::9"}]]}), 7, "ipam.ranges[0][1] overlaps ipam.ranges[0][0]")]
 #[case::overlap_of_subnets(json!({"ranges": [[{"subnet": "10.88.0.0/16", "rangeStart": "10.88.9.0"}], [{"subnet": "10.88.1.0/24"}]]}), 7, "10.88.1.0/24, which overlaps 10.88.0.0/16")]
-#[case::everything_excluded(json!({"subnet": "10.87.1.0/30", "exclude": ["10.87.1.2"]}), 7, "no container can have any")]
+#[case::everything_excluded(json!({"subnet": "10.87.1.0/30", "exclude": ["10.87.1.2"]}), 7, "ipam.exclude has all of 10.87.1.1 - 10.87.1.2 that a container could have: ")]
+#[case::everything_excluded_in_a_range(json!({"ranges": [[{"subnet": "10.87.1.0/30", "exclude": ["10.87.1.2"]}]]}), 7, "ipam.ranges[0][0].exclude has all of 10.87.1.1 - 10.87.1.2")]
 #[case::only_another_s_gateway(json!({"subnet": "10.87.1.0/24", "rangeStart": "10.87.1.9", "ranges": [[{"subnet": "10.87.1.0/24", "gateway": "10.87.1.2", "rangeEnd": "10.87.1.2"}]]}), 7, "ipam.ranges[0][0] leaves")]
 #[case::exclude_text(json!({"subnet": "10.87.1.0/24", "exclude": ["all"]}), 7, "ipam.exclude has \"all\"")]
 #[case::exclude_type(json!({"subnet": "10.87.1.0/24", "exclude": "10.87.1.9"}), 7, "ipam.exclude is \"10.87.1.9\", not a list of strings")]
@@ -105,11 +106,33 @@ fn what_a_route_has_not_is_refused_by_name() {
 #[rstest]
 #[case::of_the_link(json!({"subnet": "fd00::/64"}), json!([{"dst": "::/0", "gw": "fe80::1"}]))]
 #[case::of_another_set(json!({"ranges": [[{"subnet": "10.87.1.0/24"}], [{"subnet": "10.87.2.0/24"}]]}), json!([{"dst": "10.9.0.0/16", "gw": "10.87.2.9"}]))]
+#[case::any_router(json!({"subnet": "fd00::/64"}), json!([{"dst": "fd01::/64", "gw": "fd00::"}]))]
+#[case::where_a_route_of_its_table_leads(json!({"subnet": "10.87.1.0/24"}), json!([{"dst": "10.8.0.0/16", "scope": 253, "table": 7}, {"dst": "10.9.0.0/16", "gw": "10.8.0.1", "table": 7}]))]
+#[case::where_one_of_the_main_table_leads(json!({"subnet": "10.87.1.0/24"}), json!([{"dst": "10.8.0.0/16", "scope": 253}, {"dst": "10.9.0.0/16", "gw": "10.8.0.1", "table": 7}]))]
 #[case::where_a_route_leads(json!({"subnet": "10.87.1.0/24"}), json!([{"dst": "169.254.1.1/32", "scope": 253}, {"dst": "0.0.0.0/0", "gw": "169.254.1.1"}]))]
 fn next_hops_that_are_reached(#[case] mut ipam: Value, #[case] routes: Value) {
     ipam["routes"] = routes.clone();
     let found = parse_with(&ipam, &json!({})).expect("addresses").routes;
     assert_eq!(found.len(), routes.as_array().map_or(0, Vec::len));
+}
+
+#[rstest]
+#[case::the_same_twice(json!([{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.0/16", "gw": "10.87.1.1", "table": 254, "scope": 0}]), 1)]
+#[case::sizes_that_are_kept_the_same(json!([{"dst": "10.9.0.0/16", "mtu": 65520}, {"dst": "10.9.0.0/16", "mtu": 65535}]), 1)]
+#[case::by_priority(json!([{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.0/16", "gw": "10.87.1.9", "priority": 7}]), 2)]
+#[case::by_table(json!([{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.0/16", "gw": "10.87.1.9", "table": 7}]), 2)]
+#[case::own_subnet(json!([{"dst": "10.87.1.0/24"}, {"dst": "10.87.1.0/24", "gw": "10.87.1.9", "priority": 7}, {"dst": "10.87.1.0/24", "mtu": 1400, "table": 7}]), 3)]
+fn routes_beside_each_other(#[case] given: Value, #[case] count: usize) {
+    assert_eq!(routes(&given).expect("routes").len(), count);
+}
+
+#[test]
+fn a_subnet_that_not_every_container_is_of_may_have_a_route() {
+    let ipam = json!({
+        "ranges": [[{"subnet": "10.87.1.0/24"}, {"subnet": "10.87.2.0/24"}]],
+        "routes": [{"dst": "10.87.2.0/24", "mtu": 1400}, {"dst": "10.87.1.0/24", "gw": "10.87.2.1"}],
+    });
+    assert_eq!(parse_with(&ipam, &json!({})).expect("addresses").routes.len(), 2);
 }
 
 fn routes(routes: &Value) -> Result<Vec<Route>> {
@@ -154,6 +177,15 @@ fn routes_say_what_the_kernel_is_told() {
 #[case::mtu(json!([{"dst": "10.9.0.0/16", "mtu": -1}]), "ipam.routes[0].mtu is -1")]
 #[case::table(json!([{"dst": "10.9.0.0/16", "table": 4_294_967_296_u64}]), "ipam.routes[0].table is 4294967296")]
 #[case::scope(json!([{"dst": "10.9.0.0/16", "scope": 256}]), "ipam.routes[0].scope is 256")]
+#[case::nowhere(json!([{"dst": "10.9.0.0/16", "scope": 255}]), "ipam.routes[0].scope is 255, which leads nowhere")]
+#[case::broadcast(json!([{"dst": "10.9.0.0/16", "gw": "10.87.1.255"}]), "ipam.routes[0].gw is 10.87.1.255, the broadcast address of 10.87.1.0/24")]
+#[case::broadcast_on_the_link(json!([{"dst": "10.87.1.255/32", "scope": 253}, {"dst": "10.9.0.0/16", "gw": "10.87.1.255"}]), "ipam.routes[1].gw is 10.87.1.255, the broadcast address")]
+#[case::network(json!([{"dst": "10.9.0.0/16", "gw": "10.87.1.0"}]), "ipam.routes[0].gw is 10.87.1.0, the network address of 10.87.1.0/24")]
+#[case::another_table_s(json!([{"dst": "10.8.0.0/16", "scope": 253, "table": 7}, {"dst": "10.9.0.0/16", "gw": "10.8.0.1"}]), "ipam.routes[1].gw is 10.8.0.1, to which a route of another table leads, which one of table 254 does not see")]
+#[case::twice(json!([{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.0/16", "gw": "10.87.1.9", "mtu": 1400}]), "ipam.routes[1].dst is 10.9.0.0/16 once more, and of 10.9.0.0/16 and 10.9.0.0/16 by 10.87.1.9, mtu 1400 the kernel would have the first only: ")]
+#[case::twice_in_a_table(json!([{"dst": "10.9.0.0/16", "table": 254}, {"dst": "10.8.0.0/16"}, {"dst": "10.9.0.0/16", "scope": 253}]), "ipam.routes[2].dst is 10.9.0.0/16 once more")]
+#[case::own_subnet(json!([{"dst": "10.87.1.0/24", "advmss": 1300}]), "ipam.routes[0].dst is 10.87.1.0/24, the containers' own subnet")]
+#[case::own_subnet_by_a_gateway(json!([{"dst": "10.87.1.0/24", "gw": "10.87.1.1", "table": 254}]), "or a priority, with which it comes second, or leave it out")]
 fn refused_routes(#[case] given: Value, #[case] words: &str) {
     let error = routes(&given).unwrap_err();
     assert_eq!(error.code(), 7, "{error}");

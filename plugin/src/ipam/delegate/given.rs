@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::shown;
-use crate::config::{Draft, Network};
+use crate::config::{Draft, Network, routes};
 use crate::error::{Error, Result};
 use crate::ipam::pool::{Pool, Pools, Range};
 use crate::netlink::{self, RouteAttributes};
@@ -58,7 +58,7 @@ impl Given {
                 return Err(wrong(format!("its address {address} is the gateway of another one that it gives")));
             }
         }
-        let routes = answer.routes.iter().map(|route| lower(plugin, route, &addresses)).collect::<Result<_>>()?;
+        let routes = routes(plugin, &answer.routes, &addresses, &ranges)?;
         Ok(Self { addresses, ranges, routes, dns: answer.dns })
     }
 
@@ -84,6 +84,21 @@ fn range_of(plugin: &str, ip: &Ip) -> Result<Range> {
         Some(problem) => Err(wrong(plugin, format!("its address {own} {problem}"))),
         None => range(Some(own.ip())),
     }
+}
+
+/// Its routes, as those of a network of flatnet's own are judged.
+fn routes(plugin: &str, told: &[Route], addresses: &[IpAddr], ranges: &[Range]) -> Result<Vec<netlink::Route>> {
+    let pools = Pools::new(ranges.iter().cloned().map(Pool::from).collect());
+    let mut routes = Vec::new();
+    for told in told {
+        let refused = |key: &str, problem: String| wrong(plugin, format!("the {key} of its route {told} {problem}"));
+        let route = lower(plugin, told, addresses)?;
+        if let Some(problem) = route.gateway.and_then(|gateway| routes::own_address_problem(gateway, addresses)) {
+            return Err(refused("gw", problem));
+        }
+        routes::take_in(&mut routes, route, &pools).map_err(|(key, problem)| refused(key, problem))?;
+    }
+    Ok(routes)
 }
 
 /// A route without a next hop gets the gateway of its family, so there must be one. Zero is libcni's way to say nothing, but for the scope.
@@ -221,6 +236,9 @@ mod tests {
     #[case::route_v6(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "routes": [{"dst": "::/0"}]}), 2, "a route of other = ::/0")]
     #[case::route_of_two_families(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "fd00::9/64"}], "routes": [{"dst": "::/0", "gw": "10.87.1.1"}]}), 2, "a route of other = ::/0 by 10.87.1.1")]
     #[case::route_scope(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16", "scope": 256}]}), 2, "10.9.0.0/16 with scope 256")]
+    #[case::route_elsewhere(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16", "gw": "10.99.1.1"}]}), 110, "the gw of its route 10.9.0.0/16 by 10.99.1.1 is 10.99.1.1, which containers do not reach")]
+    #[case::route_by_itself(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16", "gw": "10.87.1.9"}]}), 110, "is 10.87.1.9, the container's own address")]
+    #[case::route_twice(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.7/16", "priority": 0, "mtu": 1400}]}), 110, "the dst of its route 10.9.0.7/16, mtu 1400, priority 0 is 10.9.0.0/16 once more")]
     #[case::dns(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "dns": {"nameservers": "10.0.0.1"}}), 110, "not a result of CNI")]
     fn refused(#[case] answer: Value, #[case] code: u32, #[case] words: &str) {
         let error = parse(&answer, V1).unwrap_err();

@@ -128,6 +128,12 @@ impl Range {
         between(self.given, &self.excluded)
     }
 
+    /// Why no container of any network may have it, if so, to follow it.
+    pub(super) fn reservation(address: IpAddr) -> Option<String> {
+        let is_reserved = matches!(address, IpAddr::V4(address) if RESERVED.contains(address));
+        is_reserved.then(|| format!("is in {RESERVED}, reserved for gateways"))
+    }
+
     /// Whether it is of the part that is given out, excluded or not.
     pub(super) fn spans(&self, address: IpAddr) -> bool {
         self.given.contains(address)
@@ -165,16 +171,43 @@ fn subnet_problem(subnet: IpNetwork) -> Option<String> {
         IpNetwork::V4(subnet) if subnet.is_subnet_of(RESERVED) => {
             format!("is {subnet}, but {RESERVED} is reserved for gateways: take 10.87.N.0/24 for host N")
         }
-        IpNetwork::V6(subnet) if subnet.ip().to_ipv4_mapped().is_some() => {
-            format!("is {subnet}, which is IPv4 in the dress of IPv6: write it as IPv4")
+        _ => return foreign_problem(subnet),
+    };
+    Some(problem)
+}
+
+/// Why the subnet cannot be one of containers that has any address which means something else (RFC 6890), if so, to follow a key.
+fn foreign_problem(subnet: IpNetwork) -> Option<String> {
+    let meets = |part: &str| {
+        let part: IpNetwork = part.parse().expect("a subnet");
+        subnet.is_ipv4() == part.is_ipv4() && (subnet.contains(part.network()) || part.contains(subnet.network()))
+    };
+    let problem = match subnet {
+        _ if meets("0.0.0.0/8") => format!("is {subnet}, with addresses of 0.0.0.0/8, which are no host's"),
+        _ if meets("127.0.0.0/8") => format!("is {subnet}, with addresses of 127.0.0.0/8, every host's own loopback"),
+        _ if meets("169.254.0.0/16") => {
+            format!(
+                "is {subnet}, with addresses of 169.254.0.0/16, which mean something on one link only: take some of 10.0.0.0/8"
+            )
         }
-        IpNetwork::V6(subnet) if subnet.ip().is_unicast_link_local() => {
-            format!("is {subnet}, whose addresses mean something on one link only: take some of fd00::/8")
+        _ if meets("224.0.0.0/4") => {
+            format!("is {subnet}, with addresses of 224.0.0.0/4, which are multicast: no container can have one")
         }
-        _ if subnet.ip().is_multicast() => {
-            format!("is {subnet}, which is multicast: no container can have such an address")
+        _ if meets("::/128") => format!("is {subnet}, with ::, which is no host's address"),
+        _ if meets("::1/128") => format!("is {subnet}, with ::1, every host's own loopback"),
+        _ if meets("::ffff:0:0/96") => {
+            format!(
+                "is {subnet}, with addresses of ::ffff:0:0/96, which are IPv4 in the dress of IPv6: write it as IPv4"
+            )
         }
-        _ if subnet.ip().is_loopback() => format!("is {subnet}, which is every host's own loopback"),
+        _ if meets("fe80::/10") => {
+            format!(
+                "is {subnet}, with addresses of fe80::/10, which mean something on one link only: take some of fd00::/8"
+            )
+        }
+        _ if meets("ff00::/8") => {
+            format!("is {subnet}, with addresses of ff00::/8, which are multicast: no container can have one")
+        }
         _ => return None,
     };
     Some(problem)
@@ -243,6 +276,26 @@ mod tests {
     #[case::whole_internet("0.0.0.0/0", "", "", "", "subnet", "whole of IPv4")]
     #[case::multicast("224.0.0.0/24", "", "", "", "subnet", "multicast")]
     #[case::loopback("127.0.0.0/8", "", "", "", "subnet", "loopback")]
+    #[case::around_multicast(
+        "192.0.0.0/2",
+        "",
+        "192.168.0.9",
+        "192.168.0.10",
+        "subnet",
+        "is 192.0.0.0/2, with addresses of 224.0.0.0/4, which are multicast"
+    )]
+    #[case::link_local("169.254.0.0/16", "", "", "", "subnet", "one link only")]
+    #[case::in_link_local(
+        "169.254.7.0/24",
+        "",
+        "",
+        "",
+        "subnet",
+        "is 169.254.7.0/24, with addresses of 169.254.0.0/16, which mean something on one link only"
+    )]
+    #[case::no_host("0.0.0.0/8", "", "", "", "subnet", "no host's")]
+    #[case::in_no_host("0.9.0.0/16", "", "", "", "subnet", "no host's")]
+    #[case::around_loopback("126.0.0.0/7", "", "", "", "subnet", "loopback")]
     #[case::gateway_outside("10.87.1.0/24", "10.87.2.1", "", "", "gateway", "10.87.2.1")]
     #[case::gateway_is_network("10.87.1.0/24", "10.87.1.0", "", "", "gateway", "10.87.1.0")]
     #[case::gateway_is_broadcast("10.87.1.0/24", "10.87.1.255", "", "", "gateway", "10.87.1.255")]
@@ -259,6 +312,17 @@ mod tests {
     #[case::v6_any_router("fd00::/64", "fd00::", "", "", "gateway", "fd00::1")]
     #[case::v6_multicast("ff05::/64", "", "", "", "subnet", "multicast")]
     #[case::v6_link_local("fe80::/64", "", "", "", "subnet", "one link only")]
+    #[case::v6_around_link_local(
+        "fe00::/8",
+        "",
+        "fe80::9",
+        "",
+        "subnet",
+        "fe80::/10, which mean something on one link only"
+    )]
+    #[case::v6_no_host("::/64", "", "", "", "subnet", "no host's")]
+    #[case::v6_around_mapped("::fffe:0:0/95", "", "", "", "subnet", "write it as IPv4")]
+    #[case::v6_around_multicast("fe00::/7", "", "", "", "subnet", "with addresses of")]
     #[case::v6_mapped("::ffff:10.87.1.0/120", "", "", "", "subnet", "write it as IPv4")]
     #[case::gateway_of_the_other_family("10.87.1.0/24", "fd00::1", "", "", "gateway", "fd00::1")]
     fn refuses(

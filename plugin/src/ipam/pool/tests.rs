@@ -91,6 +91,7 @@ fn no_pool_gives_out_another_one_s_gateway() {
 #[case::gateway("10.87.1.1", Some("gateway"))]
 #[case::excluded("10.87.1.77", Some("is excluded"))]
 #[case::network("10.87.1.0", Some("not one of 10.87.1.1 - 10.87.1.254, fd00::1 - "))]
+#[case::reserved("10.87.0.9", Some("not one of"))]
 #[case::elsewhere("10.88.1.9", Some("not one of"))]
 #[case::mapped("::ffff:10.87.1.9", Some("not one of"))]
 fn requests(#[case] asked: IpAddr, #[case] words: Option<&str>) {
@@ -101,6 +102,12 @@ fn requests(#[case] asked: IpAddr, #[case] words: Option<&str>) {
         None => assert_eq!(refusal, None),
         Some(words) => assert!(refusal.expect("a refusal").contains(words)),
     }
+}
+
+#[test]
+fn what_is_reserved_is_not_said_to_be_excluded() {
+    let refusal = Pools::from(range("10.87.0.0/16", "", "")).refusal(address("10.87.0.9"));
+    assert_eq!(refusal.as_deref(), Some("is in 10.87.0.0/24, reserved for gateways"));
 }
 
 #[test]
