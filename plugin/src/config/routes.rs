@@ -53,9 +53,9 @@ pub(super) fn refuse_unreachable(routes: &[Route], own: &[Own]) -> Result<()> {
     let subnets: Vec<_> = own.iter().map(|own| subnet_of(own.address)).collect();
     for (n, route) in routes.iter().enumerate() {
         let Some(gateway) = route.gateway else { continue };
-        let problem = own_address_problem(gateway, &addresses);
-        if let Some(problem) = problem.or_else(|| next_hop_problem(route, gateway, &subnets, &routes[..n])) {
-            let problem = format!("has {}, whose gw {problem}", route.destination);
+        let refusal = own_address_problem(gateway, &addresses);
+        if let Some(refusal) = refusal.or_else(|| next_hop_problem(route, gateway, &subnets, &routes[..n])) {
+            let problem = format!("has {}, whose gw {refusal}", route.destination);
             return Err(Error::Config { key: "routes".into(), problem });
         }
     }
