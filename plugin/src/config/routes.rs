@@ -62,9 +62,10 @@ pub(super) fn refuse_unreachable(routes: &[Route], own: &[Own]) -> Result<()> {
     Ok(())
 }
 
-/// Why a container with these addresses cannot send by `gateway`, if so, to follow its key.
+/// Why a container with these addresses cannot send by `gateway`, if so, to follow its key. (IPv4's kernel lets it: the container that is a network's
+/// router may have the network's routes.)
 pub(crate) fn own_address_problem(gateway: IpAddr, own: &[IpAddr]) -> Option<String> {
-    own.contains(&gateway).then(|| {
+    (gateway.is_ipv6() && own.contains(&gateway)).then(|| {
         format!("is {gateway}, the container's own address: name another one, or exclude it from what is given out")
     })
 }
