@@ -227,10 +227,7 @@ fn is_stale(entry: &Entry, links: &[Link]) -> bool {
 /// Who has the port, in words.
 fn holder(entry: &Entry, links: &[Link]) -> String {
     let link = links.iter().find(|link| link.names.contains(&entry.holder));
-    match link {
-        Some(Link { name, alias: Some(alias), .. }) => format!("link {name} ({alias})"),
-        _ => entry.holder.clone(),
-    }
+    link.map_or_else(|| entry.holder.clone(), lease::in_words)
 }
 
 /// nftables has no way to quote a quotation mark.

@@ -294,11 +294,15 @@ async fn claim(host: &Netlink, link: &Link, address: IpAddr) -> Result<bool> {
 async fn holder(host: &Netlink, address: IpAddr) -> Result<String> {
     let name = address_name(address);
     let link = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))?;
-    Ok(match link {
-        Some(Link { name, alias: Some(alias), .. }) => format!("link {name} ({alias})"),
-        Some(Link { name, .. }) => format!("link {name}"),
-        None => "a link that was deleted just now".to_owned(),
-    })
+    Ok(link.as_ref().map_or_else(|| "a link that was deleted just now".to_owned(), in_words))
+}
+
+/// A link that holds what somebody asks for.
+pub(crate) fn in_words(Link { name, alias, .. }: &Link) -> String {
+    match alias {
+        Some(alias) => format!("link {name} ({alias})"),
+        None => format!("link {name}"),
+    }
 }
 
 /// The host end of an attachment, also of one whose ADD was cut short before it had its name.

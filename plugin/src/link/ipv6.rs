@@ -113,7 +113,7 @@ impl Place<'_> {
                 match self.netns {
                     // By lo the container reaches its own address.
                     Some(netns) => {
-                        netns.visit(|| fs::write(&file, "0").and_then(|()| fs::write(LOOPBACK_SWITCH, "0")))?
+                        netns.visit(|| fs::write(&file, "0").and_then(|()| fs::write(LOOPBACK_SWITCH, "0")))?;
                     }
                     None => sysctl::write(&file, "0")?,
                 }

@@ -48,8 +48,7 @@ pub(crate) async fn refuse_taken_mac(
     }
     let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
     match ports.iter().find(|port| has(port, mac, (own, vlan))) {
-        Some(Link { name, alias: Some(alias), .. }) => taken(format!("link {name} ({alias})")),
-        Some(Link { name, .. }) => taken(format!("link {name}")),
+        Some(port) => taken(lease::in_words(port)),
         None => Ok(()),
     }
 }

@@ -237,7 +237,7 @@ mod tests {
     #[case::route_of_two_families(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "fd00::9/64"}], "routes": [{"dst": "::/0", "gw": "10.87.1.1"}]}), 2, "a route of other = ::/0 by 10.87.1.1")]
     #[case::route_scope(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16", "scope": 256}]}), 2, "10.9.0.0/16 with scope 256")]
     #[case::route_elsewhere(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16", "gw": "10.99.1.1"}]}), 110, "the gw of its route 10.9.0.0/16 by 10.99.1.1 is 10.99.1.1, which containers do not reach")]
-    #[case::route_by_itself(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16", "gw": "10.87.1.9"}]}), 110, "is 10.87.1.9, the container's own address")]
+    #[case::route_by_itself(json!({"ips": [{"address": "fd87:1::9/64"}], "routes": [{"dst": "fd99:7::/64", "gw": "fd87:1::9"}]}), 110, "is fd87:1::9, the container's own address")]
     #[case::route_twice(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.7/16", "priority": 0, "mtu": 1400}]}), 110, "the dst of its route 10.9.0.7/16, mtu 1400, priority 0 is 10.9.0.0/16 once more")]
     #[case::dns(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "dns": {"nameservers": "10.0.0.1"}}), 110, "not a result of CNI")]
     fn refused(#[case] answer: Value, #[case] code: u32, #[case] words: &str) {
