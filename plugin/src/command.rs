@@ -89,7 +89,7 @@ pub(crate) fn run(
             let valid = gc::Valid::parse(&input.config)?;
             call.pass_on(block_on(gc::gc(&network, &valid)), config::delegate_of(&input.config))
         }
-        Command::Status => match Configured::parse(&input.config).map_err(|cause| status::not_ready(false, &cause))? {
+        Command::Status => match Configured::parse(&input.config)? {
             Configured::Whole(network) => block_on(status::status(network)),
             Configured::Delegated(draft, plugin) => {
                 let status = call.pass_on(block_on(status::status_of_delegated(draft)), Some(&plugin));

@@ -115,8 +115,9 @@ pub(super) async fn attach<T>(
 
 impl Site<'_> {
     /// The order matters: the pair says whose it is and gets the attachment's name before anything else happens to it, so that GC leaves it
-    /// to its network and DEL finds whatever a crash leaves; the address is claimed before anything can use it; what the container may say is settled before its port is up;
-    /// and the host end is up before the container's, whose rising carrier then opens the bridge port.
+    /// to its network and DEL finds whatever a crash leaves; the address is claimed before anything can use it, and before the rules that
+    /// masquerade are looked at, which others write for whoever has one; what the container may say is settled before its port is up; and
+    /// the host end is up before the container's, whose rising carrier then opens the bridge port.
     async fn attach(&self, made: &Made) -> Result<Success> {
         let Self { network, target, netns, host, container, .. } = self;
         let attachment = Attachment { network: &network.name, target };

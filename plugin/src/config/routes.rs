@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::error::{Error, Result};
-use crate::ipam::pool::{Own, Pool, Pools, Range};
+use crate::ipam::pool::{Own, Pool, Pools, Range, subnet_of};
 use crate::netlink::{Route, RouteAttributes};
 use crate::reply;
 
 /// `RT_SCOPE_LINK` of linux/rtnetlink.h: from here on a route leads no further than its link, and has no next hop.
-const LINK_SCOPE: u8 = 253;
+pub(crate) const LINK_SCOPE: u8 = 253;
 /// `RT_SCOPE_NOWHERE`.
 const NOWHERE_SCOPE: u8 = 255;
 /// `RT_TABLE_DEFAULT`, `RT_TABLE_MAIN` and `RT_TABLE_LOCAL`: the ones that every packet looks into. IPv6 has not got the first.
@@ -156,7 +156,7 @@ fn own_subnet_problem(route: &Route, pools: &Pools) -> Option<String> {
         ),
     };
     (!(is_apart || is_plain && priority.is_none())).then(|| {
-        format!("is {destination}, the containers' own subnet, to which the kernel has a route that goes before: {remedy}, or leave it out")
+        format!("is {destination}, the containers' own subnet, to which the kernel has a route, and flatnet puts none before that: {remedy}, or leave it out")
     })
 }
 
@@ -165,7 +165,7 @@ fn twin_problem(former: &Route, route: &Route, pools: &Pools) -> Option<String> 
     let are_same = meaning(former, pools) == meaning(route, pools);
     let (former, route) = (reply::Route::from(former), reply::Route::from(route));
     let dst = route.dst;
-    (!are_same).then(|| format!("is {dst} once more, and of {former} and {route} the kernel would have the first only: leave one out, or give it a priority or a table of its own"))
+    (!are_same).then(|| format!("is {dst} once more, and {former} and {route} cannot both be there: leave one out, or give it a priority or a table of its own"))
 }
 
 /// Where the kernel has one route at most.
@@ -199,8 +199,4 @@ fn table_of(attributes: &RouteAttributes) -> u32 {
 /// Zero is none.
 fn said(value: Option<u32>) -> Option<u32> {
     value.filter(|value| *value != 0)
-}
-
-fn subnet_of(address: IpNetwork) -> IpNetwork {
-    IpNetwork::new(address.network(), address.prefix()).expect("a prefix length that came out of a network")
 }

@@ -9,7 +9,6 @@
 mod rules;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
@@ -21,6 +20,7 @@ use super::{TABLE, lock};
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
+use crate::ipam::pool::subnet_of;
 use crate::netlink::nftables::{Batch, Chain, Nftables, PlacedRule, Problem, Rule};
 use crate::netlink::{Link, Netlink};
 
@@ -29,11 +29,13 @@ use crate::netlink::{Link, Netlink};
 const MARK_PREFIX: &str = "flatnet-masquerade-";
 /// The same for IPv6.
 const MARK_PREFIX_IPV6: &str = "flatnet-masquerade6-";
+/// How many subnets a rule can be about: each takes three of the 128 expressions that it may have (`NFT_RULE_MAXEXPRS`).
+const SUBNETS_MAX: usize = 40;
 /// How often a transaction is tried anew because somebody else changed the rules at the same moment.
 const ATTEMPTS: u32 = 8;
 
 /// Brings the network's rules to what its configuration says, on a bridge that exists: there and right, or not there. Say it once the
-/// network's addresses are claimed: the rules of whoever else shares the bridge stay while a container has an address for which they are.
+/// network's addresses are claimed: rules that are written anew are for all who share the bridge and have a container there, as leases tell.
 ///
 /// An ADD that fails after this leaves them, as it leaves the bridge that they belong to: other ADDs may already count on both.
 /// `beside` are the subnets of other networks on the bridge that masquerade, where the caller knows of any. Errors: 109.
@@ -41,25 +43,30 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link, bes
     if !has_say(network) {
         return Ok(());
     }
+    let failed = |problem| failed(network, &problem);
     let is_marked = |family| bridge.names.contains(&mark_of(family, &bridge.name));
     let mut wanting: Vec<_> = families(network).collect();
     for family in IpFamily::BOTH.into_iter().filter(|family| !wanting.contains(family) && is_marked(*family)) {
-        let is_beside = || beside.iter().any(|subnet| family.has(*subnet));
-        let is_anothers = network.masquerade && (is_beside() || is_used(host, bridge, family).await?);
-        if !is_anothers {
-            take_off(host, bridge, family).await?;
+        let is_beside = beside.iter().any(|subnet| family.has(*subnet));
+        if !(network.masquerade && is_beside) {
+            take_off(host, network, bridge, family).await?;
         }
     }
     if wanting.is_empty() {
         return Ok(());
     }
-    let failed = |problem| failed(network, &problem);
     let mut nftables = Nftables::open().map_err(failed)?;
+    let known = |family: IpFamily| {
+        let beside = beside.iter().copied().filter(move |subnet| family.has(*subnet));
+        own_subnets(network, family).into_iter().chain(beside).collect::<BTreeSet<_>>()
+    };
     // Without the mark somebody may be taking away what an earlier bridge of that name has left.
     for family in wanting.clone().into_iter().filter(|family| is_marked(*family)) {
         let found = find(&mut nftables, network, family).await.map_err(failed)?;
-        let subnets = subnets_with_others(host, network, family, found.as_ref(), beside).await?;
-        if found.is_some_and(|found| is_same(&found, &wanted(network, family, &subnets))) {
+        // Who was there stays: else two networks would rewrite them in turns.
+        let is_right =
+            |found: &Found| is_same(found, &wanted(network, family, &(&known(family) | &subnets_found(found))));
+        if found.as_ref().is_some_and(is_right) {
             wanting.retain(|it| *it != family);
         }
     }
@@ -70,31 +77,56 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link, bes
     for family in wanting {
         mark(host, bridge, family).await?;
         let found = find(&mut nftables, network, family).await.map_err(failed)?;
-        let subnets = subnets_with_others(host, network, family, found.as_ref(), beside).await?;
-        write(&mut nftables, network, (family, &subnets), true).await.map_err(failed)?;
+        let mut others = candidates(host, bridge, family, found.as_ref()).await?;
+        others.retain(|other| !known(family).iter().any(|it| it.contains(other.ip()) && it.prefix() <= other.prefix()));
+        let mut subnets = BTreeSet::new();
+        // Whoever claimed an address meanwhile, and saw the former rules, is among those who need them now.
+        loop {
+            let mut needed = known(family);
+            let room = SUBNETS_MAX.saturating_sub(needed.len());
+            needed.extend(in_need(host, network, bridge, &others).await?.into_iter().take(room));
+            if needed == subnets {
+                break;
+            }
+            subnets = needed;
+            write(&mut nftables, network, (family, &subnets), true).await.map_err(failed)?;
+        }
     }
     sweep_locked(host, &mut nftables).await
 }
 
-/// The subnets that the rules have to be for: the network's own and those beside it, and of the others that they are for now, those of which
-/// a container has an address.
-async fn subnets_with_others(
+/// The subnets that the rules of a bridge may have to be for, beside those that are known of: those that they are for, and those that the
+/// bridge is the gateway of.
+async fn candidates(
     host: &Netlink,
-    network: &Network,
+    bridge: &Link,
     family: IpFamily,
     found: Option<&Found>,
-    beside: &[IpNetwork],
 ) -> Result<BTreeSet<IpNetwork>> {
-    let mut subnets = own_subnets(network, family);
-    subnets.extend(beside.iter().filter(|subnet| family.has(**subnet)));
-    let others: Vec<_> = found.map(subnets_found).unwrap_or_default().difference(&subnets).copied().collect();
-    if !others.is_empty() {
-        let links = host.links().await.doing(|| "list the host's links".into())?;
-        let is_new = |address: &IpAddr| !subnets.iter().any(|subnet| subnet.contains(*address));
-        let leases: Vec<_> = links.iter().flat_map(lease::leases).filter(is_new).collect();
-        subnets.extend(others.into_iter().filter(|subnet| leases.iter().any(|lease| subnet.contains(*lease))));
+    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
+    let gateways = addresses.into_iter().filter(|address| family.has(*address)).map(subnet_of);
+    Ok(found.map(subnets_found).unwrap_or_default().into_iter().chain(gateways).collect())
+}
+
+/// Those of which a container on the bridge has an address.
+async fn in_need(
+    host: &Netlink,
+    network: &Network,
+    bridge: &Link,
+    subnets: &BTreeSet<IpNetwork>,
+) -> Result<BTreeSet<IpNetwork>> {
+    if subnets.is_empty() {
+        return Ok(BTreeSet::new());
     }
-    Ok(subnets)
+    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let vlan = network.gateway_vlan().map(|(_, vlan)| vlan);
+    // One that has lost its bridge is put back. A gateway in a VLAN is another link than the bridge.
+    let is_there = |link: &&Link| match vlan {
+        None => link.bridge.is_none_or(|index| index == bridge.index),
+        Some(_) => lease::record(link).is_none() || lease::vlan(link) == vlan,
+    };
+    let leases: Vec<_> = links.iter().filter(is_there).flat_map(lease::leases).collect();
+    Ok(subnets.iter().copied().filter(|subnet| leases.iter().any(|lease| subnet.contains(*lease))).collect())
 }
 
 fn own_subnets(network: &Network, family: IpFamily) -> BTreeSet<IpNetwork> {
@@ -126,18 +158,6 @@ async fn mark(host: &Netlink, bridge: &Link, family: IpFamily) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Whether a container has an address of a subnet of that family that the bridge is the gateway of.
-async fn is_used(host: &Netlink, bridge: &Link, family: IpFamily) -> Result<bool> {
-    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
-    let subnets: Vec<_> = addresses.into_iter().filter(|address| family.has(*address)).collect();
-    if subnets.is_empty() {
-        return Ok(false);
-    }
-    let links = host.links().await.doing(|| "list the host's links".into())?;
-    let mut leases = links.iter().filter(|link| lease::is_whole(link)).flat_map(lease::leases);
-    Ok(leases.any(|lease| subnets.iter().any(|subnet| subnet.contains(lease))))
 }
 
 /// Who is no gateway, and asks for no rules, has no say in those of a gateway on the same bridge.
@@ -231,9 +251,18 @@ async fn remove_locked(family: IpFamily, bridge: &str) -> Result<()> {
     delete(&mut nftables, family, &[chain_name(bridge)]).await
 }
 
-/// The network has no use for them now, and had. Mark and rules go under one lock, as they come: no rules are left that nobody knows of.
-async fn take_off(host: &Netlink, bridge: &Link, family: IpFamily) -> Result<()> {
+/// The network has no use for them now, and had; nor has a container of another, if this one masquerades too. Mark and rules go under one
+/// lock, as they come: no rules are left that nobody knows of.
+async fn take_off(host: &Netlink, network: &Network, bridge: &Link, family: IpFamily) -> Result<()> {
     let _lock = lock().await?;
+    if network.masquerade {
+        let mut nftables = Nftables::open().map_err(|problem| not_removed(&problem))?;
+        let found = find(&mut nftables, network, family).await.map_err(|problem| not_removed(&problem))?;
+        let candidates = candidates(host, bridge, family, found.as_ref()).await?;
+        if !in_need(host, network, bridge, &candidates).await?.is_empty() {
+            return Ok(());
+        }
+    }
     if exists_of(family, &bridge.name).await? {
         remove_locked(family, &bridge.name).await?;
     }

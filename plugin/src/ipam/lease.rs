@@ -298,9 +298,10 @@ async fn holder(host: &Netlink, address: IpAddr) -> Result<String> {
 }
 
 /// A link that holds what somebody asks for.
-pub(crate) fn in_words(Link { name, alias, .. }: &Link) -> String {
-    match alias {
-        Some(alias) => format!("link {name} ({alias})"),
+pub(crate) fn in_words(link: &Link) -> String {
+    let Link { name, alias, .. } = link;
+    match alias.as_deref().or(attachment_of(link)) {
+        Some(whose) => format!("link {name} ({whose})"),
         None => format!("link {name}"),
     }
 }
@@ -313,7 +314,8 @@ pub(crate) async fn find(host: &Netlink, attachment: &Attachment<'_>) -> Result<
     }
     for name in attachment.host_names() {
         let link = host.link(&name).await.doing(|| format!("look up {name}"))?;
-        if let Some(link) = link.filter(is_unfinished) {
+        let is_its = |link: &Link| is_unfinished(link) && may_be_of_network(link, attachment.network);
+        if let Some(link) = link.filter(is_its) {
             return Ok(Some(link));
         }
     }

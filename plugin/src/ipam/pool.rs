@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 pub(crate) use self::range::Range;
-pub(crate) use self::span::{Span, host_bits_problem};
+pub(crate) use self::span::{Span, host_bits_problem, subnet_of};
 use crate::ipam::memory::Used;
 
 /// All pools of a network; an attachment gets one address of each. None where it gives no addresses.

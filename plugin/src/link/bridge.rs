@@ -14,7 +14,7 @@ use crate::error::{Doing, Error, Result};
 use crate::firewall::masquerade;
 use crate::hash::hex16;
 use crate::ipam::lease;
-use crate::ipam::pool::{Pool, Pools, Range};
+use crate::ipam::pool::{Pool, Pools, Range, subnet_of};
 use crate::link::{ipv6, port, vlan};
 use crate::mac::Mac;
 use crate::netlink::{Address, Link, Netlink, NewBridge};
@@ -130,10 +130,7 @@ pub(crate) async fn told<P>(host: &Netlink, network: &Network<P>, bridge: &Link)
     let containers = if has_ipv6 { lease::of_network(host, &network.name).await? } else { Vec::new() };
     let leases: Vec<_> = containers.iter().flat_map(|(_, link)| lease::leases(link)).collect();
     let is_told = |gateway: &&IpNetwork| gateway.is_ipv4() || leases.iter().any(|lease| gateway.contains(*lease));
-    let range_of = |gateway: &IpNetwork| {
-        let subnet = IpNetwork::new(gateway.network(), gateway.prefix()).ok()?;
-        Range::new(subnet, Some(gateway.ip()), None, None).ok()
-    };
+    let range_of = |gateway: &IpNetwork| Range::new(subnet_of(*gateway), Some(gateway.ip()), None, None).ok();
     let pools: Vec<Pool> = addresses.iter().filter(is_told).filter_map(range_of).map(Pool::from).collect();
     Ok((!pools.is_empty()).then(|| Pools::new(pools)))
 }
@@ -266,13 +263,13 @@ fn gateway_mac(network: &Network) -> Option<Mac> {
     }
 }
 
-/// One that was made by hand changes its MAC with its ports, and the containers' ARP caches go stale. Where it has an address it keeps the MAC
-/// that it has: somebody may know it.
+/// One that was made by hand changes its MAC with its ports, and the containers' ARP caches go stale. Where it has an address, or somebody has
+/// set its MAC, it keeps the one that it has: somebody may know it.
 async fn fix_mac(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {
     let Some(mac) = gateway_mac(network).filter(|mac| bridge.mac != Some(*mac)) else { return Ok(()) };
     let name = &bridge.name;
     let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
-    let mac = bridge.mac.filter(|_| !addresses.is_empty()).unwrap_or(mac);
+    let mac = bridge.mac.filter(|_| !addresses.is_empty() || has_set_mac(name) == Some(true)).unwrap_or(mac);
     host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
     bridge.mac = Some(mac);
     Ok(())
@@ -281,18 +278,18 @@ async fn fix_mac(host: &Netlink, network: &Network, bridge: &mut Link) -> Result
 /// The same for a bridge that somebody else gave the gateway's address.
 async fn hold_mac(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     match bridge.mac.filter(|mac| gateway_mac(network).is_some_and(|own| own != *mac)) {
-        Some(mac) if follows_ports(&bridge.name) => {
+        Some(mac) if has_set_mac(&bridge.name) == Some(false) => {
             host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {} to {mac}", bridge.name))
         }
         _ => Ok(()),
     }
 }
 
-/// Whether the bridge's MAC changes with its ports: nobody has set it (`NET_ADDR_SET` of linux/netdevice.h). Unknown, and so false, where no
-/// sysfs of this network namespace is mounted.
-fn follows_ports(bridge: &str) -> bool {
-    let told = fs::read_to_string(format!("/sys/class/net/{bridge}/addr_assign_type"));
-    told.is_ok_and(|told| told.trim() != "3")
+/// Whether somebody has set the bridge's MAC (`NET_ADDR_SET` of linux/netdevice.h), which else changes with its ports; unknown where no sysfs
+/// of this network namespace is mounted.
+fn has_set_mac(bridge: &str) -> Option<bool> {
+    let told = fs::read_to_string(format!("/sys/class/net/{bridge}/addr_assign_type")).ok()?;
+    Some(told.trim() == "3")
 }
 
 async fn keep_vlans_apart(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {

@@ -40,7 +40,7 @@ impl Made {
             Progress::Done(index) => index,
             Progress::Asked(name) => {
                 let link = host.link(&name).await.doing(|| format!("look up {name}"))?;
-                match link.filter(lease::is_unfinished) {
+                match link.filter(|link| lease::is_unfinished(link) && link.alias.is_none()) {
                     Some(link) => link.index,
                     None => return Ok(()),
                 }

@@ -24,7 +24,7 @@ pub(super) struct Attachment {
 pub(super) async fn list(host: &Netlink, network: Option<&str>) -> Result<Vec<Attachment>> {
     let links = host.links().await.doing(|| "list the host's links".into())?;
     let is_wanted = |link: &Link| match network {
-        Some(network) => lease::record(link).is_some() && lease::is_of_network(link, network),
+        Some(network) => lease::is_of_network(link, network),
         None => true,
     };
     let mut found: Vec<_> = links.into_iter().filter(is_wanted).filter_map(Attachment::of).collect();

@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
+use crate::config::routes::LINK_SCOPE;
 use crate::config::{Configured, Network};
 use crate::error::{Error, PREV_RESULT, Result};
-use crate::ipam::pool::{Pool, Pools, Range};
-use crate::netlink;
+use crate::ipam::pool::{Pool, Pools, Range, subnet_of};
+use crate::netlink::{self, RouteAttributes};
 use crate::reply::{Ip, Route, Success};
 use crate::request::Target;
 use crate::spec::SpecVersion;
@@ -56,8 +57,24 @@ impl Told {
     pub(in crate::command) fn complete(&self, configured: Configured, held: &[IpAddr]) -> Result<Network> {
         match configured {
             Configured::Whole(network) => Ok(network),
-            Configured::Delegated(draft, _) => Ok(draft.with(self.pools(held)?)),
+            Configured::Delegated(draft, _) => {
+                let network = draft.with(self.pools(held)?);
+                Ok(Network { routes: self.routes_on_the_link(), ..network })
+            }
         }
+    }
+
+    /// The routes that another plugin gave stay on the link, or have a next hop.
+    fn routes_on_the_link(&self) -> Vec<netlink::Route> {
+        let stays =
+            |route: &&Route| route.gw.is_none() && route.scope.is_some_and(|scope| scope >= u32::from(LINK_SCOPE));
+        let destination = |route: &Route| netlink::Route {
+            destination: subnet_of(route.dst),
+            gateway: None,
+            link: None,
+            attributes: RouteAttributes::default(),
+        };
+        self.result.routes.iter().filter(stays).map(destination).collect()
     }
 
     /// A plugin after flatnet may have given the interface more addresses: flatnet's are those of which leases are `held`, and the
@@ -65,10 +82,7 @@ impl Told {
     fn pools(&self, held: &[IpAddr]) -> Result<Pools> {
         let own = self.result.ips.iter().filter(|ip| ip.interface.is_none_or(|index| index == self.own));
         let own = own.enumerate().filter(|(n, ip)| *n == 0 || held.contains(&ip.address.ip()));
-        let range_of = |ip: &Ip| {
-            let subnet = IpNetwork::new(ip.address.network(), ip.address.prefix()).ok()?;
-            Range::new(subnet, Some(ip.gateway?), None, None).ok()
-        };
+        let range_of = |ip: &Ip| Range::new(subnet_of(ip.address), Some(ip.gateway?), None, None).ok();
         let pools: Vec<Pool> = own.filter_map(|(_, ip)| range_of(ip)).map(Pool::from).collect();
         if pools.is_empty() { Err(problem("has no address with its gateway".into())) } else { Ok(Pools::new(pools)) }
     }
@@ -276,6 +290,18 @@ mod tests {
         let told = addresses(told).into_iter().map(IpNetwork::from).collect();
         let found: Vec<_> = of_pools(&pools, told, &addresses(held)).iter().map(IpNetwork::ip).collect();
         assert_eq!(found, addresses(expected));
+    }
+
+    #[test]
+    fn of_another_plugin_s_routes_those_on_the_link_are_judged() {
+        let result = json!({"interfaces": [{"name": "eth0", "sandbox": "x"}], "ips": [{"interface": 0, "address": "10.87.1.2/24", "gateway": "10.87.1.1"}],
+            "routes": [{"dst": "10.9.0.0/16"}, {"dst": "10.8.0.1/16", "scope": 253}, {"dst": "10.7.0.0/16", "scope": 0}]});
+        let config = json!({"name": "flatnet", "ipam": {"type": "other"}});
+        let configured = Configured::parse(config.as_object().expect("an object")).expect("a network");
+        let (told, held) = (told(&result, "eth0").expect("a result"), addresses(&["10.87.1.2"]));
+        let network = told.complete(configured, &held).expect("its pools");
+        let found = told.expected(&target("eth0"), &network, &held).expect("what is its own");
+        assert_eq!(found.routes.iter().map(Route::to_string).collect::<Vec<_>>(), ["10.8.0.1/16, scope 253"]);
     }
 
     #[test]

@@ -182,7 +182,7 @@ fn routes_say_what_the_kernel_is_told() {
 #[case::broadcast_on_the_link(json!([{"dst": "10.87.1.255/32", "scope": 253}, {"dst": "10.9.0.0/16", "gw": "10.87.1.255"}]), "ipam.routes[1].gw is 10.87.1.255, the broadcast address")]
 #[case::network(json!([{"dst": "10.9.0.0/16", "gw": "10.87.1.0"}]), "ipam.routes[0].gw is 10.87.1.0, the network address of 10.87.1.0/24")]
 #[case::another_table_s(json!([{"dst": "10.8.0.0/16", "scope": 253, "table": 7}, {"dst": "10.9.0.0/16", "gw": "10.8.0.1"}]), "ipam.routes[1].gw is 10.8.0.1, to which a route of another table leads, which one of table 254 does not see")]
-#[case::twice(json!([{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.0/16", "gw": "10.87.1.9", "mtu": 1400}]), "ipam.routes[1].dst is 10.9.0.0/16 once more, and of 10.9.0.0/16 and 10.9.0.0/16 by 10.87.1.9, mtu 1400 the kernel would have the first only: ")]
+#[case::twice(json!([{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.0/16", "gw": "10.87.1.9", "mtu": 1400}]), "ipam.routes[1].dst is 10.9.0.0/16 once more, and 10.9.0.0/16 and 10.9.0.0/16 by 10.87.1.9, mtu 1400 cannot both be there: ")]
 #[case::twice_in_a_table(json!([{"dst": "10.9.0.0/16", "table": 254}, {"dst": "10.8.0.0/16"}, {"dst": "10.9.0.0/16", "scope": 253}]), "ipam.routes[2].dst is 10.9.0.0/16 once more")]
 #[case::own_subnet(json!([{"dst": "10.87.1.0/24", "advmss": 1300}]), "ipam.routes[0].dst is 10.87.1.0/24, the containers' own subnet")]
 #[case::own_subnet_by_a_gateway(json!([{"dst": "10.87.1.0/24", "gw": "10.87.1.1", "table": 254}]), "or a priority, with which it comes second, or leave it out")]

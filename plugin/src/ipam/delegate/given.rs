@@ -4,13 +4,12 @@
 
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::shown;
 use crate::config::{Draft, Network, routes};
 use crate::error::{Error, Result};
-use crate::ipam::pool::{Pool, Pools, Range};
+use crate::ipam::pool::{Pool, Pools, Range, subnet_of};
 use crate::netlink::{self, RouteAttributes};
 use crate::reply::{Dns, Ip, Route, Success};
 use crate::request::Command;
@@ -77,7 +76,7 @@ impl Given {
 fn range_of(plugin: &str, ip: &Ip) -> Result<Range> {
     let own = ip.address;
     let range = |only: Option<IpAddr>| {
-        Range::new(masked(own), ip.gateway, only, only)
+        Range::new(subnet_of(own), ip.gateway, only, only)
             .map_err(|(key, problem)| wrong(plugin, format!("the {key} of its address {own} {problem}")))
     };
     match Pools::from(range(None)?).refusal(own.ip()) {
@@ -126,17 +125,13 @@ fn lower(plugin: &str, route: &Route, addresses: &[IpAddr]) -> Result<netlink::R
         table: said(route.table),
         scope,
     };
-    Ok(netlink::Route { destination: masked(*dst), gateway: *gw, link: None, attributes })
+    Ok(netlink::Route { destination: subnet_of(*dst), gateway: *gw, link: None, attributes })
 }
 
 /// None in the answer means that of the configuration, and before 0.3.0 there is no difference between the two versions.
 fn is_of_version(said: &str, asked: SpecVersion) -> bool {
     let is_old = |version: SpecVersion| version < SpecVersion::V0_3_0;
     said.is_empty() || SpecVersion::parse(said).is_some_and(|said| said == asked || (is_old(said) && is_old(asked)))
-}
-
-fn masked(network: IpNetwork) -> IpNetwork {
-    IpNetwork::new(network.network(), network.prefix()).expect("a prefix length that came out of a network")
 }
 
 fn wrong(plugin: &str, problem: String) -> Error {
@@ -152,6 +147,7 @@ fn wrong(plugin: &str, problem: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use ipnetwork::IpNetwork;
     use rstest::rstest;
     use serde_json::json;
 

@@ -185,11 +185,6 @@ fn foreign_problem(subnet: IpNetwork) -> Option<String> {
     let problem = match subnet {
         _ if meets("0.0.0.0/8") => format!("is {subnet}, with addresses of 0.0.0.0/8, which are no host's"),
         _ if meets("127.0.0.0/8") => format!("is {subnet}, with addresses of 127.0.0.0/8, every host's own loopback"),
-        _ if meets("169.254.0.0/16") => {
-            format!(
-                "is {subnet}, with addresses of 169.254.0.0/16, which mean something on one link only: take some of 10.0.0.0/8"
-            )
-        }
         _ if meets("224.0.0.0/4") => {
             format!("is {subnet}, with addresses of 224.0.0.0/4, which are multicast: no container can have one")
         }
@@ -283,15 +278,6 @@ mod tests {
         "192.168.0.10",
         "subnet",
         "is 192.0.0.0/2, with addresses of 224.0.0.0/4, which are multicast"
-    )]
-    #[case::link_local("169.254.0.0/16", "", "", "", "subnet", "one link only")]
-    #[case::in_link_local(
-        "169.254.7.0/24",
-        "",
-        "",
-        "",
-        "subnet",
-        "is 169.254.7.0/24, with addresses of 169.254.0.0/16, which mean something on one link only"
     )]
     #[case::no_host("0.0.0.0/8", "", "", "", "subnet", "no host's")]
     #[case::in_no_host("0.9.0.0/16", "", "", "", "subnet", "no host's")]

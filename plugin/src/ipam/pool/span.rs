@@ -92,6 +92,11 @@ pub(crate) fn host_bits_problem(subnet: IpNetwork) -> Option<String> {
     (subnet.ip() != subnet.network()).then(meant)
 }
 
+/// The subnet that an address with a prefix length is of.
+pub(crate) fn subnet_of(address: IpNetwork) -> IpNetwork {
+    IpNetwork::new(address.network(), address.prefix()).expect("a prefix length that came out of a network")
+}
+
 pub(super) fn next(address: IpAddr) -> IpAddr {
     of_family(address, bits(address).saturating_add(1))
 }
