@@ -186,6 +186,13 @@ pub(crate) const LIES: &[Lie] = &[
     ),
     lie(23, "a link is not told", "REAL | sed s/fn-/fx-/", "fail", "of the host in interfaces"),
     lie(24, "a MAC is false", "REAL | sed s/0a:57:0a/0a:58:0a/", "fail", "in the result"),
+    lie(
+        24,
+        "a route is told that the kernel has by itself",
+        r#"REAL | sed -E 's|("address":"([0-9.]+)/.*"routes":\[)|\1{"dst":"\2/32"},|'"#,
+        "fail",
+        "and the kernel has not",
+    ),
     lie(25, "a result is lost", "REAL | sed s/net9/net7/", "fail", "interfaces of the result lacks"),
     lie(
         26,
