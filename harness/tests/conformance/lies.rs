@@ -349,6 +349,13 @@ pub(crate) const LIES: &[Lie] = &[
         "mtu does not belong",
     ),
     lie(
+        43,
+        "a route is told as another",
+        "REAL | sed s/10.99.0.0/10.199.0.0/",
+        "falls-short",
+        "routes of the result lacks [{",
+    ),
+    lie(
         44,
         "no address says its family",
         r#"REAL | sed 's/"version":"4"/"family":"4"/'"#,
