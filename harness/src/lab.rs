@@ -21,7 +21,7 @@ pub(crate) use burial::settle;
 pub use change::replace_route;
 pub use namespace::{FOLDER, Namespace};
 pub use tap::{Ears, Tap};
-pub use view::{Link, Route, View};
+pub use view::{Link, Route, TABLE_LOCAL, View};
 
 /// What a host is in the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

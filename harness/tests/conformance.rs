@@ -248,6 +248,32 @@ fn a_network_is_no_fault_of_the_plugin_s(
     assert!(line["why"].as_str().unwrap_or_default().contains(why), "{line:#}");
 }
 
+/// Room for 8 and some more, which the file does not tell at once.
+const ENOUGH: &str = r#"{"subnet": "10.66.1.0/28", "exclude": ["10.66.1.14/32"]}"#;
+
+/// A plugin that refuses a container while its network has room for it, or would have.
+#[rstest]
+#[case::for_no_reason(
+    r#"case $CNI_COMMAND$CNI_CONTAINERID in ADD*-7) echo '{"code": 11, "msg": "not now"}'; exit 1;; esac; exec REAL"#,
+    "got error 11: not now"
+)]
+#[case::as_it_frees_nothing(
+    r#"[ $CNI_COMMAND != ADD ] || mktemp /var/lib/cni/lease.XXXXXX >/dev/null; set -- /var/lib/cni/lease.*; case $CNI_COMMAND$# in ADD[789] | ADD??) echo '{"code": 11, "msg": "all taken"}'; exit 1;; esac; exec REAL"#,
+    "got error 11: all taken"
+)]
+fn a_plugin_that_refuses_is_not_excused_by_its_network(#[case] script: &str, #[case] why: &str) {
+    let folder = liar(script);
+    let file = folder.path().join("net.conf");
+    fs::write(&file, format!(r#"{{"cniVersion": "1.0.0", "name": "net", "type": "flatnet", "ipam": {ENOUGH}}}"#))
+        .unwrap();
+    let (folder, file) = (folder.path().to_str().unwrap(), file.to_str().unwrap());
+    let output = conformance(&["--json", "--plugin-dir", folder, "--network", file, "/27-"]);
+    let board: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    let line = &board["columns"][0]["lines"][0];
+    assert_eq!(line["verdict"], "fail", "{line:#}");
+    assert!(line["why"].as_str().unwrap_or_default().contains(why), "{line:#}");
+}
+
 #[rstest]
 #[case::few_addresses(
     r#""cniVersion": "1.0.0", "ipam": {"subnet": "10.66.1.0/30"}"#,

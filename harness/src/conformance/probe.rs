@@ -71,6 +71,9 @@ pub fn look(network: &Network, plugin_dir: &Path) -> Result<Traits> {
     Ok(traits)
 }
 
+/// A container by its name, and the answer to its ADD.
+type Held = (String, Result<Answer, String>);
+
 struct Probe {
     world: World,
     network: Network,
@@ -165,17 +168,35 @@ impl Probe {
 
     /// How many containers the network holds at once, if those are fewer than the rules have.
     fn room(&mut self) -> Result<Option<usize>> {
-        let network = self.network.clone();
         let mut held = Vec::new();
-        let mut full = false;
-        while !full && held.len() < ROOM {
-            let container = self.come(&network)?;
-            full = !matches!(container.1, Ok(Answer::Done(_)));
-            held.push(container);
-        }
-        let room = held.len() - usize::from(full);
+        while held.len() < ROOM && self.holds_one_more(&mut held)? {}
+        let room = held.len();
+        let full = room < ROOM && self.is_full(&mut held)?;
+        let network = self.network.clone();
         held.into_iter().try_for_each(|(container, answer)| self.go(&container, &network, &answer))?;
         Ok(full.then_some(room))
+    }
+
+    /// Whether it is for want of room that no more than those that are `held` could come: where one goes, one more can come, and only one.
+    /// Else the plugin refuses for some other reason, or keeps what it should have freed, and that is its own fault.
+    fn is_full(&mut self, held: &mut Vec<Held>) -> Result<bool> {
+        let Some((container, answer)) = held.pop() else { return Ok(false) };
+        let network = self.network.clone();
+        self.go(&container, &network, &answer)?;
+        Ok(self.holds_one_more(held)? && !self.holds_one_more(held)?)
+    }
+
+    /// Whether another container can come; then it stays.
+    fn holds_one_more(&mut self, held: &mut Vec<Held>) -> Result<bool> {
+        let network = self.network.clone();
+        let (container, answer) = self.come(&network)?;
+        let came = matches!(answer, Ok(Answer::Done(_)));
+        if came {
+            held.push((container, answer));
+        } else {
+            self.go(&container, &network, &answer)?;
+        }
+        Ok(came)
     }
 
     fn is_independent(&mut self) -> Result<bool> {
@@ -191,8 +212,8 @@ impl Probe {
         Ok(answer)
     }
 
-    /// ADD of another container; gives its name, too.
-    fn come(&mut self, network: &Network) -> Result<(String, Result<Answer, String>)> {
+    /// ADD of another container.
+    fn come(&mut self, network: &Network) -> Result<Held> {
         self.containers += 1;
         let container = format!("probe-{}", self.containers);
         self.world.lab.container(&container)?;

@@ -26,7 +26,7 @@ pub struct Traits {
     pub versions: Vec<String>,
     /// The plugin that it asks for addresses, if it does.
     pub ipam: Option<Ipam>,
-    /// How many containers its network holds at once, if those are fewer than [`super::ROOM`] and that showed only when they came.
+    /// How many containers its network holds at once, if those are fewer than [`super::ROOM`] and that showed only when they came and went.
     pub room: Option<usize>,
     /// What else it is or has.
     pub is: Vec<Trait>,

@@ -19,7 +19,7 @@ use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 use super::Namespace;
 
 /// The table in which the kernel keeps what follows from the addresses.
-const TABLE_LOCAL: u32 = 255;
+pub const TABLE_LOCAL: u32 = 255;
 
 /// One reading of a namespace.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +86,13 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// The longest TCP segment that is asked for by it, if that is said.
     pub advmss: Option<u32>,
+}
+
+impl Route {
+    /// Whether the kernel made it, as what follows from an address.
+    pub fn is_kernels(&self) -> bool {
+        self.origin.starts_with("proto kernel ")
+    }
 }
 
 impl View {

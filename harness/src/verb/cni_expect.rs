@@ -258,9 +258,8 @@ impl<'a> Claims<'a> {
         self.container.link(self.ifname).ok_or_else(missing)
     }
 
-    /// The version is the one asked for; every interface exists where it is said to be, with that MAC; every address is on its interface,
-    /// and can be used; every route is there,
-    /// with all that the result says of it.
+    /// The version is the one asked for; every interface exists where it is said to be, with that MAC; every address is on its interface
+    /// and can be used; every route is there, with all that the result says of it.
     fn hold(&self, version: &str) -> Result<(), Failure> {
         if field(self.result, "cniVersion") != version {
             let got = field(self.result, "cniVersion");

@@ -186,6 +186,13 @@ pub(crate) const LIES: &[Lie] = &[
     ),
     lie(23, "a link is not told", "REAL | sed s/fn-/fx-/", "fail", "of the host in interfaces"),
     lie(24, "a MAC is false", "REAL | sed s/0a:57:0a/0a:58:0a/", "fail", "in the result"),
+    lie(
+        24,
+        "a route is told that the kernel has by itself",
+        r#"REAL | sed -E 's|("address":"([0-9.]+)/.*"routes":\[)|\1{"dst":"\2/32"},|'"#,
+        "fail",
+        "and the kernel has not",
+    ),
     lie(25, "a result is lost", "REAL | sed s/net9/net7/", "fail", "interfaces of the result lacks"),
     lie(
         26,
@@ -340,6 +347,13 @@ pub(crate) const LIES: &[Lie] = &[
         r#"REAL | sed 's|"dst":"10.99.0.0/16"|"mtu":1400,&|'"#,
         "falls-short",
         "mtu does not belong",
+    ),
+    lie(
+        43,
+        "a route is told as another",
+        "REAL | sed s/10.99.0.0/10.199.0.0/",
+        "falls-short",
+        "routes of the result lacks [{",
     ),
     lie(
         44,

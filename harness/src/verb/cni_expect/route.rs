@@ -4,13 +4,14 @@
 
 use serde_json::Value;
 
-use crate::lab::{Route, View};
+use crate::lab::{Route, TABLE_LOCAL, View};
 use crate::verb::Failure;
 use crate::verb::cni::field;
 
 /// Judges whether `container` has that route.
 pub(super) fn is_real(claim: &Value, container: &View) -> Result<(), Failure> {
-    let all = container.routes.iter().chain(&container.routes_apart).filter(|route| leads_there(claim, route));
+    let apart = container.routes_apart.iter().filter(|route| is_meant(claim, route));
+    let all = container.routes.iter().chain(apart).filter(|route| leads_there(claim, route));
     match all.map(|route| differences(claim, route)).min_by_key(Vec::len) {
         Some(closest) if closest.is_empty() => Ok(()),
         Some(closest) => {
@@ -19,6 +20,12 @@ pub(super) fn is_real(claim: &Value, container: &View) -> Result<(), Failure> {
         }
         None => Err(Failure::wrong(format!("the result has the route {claim}, and the kernel has not"))),
     }
+}
+
+/// Whether a route that the kernel might have by itself counts: what is its own, or in the table `local`, does only if the claim says that table.
+fn is_meant(claim: &Value, route: &Route) -> bool {
+    let by_table = field(claim, "table").as_u64() == Some(route.table.into());
+    by_table || !(route.table == TABLE_LOCAL || route.is_kernels())
 }
 
 /// Whether it is to the same destination, by the same next hop if the result says one.
@@ -64,7 +71,15 @@ mod tests {
         let link = Route { destination: "10.98.0.0/16".to_owned(), gateway: None, scope: 253, ..main.clone() };
         let local =
             Route { destination: "fe80::/10".to_owned(), gateway: to_link, priority: Some(1024), ..main.clone() };
-        View { routes: vec![main, other, link], routes_apart: vec![local], ..View::default() }
+        let own = ["fe80::/64 254", "ff00::/8 255", "10.87.1.2/32 255", "127.0.0.0/8 255"].map(kernels);
+        let routes_apart = own.into_iter().chain([local]).collect();
+        View { routes: vec![main, other, link], routes_apart, ..View::default() }
+    }
+
+    fn kernels(text: &str) -> Route {
+        let (to, table) = text.split_once(' ').unwrap();
+        let origin = "proto kernel type local".to_owned();
+        Route { destination: to.to_owned(), table: table.parse().unwrap(), origin, ..Route::default() }
     }
 
     #[rstest]
@@ -74,6 +89,8 @@ mod tests {
     #[case(json!({"dst": "10.98.0.0/16", "scope": 253}))]
     // The kernel has such routes by itself, too.
     #[case(json!({"dst": "fe80::/10", "gw": "fd87:1::1", "scope": 200}))]
+    #[case(json!({"dst": "fe80::/64", "table": 254}))]
+    #[case(json!({"dst": "10.87.1.2/32", "table": 255}))]
     fn what_the_kernel_has_is_real(#[case] claim: Value) {
         assert_eq!(is_real(&claim, &kernel()).map_err(|failure| failure.line()), Ok(()));
     }
@@ -87,6 +104,11 @@ mod tests {
     #[case(json!({"dst": "10.98.0.0/16", "scope": 200}), "the kernel has it with scope 253")]
     #[case(json!({"dst": "fe80::/10", "advmss": 9}), "the kernel has it with advmss none")]
     #[case(json!({"dst": "fe80::/10", "table": 255}), "the kernel has it with table 254")]
+    // Whoever tells those has not made them.
+    #[case(json!({"dst": "fe80::/64"}), "and the kernel has not")]
+    #[case(json!({"dst": "ff00::/8", "table": 254}), "and the kernel has not")]
+    #[case(json!({"dst": "10.87.1.2/32"}), "and the kernel has not")]
+    #[case(json!({"dst": "127.0.0.0/8"}), "and the kernel has not")]
     fn what_the_kernel_has_otherwise_is_told(#[case] claim: Value, #[case] told: &str) {
         let failure = is_real(&claim, &kernel()).unwrap_err().line();
         assert!(failure.contains(told), "{failure}");

@@ -129,10 +129,11 @@ pub(super) fn error_text(refusal: &Refusal) -> String {
     format!("error {code}: {msg}{details}")
 }
 
-/// The first value of a list in `expected` that the list of that name in `result` has not.
+/// The first value of a list in `expected` that the list of that name in `result` has not; a list of several stands for any of them.
 fn missing_part<'a>(expected: &'a Value, result: &Value) -> Option<(&'a str, &'a Value)> {
     expected.as_object()?.iter().find_map(|(name, values)| {
-        let missing = |value: &&Value| !list(result, name).iter().any(|found| json_mismatch(value, found).is_none());
+        let has = |value: &Value| list(result, name).iter().any(|found| json_mismatch(value, found).is_none());
+        let missing = |value: &&Value| !value.as_array().map_or_else(|| has(value), |any| any.iter().any(has));
         Some((name.as_str(), values.as_array()?.iter().find(missing)?))
     })
 }
