@@ -269,7 +269,7 @@ async fn fix_mac(host: &Netlink, network: &Network, bridge: &mut Link) -> Result
     let Some(mac) = gateway_mac(network).filter(|mac| bridge.mac != Some(*mac)) else { return Ok(()) };
     let name = &bridge.name;
     let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
-    let mac = bridge.mac.filter(|_| !addresses.is_empty() || has_set_mac(name) == Some(true)).unwrap_or(mac);
+    let mac = bridge.mac.filter(|_| !addresses.is_empty() || has_set_mac(bridge) == Some(true)).unwrap_or(mac);
     host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
     bridge.mac = Some(mac);
     Ok(())
@@ -278,7 +278,7 @@ async fn fix_mac(host: &Netlink, network: &Network, bridge: &mut Link) -> Result
 /// The same for a bridge that somebody else gave the gateway's address.
 async fn hold_mac(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     match bridge.mac.filter(|mac| gateway_mac(network).is_some_and(|own| own != *mac)) {
-        Some(mac) if has_set_mac(&bridge.name) == Some(false) => {
+        Some(mac) if has_set_mac(bridge) == Some(false) => {
             host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {} to {mac}", bridge.name))
         }
         _ => Ok(()),
@@ -286,10 +286,11 @@ async fn hold_mac(host: &Netlink, network: &Network, bridge: &Link) -> Result<()
 }
 
 /// Whether somebody has set the bridge's MAC (`NET_ADDR_SET` of linux/netdevice.h), which else changes with its ports; unknown where no sysfs
-/// of this network namespace is mounted.
-fn has_set_mac(bridge: &str) -> Option<bool> {
-    let told = fs::read_to_string(format!("/sys/class/net/{bridge}/addr_assign_type")).ok()?;
-    Some(told.trim() == "3")
+/// is mounted, or that of another network namespace, where a link of that name has another MAC.
+fn has_set_mac(bridge: &Link) -> Option<bool> {
+    let told = |file| fs::read_to_string(format!("/sys/class/net/{}/{file}", bridge.name)).ok();
+    let is_this = told("address")?.trim().parse() == Ok(bridge.mac?);
+    is_this.then(|| told("addr_assign_type").map(|told| told.trim() == "3")).flatten()
 }
 
 async fn keep_vlans_apart(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {
