@@ -154,7 +154,8 @@ impl Place<'_> {
         }
     }
 
-    /// Ends when the link hears who asks for these addresses: a question that comes earlier is lost, and asked again a second later.
+    /// Ends when the link hears who asks for these addresses: a question that comes earlier is lost, and asked again a second later. Errors: 100
+    /// where the link is gone.
     pub(crate) async fn hears(&self, addresses: impl Iterator<Item = IpAddr>) -> Result<()> {
         let wanted: Vec<_> = addresses.filter_map(group_of).map(|group| (self.link.index, group)).collect();
         let opened = match self.netns {
@@ -170,6 +171,11 @@ impl Place<'_> {
             let joined: Vec<_> = groups.lines().filter_map(joined).collect();
             if wanted.iter().all(|group| joined.contains(group)) {
                 return Ok(());
+            }
+            // As long as it is there it listens to all nodes at least.
+            if !joined.iter().any(|(link, _)| *link == self.link.index) {
+                let doing = || format!("wait for {} to hear who asks for it", self.link.name);
+                self.netlink.link_by_index(self.link.index).await.doing(doing)?.ok_or(Errno::ENODEV).doing(doing)?;
             }
             tokio::time::sleep(GROUP_INTERVAL).await;
         }
