@@ -7,6 +7,7 @@
 //! packet is looked at here.
 
 mod rules;
+mod sharing;
 
 use std::collections::BTreeSet;
 
@@ -14,13 +15,12 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 pub(crate) use self::rules::families;
-use self::rules::{bridge_of, chain_name, subnets_of, wanted};
+use self::rules::{bridge_of, chain_name, wanted};
+use self::sharing::{candidates, in_need, own_subnets, subnets_found};
 use super::family::IpFamily;
 use super::{TABLE, lock};
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
-use crate::ipam::lease;
-use crate::ipam::pool::subnet_of;
 use crate::netlink::nftables::{Batch, Chain, Nftables, PlacedRule, Problem, Rule};
 use crate::netlink::{Link, Netlink};
 
@@ -93,48 +93,6 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link, bes
         }
     }
     sweep_locked(host, &mut nftables).await
-}
-
-/// The subnets that the rules of a bridge may have to be for, beside those that are known of: those that they are for, and those that the
-/// bridge is the gateway of.
-async fn candidates(
-    host: &Netlink,
-    bridge: &Link,
-    family: IpFamily,
-    found: Option<&Found>,
-) -> Result<BTreeSet<IpNetwork>> {
-    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
-    let gateways = addresses.into_iter().filter(|address| family.has(*address)).map(subnet_of);
-    Ok(found.map(subnets_found).unwrap_or_default().into_iter().chain(gateways).collect())
-}
-
-/// Those of which a container on the bridge has an address.
-async fn in_need(
-    host: &Netlink,
-    network: &Network,
-    bridge: &Link,
-    subnets: &BTreeSet<IpNetwork>,
-) -> Result<BTreeSet<IpNetwork>> {
-    if subnets.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let links = host.links().await.doing(|| "list the host's links".into())?;
-    let vlan = network.gateway_vlan().map(|(_, vlan)| vlan);
-    // One that has lost its bridge is put back. A gateway in a VLAN is another link than the bridge.
-    let is_there = |link: &&Link| match vlan {
-        None => link.bridge.is_none_or(|index| index == bridge.index),
-        Some(_) => lease::record(link).is_none() || lease::vlan(link) == vlan,
-    };
-    let leases: Vec<_> = links.iter().filter(is_there).flat_map(lease::leases).collect();
-    Ok(subnets.iter().copied().filter(|subnet| leases.iter().any(|lease| subnet.contains(*lease))).collect())
-}
-
-fn own_subnets(network: &Network, family: IpFamily) -> BTreeSet<IpNetwork> {
-    family.subnets(network).into_iter().collect()
-}
-
-fn subnets_found((_, rules): &Found) -> BTreeSet<IpNetwork> {
-    subnets_of(rules.iter().map(|placed| &placed.rule))
 }
 
 /// The network's rules as they are.
