@@ -19,7 +19,7 @@ const NOWHERE_SCOPE: u8 = 255;
 /// `RT_TABLE_DEFAULT`, `RT_TABLE_MAIN` and `RT_TABLE_LOCAL`: the ones that every packet looks into. IPv6 has not got the first.
 const DEFAULT_TABLE: u32 = 253;
 const MAIN_TABLE: u32 = 254;
-const LOCAL_TABLE: u32 = 255;
+pub(crate) const LOCAL_TABLE: u32 = 255;
 /// The priority of a route of IPv6 that says none (`IP6_RT_PRIO_USER` of `linux/ipv6_route.h`); IPv4's is zero.
 const IPV6_PRIORITY: u32 = 1024;
 /// That of the kernel's own routes of IPv6 (`IP6_RT_PRIO_ADDRCONF`); IPv4's is zero.
@@ -196,7 +196,7 @@ fn table_of(attributes: &RouteAttributes) -> u32 {
     said(attributes.table).unwrap_or(MAIN_TABLE)
 }
 
-/// Zero is none.
-fn said(value: Option<u32>) -> Option<u32> {
+/// Zero is libcni's way to say nothing.
+pub(crate) fn said(value: Option<u32>) -> Option<u32> {
     value.filter(|value| *value != 0)
 }

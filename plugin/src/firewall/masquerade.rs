@@ -76,23 +76,35 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, bridge: &Link, bes
     let _lock = lock().await?;
     for family in wanting {
         mark(host, bridge, family).await?;
-        let found = find(&mut nftables, network, family).await.map_err(failed)?;
-        let mut others = candidates(host, bridge, family, found.as_ref()).await?;
-        others.retain(|other| !known(family).iter().any(|it| it.contains(other.ip()) && it.prefix() <= other.prefix()));
-        let mut subnets = BTreeSet::new();
-        // Whoever claimed an address meanwhile, and saw the former rules, is among those who need them now.
-        loop {
-            let mut needed = known(family);
-            let room = SUBNETS_MAX.saturating_sub(needed.len());
-            needed.extend(in_need(host, network, bridge, &others).await?.into_iter().take(room));
-            if needed == subnets {
-                break;
-            }
-            subnets = needed;
-            write(&mut nftables, network, (family, &subnets), true).await.map_err(failed)?;
-        }
+        write_for_all(host, &mut nftables, network, bridge, (family, &known(family))).await?;
     }
     sweep_locked(host, &mut nftables).await
+}
+
+/// Writes the rules for the subnets that are known, and for those of which somebody else on the bridge has an address.
+async fn write_for_all(
+    host: &Netlink,
+    nftables: &mut Nftables,
+    network: &Network,
+    bridge: &Link,
+    (family, known): Of<'_>,
+) -> Result<()> {
+    let failed = |problem| failed(network, &problem);
+    let found = find(nftables, network, family).await.map_err(failed)?;
+    let mut others = candidates(host, bridge, family, found.as_ref()).await?;
+    others.retain(|other| !known.iter().any(|it| it.contains(other.ip()) && it.prefix() <= other.prefix()));
+    let room = SUBNETS_MAX.saturating_sub(known.len());
+    let mut subnets = BTreeSet::new();
+    // Whoever claimed an address meanwhile, and saw the former rules, is among those who need them now.
+    loop {
+        let mut needed = known.clone();
+        needed.extend(in_need(host, network, bridge, &others).await?.into_iter().take(room));
+        if needed == subnets {
+            return Ok(());
+        }
+        subnets = needed;
+        write(nftables, network, (family, &subnets), true).await.map_err(failed)?;
+    }
 }
 
 /// The network's rules as they are.

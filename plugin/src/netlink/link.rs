@@ -209,13 +209,7 @@ impl Netlink {
     /// Keeps the kernel from giving the link an IPv6 address by itself; say it before the link is set up. Each address
     /// costs multicast that a bridge floods to all its ports. A kernel without IPv6 has nothing to keep it from. With an alias if one is given.
     pub(crate) async fn no_ipv6_by_itself(&self, index: u32, alias: Option<&str>) -> Result<(), Errno> {
-        let message = || {
-            let message = LinkMessageBuilder::<LinkUnspec>::new().index(index);
-            match alias {
-                Some(alias) => message.alias(alias),
-                None => message,
-            }
-        };
+        let message = || with_alias(LinkMessageBuilder::<LinkUnspec>::new().index(index), alias);
         let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
         match self.set(message().append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]))).await {
             // It has refused all of the message.
@@ -237,11 +231,7 @@ impl Netlink {
 
     /// Sets a new port of a bridge up as it is to be, with an alias if one is given.
     pub(crate) async fn set_up_port(&self, index: u32, port: PortSettings, alias: Option<&str>) -> Result<(), Errno> {
-        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).up();
-        let message = match alias {
-            Some(alias) => message.alias(alias),
-            None => message,
-        };
+        let message = with_alias(LinkMessageBuilder::<LinkUnspec>::new().index(index).up(), alias);
         if port == PortSettings::default() {
             return self.set(message).await;
         }
@@ -299,6 +289,13 @@ impl Netlink {
 
     async fn set(&self, message: LinkMessageBuilder<LinkUnspec>) -> Result<(), Errno> {
         self.change(RouteNetlinkMessage::SetLink(message.build()), 0).await
+    }
+}
+
+fn with_alias(message: LinkMessageBuilder<LinkUnspec>, alias: Option<&str>) -> LinkMessageBuilder<LinkUnspec> {
+    match alias {
+        Some(alias) => message.alias(alias),
+        None => message,
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod batch;
 mod expression;
+mod network;
 mod object;
 
 use std::fmt;
@@ -22,7 +23,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use self::batch::Batch;
-pub(crate) use self::expression::{Base, Expression, Meta, Slot, Verdict, from_network, link, networks, to_network};
+pub(crate) use self::expression::{Base, Expression, Meta, Slot, Verdict, link};
+pub(crate) use self::network::{from_network, networks, to_network};
 pub(crate) use self::object::{BaseChain, Chain, Element, Family, Field, Hook, PlacedRule, Rule, Set, key};
 use super::attribute::{Attributes, DONE, ERROR, Message, append};
 use super::farewell;

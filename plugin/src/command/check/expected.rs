@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
-use crate::config::routes::LINK_SCOPE;
+use crate::config::routes::{LINK_SCOPE, LOCAL_TABLE};
 use crate::config::{Configured, Network};
 use crate::error::{Error, PREV_RESULT, Result};
 use crate::ipam::pool::{Pool, Pools, Range, subnet_of};
@@ -15,9 +15,6 @@ use crate::netlink::{self, RouteAttributes};
 use crate::reply::{Ip, Route, Success};
 use crate::request::Target;
 use crate::spec::SpecVersion;
-
-/// `RT_TABLE_LOCAL` of linux/rtnetlink.h: what the kernel keeps of its own addresses.
-const LOCAL_TABLE: u32 = 255;
 
 /// `prevResult`, and which of its interfaces is this attachment's.
 #[derive(Debug)]

@@ -100,7 +100,7 @@ fn routes(plugin: &str, told: &[Route], addresses: &[IpAddr], ranges: &[Range]) 
     Ok(routes)
 }
 
-/// A route without a next hop gets the gateway of its family, so there must be one. Zero is libcni's way to say nothing, but for the scope.
+/// A route without a next hop gets the gateway of its family, so there must be one. Zero says nothing, but for the scope.
 fn lower(plugin: &str, route: &Route, addresses: &[IpAddr]) -> Result<netlink::Route> {
     let Route { dst, gw, .. } = route;
     let unsupported = |value: String, remedy: &str| Error::Unsupported {
@@ -117,12 +117,11 @@ fn lower(plugin: &str, route: &Route, addresses: &[IpAddr]) -> Result<netlink::R
     let scope = route.scope.map(u8::try_from).transpose().map_err(|_| {
         unsupported(format!("{dst} with scope {}", route.scope.unwrap_or_default()), "give it a scope of 0 - 255")
     })?;
-    let said = |value: Option<u32>| value.filter(|value| *value != 0);
     let attributes = RouteAttributes {
-        mtu: said(route.mtu),
-        advmss: said(route.advmss),
-        priority: said(route.priority),
-        table: said(route.table),
+        mtu: routes::said(route.mtu),
+        advmss: routes::said(route.advmss),
+        priority: routes::said(route.priority),
+        table: routes::said(route.table),
         scope,
     };
     Ok(netlink::Route { destination: subnet_of(*dst), gateway: *gw, link: None, attributes })

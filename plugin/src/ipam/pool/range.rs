@@ -102,7 +102,7 @@ impl Range {
 
     /// Whether some address of the subnet is in the span.
     pub(crate) fn meets(&self, span: Span) -> bool {
-        span.overlaps(Span { first: self.subnet.network(), last: self.subnet.broadcast() })
+        span.overlaps(self.subnet.into())
     }
 
     /// Whether both would give out some address, or have subnets that hold each other's addresses without being the same; why, to
@@ -112,7 +112,7 @@ impl Range {
             return Some(format!("gives out {self}, and so does {other}: an address is given out of one place"));
         }
         let (one, two) = (self.subnet, other.subnet);
-        let overlap = one != two && (one.contains(two.network()) || two.contains(one.network()));
+        let overlap = one != two && Span::from(one).overlaps(two.into());
         overlap.then(|| {
             format!("is of {one}, which overlaps {two}: from one of them the other's containers are not reached")
         })
@@ -180,7 +180,7 @@ fn subnet_problem(subnet: IpNetwork) -> Option<String> {
 fn foreign_problem(subnet: IpNetwork) -> Option<String> {
     let meets = |part: &str| {
         let part: IpNetwork = part.parse().expect("a subnet");
-        subnet.is_ipv4() == part.is_ipv4() && (subnet.contains(part.network()) || part.contains(subnet.network()))
+        Span::from(subnet).overlaps(part.into())
     };
     let problem = match subnet {
         _ if meets("0.0.0.0/8") => format!("is {subnet}, with addresses of 0.0.0.0/8, which are no host's"),

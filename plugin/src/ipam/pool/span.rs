@@ -37,7 +37,7 @@ impl Span {
         let subnet: IpNetwork = text.parse().map_err(|_| wrong())?;
         match host_bits_problem(subnet) {
             Some(problem) => Err(format!("has {subnet}, which {problem}")),
-            None => Ok(Self { first: subnet.network(), last: subnet.broadcast() }),
+            None => Ok(Self::from(subnet)),
         }
     }
 
@@ -47,6 +47,12 @@ impl Span {
 
     pub(super) fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl From<IpNetwork> for Span {
+    fn from(subnet: IpNetwork) -> Self {
+        Self { first: subnet.network(), last: subnet.broadcast() }
     }
 }
 
