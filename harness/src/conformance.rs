@@ -61,6 +61,7 @@ pub fn hold(
     let suite = Suite {
         plugin_dir: plugin_dir.to_owned(),
         subject: Some(serde_json::to_string(subject).context("tell a child process of a plugin")?),
+        kernel: None,
         keep: false,
         jobs,
         patience: suite::PATIENCE,

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::conformance::Subject;
+use crate::lacking::Stock;
 use crate::plugin::Plugins;
 use crate::report::{Outcome, Report};
 use crate::scenario::Scenario;
@@ -27,6 +28,9 @@ pub struct Order {
     subject: Option<String>,
     #[arg(long)]
     keep: bool,
+    /// The kernel that nodes seem to have.
+    #[arg(long)]
+    kernel: Option<Stock>,
 }
 
 impl Order {
@@ -64,7 +68,8 @@ impl Order {
     fn load(&self) -> Result<Scenario> {
         let subject: Option<Subject> =
             self.subject.as_deref().map(serde_json::from_str).transpose().context("read the plugin that is tried")?;
-        Scenario::load_for(&self.scenario, subject.as_ref())
+        let scenario = Scenario::load_for(&self.scenario, subject.as_ref())?;
+        Ok(self.kernel.iter().fold(scenario, |scenario, kernel| scenario.on(*kernel)))
     }
 }
 

@@ -17,6 +17,8 @@ use anyhow::{Context, Result, anyhow};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
+use crate::lacking::Piece;
+
 pub(crate) use burial::settle;
 pub use change::replace_route;
 pub use namespace::{FOLDER, Namespace};
@@ -57,6 +59,8 @@ pub struct HostSpec {
     pub mtu: Option<u32>,
     /// What serves its port 80, if it is a gateway, or a node with nginx.
     pub proxy: Proxy,
+    /// What its kernel lacks, as far as the programs can see that run there.
+    pub lacks: BTreeSet<Piece>,
 }
 
 impl HostSpec {
@@ -99,6 +103,7 @@ impl Lab {
         let mut hosts = BTreeMap::new();
         for (name, spec) in specs {
             let namespace = Namespace::create(name).with_context(|| format!("make the host {name}"))?;
+            let namespace = namespace.lacking(spec.lacks.clone());
             hosts.insert(name.clone(), Host { spec: spec.clone(), namespace });
         }
         let switches = switches(specs);
@@ -253,7 +258,13 @@ mod tests {
 
     fn host(role: Role, wires: &[&[&str]]) -> HostSpec {
         let addresses = |wire: &&[&str]| wire.iter().map(|address| address.parse().unwrap()).collect();
-        HostSpec { role, wires: wires.iter().map(addresses).collect(), mtu: None, proxy: Proxy::Builtin }
+        HostSpec {
+            role,
+            wires: wires.iter().map(addresses).collect(),
+            mtu: None,
+            proxy: Proxy::Builtin,
+            lacks: BTreeSet::new(),
+        }
     }
 
     fn all(hosts: [(&str, &HostSpec); 3]) -> BTreeMap<String, HostSpec> {

@@ -17,6 +17,7 @@ pub mod inside;
 pub mod installed;
 pub mod inventory;
 pub mod lab;
+pub mod lacking;
 pub mod pattern;
 pub mod plugin;
 pub mod podman;

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use harness::bench::{self, Bench};
+use harness::lacking::Stock;
 use harness::plugin::Plugins;
 use harness::report::{Outcome, Report};
 use harness::sandbox::Sandbox;
@@ -50,6 +51,9 @@ enum Verb {
         /// Fail if anything is skipped, for want of a program or of the kernel's.
         #[arg(long)]
         no_skips: bool,
+        /// Have all nodes lack what this kernel lacks; those of a scenario that says so itself, that too.
+        #[arg(long)]
+        kernel: Option<Stock>,
     },
     /// List scenarios and what they claim.
     List {
@@ -168,14 +172,14 @@ fn main() -> ExitCode {
 
 fn act(verb: Verb) -> Result<ExitCode> {
     match verb {
-        Verb::Run { scenarios, plugin_dir, json, keep, jobs, no_skips } => {
+        Verb::Run { scenarios, plugin_dir, json, keep, jobs, no_skips, kernel } => {
             let mut files = suite::find(&scenarios)?;
             if scenarios.is_empty() {
                 leave_out_long(&mut files)?;
             }
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
             let (plugin_dir, jobs) = (plugins.folder().to_owned(), number_of_jobs(jobs));
-            let suite = Suite { plugin_dir, subject: None, keep, jobs, patience: suite::PATIENCE };
+            let suite = Suite { plugin_dir, subject: None, kernel, keep, jobs, patience: suite::PATIENCE };
             run(&suite, &files, json, no_skips)
         }
         Verb::List { scenarios, json } => list(&suite::find(&scenarios)?, json),

@@ -18,6 +18,7 @@ use ipnetwork::IpNetwork;
 
 use crate::conformance::{Judged, Missing, Need, Rule, Strength, Subject};
 pub use crate::lab::{HostSpec, Proxy, Role};
+use crate::lacking::Stock;
 use crate::verb::Verb;
 
 pub use chain::Chain;
@@ -86,6 +87,18 @@ impl Scenario {
     pub fn load_for(file: &Path, subject: Option<&Subject>) -> Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
         raw::parse(file, &text, subject).map_err(|mistake| anyhow!("{}", mistake.at(file, &text)))
+    }
+
+    /// The same, with nodes that lack what `kernel` lacks.
+    #[must_use]
+    pub fn on(mut self, kernel: Stock) -> Self {
+        // Nobody else has it yet.
+        for host in Arc::get_mut(&mut self.setting).into_iter().flat_map(|setting| setting.hosts.values_mut()) {
+            if host.role == Role::Node {
+                host.lacks.extend(kernel.lacks());
+            }
+        }
+        self
     }
 }
 

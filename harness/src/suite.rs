@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::asked;
+use crate::lacking::Stock;
 use crate::plugin::repository;
 use crate::report::{Outcome, Report};
 use crate::scenario::Scenario;
@@ -41,6 +42,8 @@ pub struct Suite {
     pub keep: bool,
     /// How many run at the same time.
     pub jobs: usize,
+    /// The kernel that nodes seem to have, if not the machine's own.
+    pub kernel: Option<Stock>,
     /// The longest that one may take; those below [`LONG`] have theirs.
     pub patience: Duration,
 }
@@ -167,6 +170,7 @@ impl Suite {
         command.arg("__world").arg(file).arg("--plugin-dir").arg(&self.plugin_dir);
         command.args(self.keep.then_some("--keep"));
         command.args(self.subject.iter().flat_map(|subject| ["--subject", subject]));
+        command.args(self.kernel.iter().flat_map(|kernel| ["--kernel", kernel.name()]));
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = match spawned {
             Ok(child) => child,

@@ -81,7 +81,7 @@ impl Torture {
         progress: &impl Progress,
     ) -> (Vec<Row>, Vec<String>, Vec<Finding>) {
         let plugin_dir = self.plugin_dir.clone();
-        let suite = Suite { plugin_dir, subject: None, keep: false, jobs: self.jobs, patience: PATIENCE };
+        let suite = Suite { plugin_dir, subject: None, kernel: None, keep: false, jobs: self.jobs, patience: PATIENCE };
         // The long ones first, so that none runs alone at the end.
         let mut files: Vec<PathBuf> = cases.keys().cloned().collect();
         files.sort_by_key(|file| std::cmp::Reverse(cases[file].1.weight));

@@ -3,6 +3,7 @@
 //! Invariant: nothing here keeps a namespace alive: sockets and descriptors close with the call that opened them,
 //! and only short-lived threads and child processes ever enter one.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +20,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::deadline;
+use crate::lacking::{self, Piece};
 
 /// Where namespaces are mounted under their names.
 pub const FOLDER: &str = "/run/netns";
@@ -34,6 +36,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Namespace {
     name: String,
     path: PathBuf,
+    lacks: BTreeSet<Piece>,
 }
 
 impl Namespace {
@@ -53,12 +56,18 @@ impl Namespace {
 
     /// The one that is already there under `name`.
     pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), path: Path::new(FOLDER).join(name) }
+        Self { name: name.to_owned(), path: Path::new(FOLDER).join(name), lacks: BTreeSet::new() }
     }
 
     /// The one that this file stands for.
     pub fn at(path: &Path) -> Self {
-        Self { name: path.display().to_string(), path: path.to_owned() }
+        Self { name: path.display().to_string(), path: path.to_owned(), lacks: BTreeSet::new() }
+    }
+
+    /// The same, whose commands find a kernel without these.
+    #[must_use]
+    pub fn lacking(self, lacks: BTreeSet<Piece>) -> Self {
+        Self { lacks, ..self }
     }
 
     /// Its name.
@@ -94,6 +103,7 @@ impl Namespace {
         unsafe {
             command.pre_exec(move || Ok(setns(&file, CloneFlags::CLONE_NEWNET)?));
         }
+        lacking::impose(&mut command, &self.lacks)?;
         Ok(command)
     }
 

@@ -16,6 +16,7 @@ use toml::de::{DeTable, DeValue, Deserializer, ValueDeserializer};
 use super::mistake::{Mistake, position, suggestion};
 use super::{Chain, HostSpec, Kernel, Network, Proxy, Role, Scenario, Setting, Step};
 use crate::conformance::{self, Need, Rule, Strength, Subject};
+use crate::lacking::{Piece, Stock};
 use crate::verb::{self, Words};
 
 /// The option that holds the steps within a step.
@@ -60,6 +61,9 @@ struct RawHost {
     address: OneOrMore,
     mtu: Option<u32>,
     proxy: Option<Spanned<Proxy>>,
+    #[serde(default)]
+    lacks: Vec<Piece>,
+    kernel: Option<Stock>,
 }
 
 #[derive(Deserialize)]
@@ -152,7 +156,9 @@ fn hosts(raw: Option<BTreeMap<String, RawHost>>, ipv6: bool) -> Result<BTreeMap<
                 OneOrMore::More(addresses) => addresses,
             };
             let proxy = host.proxy.map(Spanned::into_inner).unwrap_or_default();
-            Ok((name, HostSpec { role: host.role, wires: wires(&addresses), mtu: host.mtu, proxy }))
+            let mut lacks: BTreeSet<Piece> = host.lacks.into_iter().collect();
+            lacks.extend(host.kernel.map(Stock::lacks).unwrap_or_default());
+            Ok((name, HostSpec { role: host.role, wires: wires(&addresses), mtu: host.mtu, proxy, lacks }))
         })
         .collect()
 }
@@ -168,7 +174,7 @@ pub(super) fn usual_hosts(ipv6: bool) -> BTreeMap<String, HostSpec> {
         let texts = [Some(v4), Some(v6).filter(|_| ipv6)];
         texts.into_iter().flatten().map(|text| text.parse().expect("an address")).collect()
     };
-    let host = |role, wires| HostSpec { role, wires, mtu: None, proxy: Proxy::Builtin };
+    let host = |role, wires| HostSpec { role, wires, mtu: None, proxy: Proxy::Builtin, lacks: BTreeSet::new() };
     let (lan, windows) = (wire("192.168.50.9/24", "fd50::9/64"), wire("192.168.50.1/24", "fd50::1/64"));
     let (inner, wsl) = (wire("172.30.0.1/24", "fd30::1/64"), wire("172.30.0.2/24", "fd30::2/64"));
     [
@@ -318,6 +324,14 @@ mod tests {
     #[case(
         "summary = \"x\"\n[hosts]\na = { role = \"node\", address = \"1.2.3.4/8\", proxy = \"builtin\" }\n[run]\nsteps = [1]",
         "3:53: `proxy` belongs to gateways"
+    )]
+    #[case(
+        "summary = \"x\"\n[hosts]\na = { role = \"node\", address = \"1.2.3.4/8\", kernel = \"wsl-5\" }\n[run]\nsteps = [1]",
+        "3:54: unknown variant `wsl-5`, expected one of `wsl-5.15`"
+    )]
+    #[case(
+        "summary = \"x\"\n[hosts]\na = { role = \"node\", address = \"1.2.3.4/8\", lacks = [\"fib\"] }\n[run]\nsteps = [1]",
+        "3:54: unknown variant `fib`, expected one of `nft-bridge`"
     )]
     #[case(
         "summary = \"x\"\n[network]\nplugins = [{ type = \"a\" }, 1]\n[run]\nsteps = [1]",

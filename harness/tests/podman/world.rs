@@ -2,7 +2,7 @@
 //!
 //! Invariant: what the world itself runs has ended before it is asked what containers left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn hosts() -> Result<BTreeMap<String, HostSpec>> {
         let network = |address: &IpAddr| IpNetwork::new(*address, if address.is_ipv4() { 24 } else { 64 });
         addresses.iter().map(network).collect::<Result<Vec<_>, _>>().context("read an address")
     };
-    let host = |role, proxy, wires| HostSpec { role, wires, mtu: None, proxy };
+    let host = |role, proxy, wires| HostSpec { role, wires, mtu: None, proxy, lacks: BTreeSet::new() };
     let lan = wire(&[Ipv4Addr::new(192, 168, 50, 9).into()])?;
     let node = wire(&[NODE_ADDRESS.into(), NODE_ADDRESS6.into()])?;
     let mut hosts = BTreeMap::from([
