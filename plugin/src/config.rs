@@ -2,6 +2,8 @@
 //!
 //! Nothing past this module sees the JSON, and a `Network` that exists is one that can be built.
 
+#[cfg(test)]
+mod defaults;
 pub(crate) mod gateways;
 mod ipam;
 #[cfg(test)]
@@ -32,7 +34,7 @@ pub(crate) const DEFAULT_BRIDGE: &str = "flatnet-br0";
 /// Below this IPv4 does not work (RFC 791); above, a veth does not.
 const MTU_BYTES: std::ops::RangeInclusive<u32> = 68..=65_535;
 
-/// `ipam.type` where flatnet gives the addresses itself; so does none.
+/// `ipam.type` where flatnet gives the addresses itself; so does none, or an empty one.
 const OWN_IPAM: &str = "flatnet";
 
 /// Keys that belong to the specification or the runtime: they pass.
@@ -218,7 +220,8 @@ impl Configured {
         let mtu = mtu(&mut section)?;
         let macspoofchk = section.boolean("macspoofchk")?.unwrap_or(false);
         let ipam_section = section.optional_section("ipam")?;
-        let addressing = ipam_section.as_ref().map(|ipam| !ipam.is_empty() || ipam::has_runtime_ranges(config));
+        let addressing =
+            ipam_section.as_ref().map(|ipam| !ipam.has_only_empty("type") || ipam::has_runtime_ranges(config));
         let (options, has_addresses) = BridgeOptions::parse(&mut section, &bridge, addressing)?;
         let dad = section.boolean("enabledad")?.unwrap_or(false);
         refuse_spoofing_check(&section, macspoofchk, (&options, has_addresses))?;
@@ -232,7 +235,7 @@ impl Configured {
             None => Ipam::Own(Box::default()),
         };
         let dns = dns(section.optional_section("dns")?)?;
-        let masquerade = masquerade(&mut section, has_addresses)?.unwrap_or(options.is_gateway);
+        let masquerade = masquerade(&mut section, &options, has_addresses)?;
         let gateways = section.strings("gateways")?.unwrap_or_default();
         let gateways = gateways::parse(gateways.iter().map(String::as_str));
         let gateways = gateways.map_err(|problem| section.problem("gateways", problem))?;
@@ -291,14 +294,12 @@ fn refuse_spoofing_check(
     }
 }
 
-/// `ipMasq`, if it is said, and `ipMasqBackend` of the reference plugin. Errors: 2 and 7.
-fn masquerade(section: &mut Section, has_addresses: bool) -> Result<Option<bool>> {
-    let asked = section.boolean("ipMasq")?;
-    if asked == Some(true) && !has_addresses {
-        return Err(section.problem("ipMasq", "is true, but without ipam there are no addresses to masquerade"));
-    }
-    match section.string("ipMasqBackend")?.filter(|backend| backend != "nftables") {
-        None => Ok(asked),
+/// `ipMasq`, and `ipMasqBackend` of the reference plugin, which says something only where there is masquerading. Errors: 2 and 7.
+fn masquerade(section: &mut Section, options: &BridgeOptions, has_addresses: bool) -> Result<bool> {
+    // Without addresses there is nothing to masquerade: the reference takes the key there, and it has no effect.
+    let masquerade = section.boolean("ipMasq")?.unwrap_or(options.is_gateway) && has_addresses;
+    match section.string("ipMasqBackend")?.filter(|backend| masquerade && backend != "nftables") {
+        None => Ok(masquerade),
         Some(backend) => Err(Error::Unsupported {
             key: "ipMasqBackend".into(),
             value: format!("{backend:?}"),
@@ -329,7 +330,7 @@ pub(crate) fn fitting_mtu(mtu: i64) -> Result<u32, String> {
 
 fn ipam(mut section: Section, config: &Map<String, Value>) -> Result<Ipam> {
     match section.string("type")? {
-        Some(plugin) if plugin != OWN_IPAM => match plugin_name_problem(&plugin) {
+        Some(plugin) if !plugin.is_empty() && plugin != OWN_IPAM => match plugin_name_problem(&plugin) {
             Some(problem) => Err(section.problem("type", problem)),
             None => Ok(Ipam::Delegated(plugin)),
         },
@@ -361,11 +362,12 @@ pub(crate) fn subnet(section: &mut Section) -> Result<IpNetwork> {
     Ok(subnet)
 }
 
-/// An address, or nothing.
+/// An address, or nothing; an empty text is nothing, as in the reference.
 pub(crate) fn address(section: &mut Section, key: &'static str) -> Result<Option<IpAddr>> {
-    let Some(text) = section.string(key)? else { return Ok(None) };
-    match text.parse() {
-        Ok(address) => Ok(Some(address)),
+    let Some(text) = section.string(key)?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    match text.parse::<IpAddr>() {
+        // IPv4 in the dress of IPv6 is IPv4, as in the reference.
+        Ok(address) => Ok(Some(address.to_canonical())),
         Err(_) => Err(section.problem(key, format!("is {text:?}, not an IP address"))),
     }
 }

@@ -33,17 +33,17 @@ pub(crate) struct BridgeOptions {
 }
 
 /// What the bridge's port of a container is like.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PortOptions {
     /// `hairpinMode`: whether frames may leave by the port that they came by.
     pub(crate) hairpin: bool,
     /// `portIsolation`: whether nothing passes between it and others like it.
     pub(crate) isolated: bool,
-    /// `vlan`: where frames without a tag belong.
+    /// `vlan`: where frames without a tag belong; beside `vlanTrunk` the trunk's native VLAN.
     pub(crate) vlan: Option<u16>,
-    /// `vlanTrunk`: the VLANs that pass with their tags, in order.
+    /// `vlanTrunk`: the VLANs that pass with their tags, in order, without the native one.
     pub(crate) trunk: Vec<RangeInclusive<u16>>,
-    /// `preserveDefaultVlan`: whether it stays in the VLAN that the bridge puts new ports in.
+    /// `preserveDefaultVlan`: whether it stays in the VLAN that the bridge puts new ports in. False by default, as in the reference since 1.8.
     pub(crate) keeps_default_vlan: bool,
 }
 
@@ -61,12 +61,6 @@ impl Default for BridgeOptions {
     }
 }
 
-impl Default for PortOptions {
-    fn default() -> Self {
-        Self { hairpin: false, isolated: false, vlan: None, trunk: Vec::new(), keeps_default_vlan: true }
-    }
-}
-
 impl PortOptions {
     /// Whether it is of use only where the bridge keeps VLANs apart.
     pub(crate) fn needs_vlan_filtering(&self) -> bool {
@@ -81,12 +75,8 @@ impl PortOptions {
             Some(vlan) => Some(fitting_vlan(vlan).map_err(|problem| section.problem("vlan", problem))?),
             None => None,
         };
-        let trunk = trunk(section)?;
-        if let Some(vlan) = vlan.filter(|vlan| trunk.iter().any(|range| range.contains(vlan))) {
-            let untagged = format!("has {vlan}, which is vlan and so goes without a tag: leave it out of one of them");
-            return Err(section.problem("vlanTrunk", untagged));
-        }
-        let keeps_default_vlan = section.boolean("preserveDefaultVlan")?.unwrap_or(true);
+        let trunk = trunk(section, vlan)?;
+        let keeps_default_vlan = section.boolean("preserveDefaultVlan")?.unwrap_or(false);
         Ok(Self { hairpin, isolated, vlan, trunk, keeps_default_vlan })
     }
 }
@@ -102,8 +92,9 @@ impl BridgeOptions {
         let force_address = section.boolean("forceAddress")?.unwrap_or(false);
         let container_down = section.boolean("disableContainerInterface")?.unwrap_or(false);
         let has_addresses = has_addresses(section, addressing, asked, container_down)?;
-        let is_gateway = asked.unwrap_or(has_addresses);
-        let is_default_gateway = asked_default.unwrap_or(is_gateway);
+        // Without addresses there is none for the gateway either: the reference takes the key there, and it has no effect.
+        let is_gateway = has_addresses && asked.unwrap_or(true);
+        let is_default_gateway = is_gateway && asked_default.unwrap_or(true);
         let promiscuous = section.boolean("promiscMode")?.unwrap_or(false);
         let port = PortOptions::parse(section)?;
         if port.hairpin && promiscuous {
@@ -132,16 +123,11 @@ fn has_addresses(
             "disableContainerInterface",
             "is true, and an interface that is down has no address: leave ipam out",
         ),
-        Some(true) => Ok(true),
-        _ if container_down && asked == Some(true) => {
-            refused("isGateway", "is true, but with disableContainerInterface there are no addresses: leave it out")
-        }
-        // What is missing in it is told where it is read.
-        Some(false) => Ok(asked == Some(true)),
+        Some(has_addresses) => Ok(has_addresses),
         None if container_down || asked == Some(false) => Ok(false),
         None => refused(
             "ipam",
-            "is missing: give it a subnet; or set isGateway to false, and containers are on the bridge without addresses",
+            "is missing: give it a subnet; or set it to {}, and containers are on the bridge without addresses",
         ),
     }
 }
@@ -163,8 +149,8 @@ fn fitting_vlan(vlan: i64) -> Result<u16, String> {
     fitting.ok_or_else(|| format!("is {vlan}, but must be {} - {}", VLANS.start(), VLANS.end()))
 }
 
-/// All that is in the list, in order, each once.
-fn trunk(section: &mut Section) -> Result<Vec<RangeInclusive<u16>>> {
+/// All that is in the list, in order, each once. The native VLAN goes without a tag, whether the list has it or not.
+fn trunk(section: &mut Section, native: Option<u16>) -> Result<Vec<RangeInclusive<u16>>> {
     let mut vlans = BTreeSet::new();
     for mut item in section.sections("vlanTrunk")? {
         let mut read = |key| match item.integer(key)? {
@@ -179,13 +165,14 @@ fn trunk(section: &mut Section) -> Result<Vec<RangeInclusive<u16>>> {
             (Some(min), Some(max)) => vlans.extend(min..=max),
             (None, Some(_)) => return Err(item.problem("minID", "is missing: a range needs both of its ends")),
             (Some(_), None) => return Err(item.problem("maxID", "is missing: a range needs both of its ends")),
-            (None, None) if id.is_none() => {
-                return Err(item.problem("id", "is missing, and so are minID and maxID"));
-            }
+            // An item that names no VLAN is taken by the reference as well.
             (None, None) => {}
         }
         vlans.extend(id);
         item.end()?;
+    }
+    if let Some(native) = native {
+        vlans.remove(&native);
     }
     Ok(ranges(&vlans))
 }
@@ -214,7 +201,7 @@ mod tests {
         config.insert("ipam".into(), json!({"subnet": "10.87.1.0/24"}));
         config.extend(change.as_object().expect("an object").clone());
         let mut section = Section::new("", &config);
-        let addressing = section.optional_section("ipam")?.map(|ipam| !ipam.is_empty());
+        let addressing = section.optional_section("ipam")?.map(|ipam| !ipam.has_only_empty("type"));
         let parsed = BridgeOptions::parse(&mut section, "br0", addressing)?;
         section.end()?;
         Ok(parsed)
@@ -230,9 +217,11 @@ mod tests {
     #[case::no_default(json!({"isDefaultGateway": false}), (true, false), true)]
     #[case::default_needs_gateway(json!({"isGateway": false, "isDefaultGateway": true}), (true, true), true)]
     #[case::empty_ipam(json!({"ipam": {}}), (false, false), false)]
-    #[case::empty_ipam_of_a_gateway(json!({"ipam": {}, "isGateway": true}), (true, true), true)]
+    #[case::empty_ipam_of_a_gateway(json!({"ipam": {}, "isGateway": true}), (false, false), false)]
+    #[case::empty_ipam_of_a_default_gateway(json!({"ipam": {"type": ""}, "isDefaultGateway": true}), (false, false), false)]
     #[case::no_ipam(json!({"ipam": null, "isGateway": false}), (false, false), false)]
     #[case::nothing_in_the_container(json!({"ipam": null, "disableContainerInterface": true}), (false, false), false)]
+    #[case::nothing_of_a_gateway(json!({"disableContainerInterface": true, "ipam": {}, "isGateway": true}), (false, false), false)]
     fn who_is_a_gateway(#[case] change: Value, #[case] gateway: (bool, bool), #[case] addresses: bool) {
         let (options, has_addresses) = parse(&change).expect("options");
         assert_eq!((options.is_gateway, options.is_default_gateway), gateway);
@@ -244,10 +233,21 @@ mod tests {
     #[case::one(json!([{"id": 7}]), vec![7..=7])]
     #[case::range(json!([{"minID": 200, "maxID": 299}, {"id": 101}]), vec![101..=101, 200..=299])]
     #[case::they_meet(json!([{"minID": 2, "maxID": 3}, {"minID": 3, "maxID": 5, "id": 6}]), vec![2..=6])]
+    #[case::nothing(json!([{}]), vec![])]
+    #[case::nothing_and_one(json!([{"id": null}, {"id": 9}]), vec![9..=9])]
     fn trunks(#[case] list: Value, #[case] expected: Vec<RangeInclusive<u16>>) {
         let (options, _) = parse(&json!({"vlanTrunk": list})).expect("options");
         assert_eq!(options.port.trunk, expected);
         assert_eq!(options.port.needs_vlan_filtering(), !expected.is_empty());
+    }
+
+    #[rstest]
+    #[case::beside_it(json!([{"id": 7}]), vec![7..=7])]
+    #[case::among_others(json!([{"minID": 1, "maxID": 3}]), vec![1..=1, 3..=3])]
+    #[case::alone(json!([{"id": 2}]), vec![])]
+    fn vlan_is_the_native_one_of_a_trunk(#[case] list: Value, #[case] tagged: Vec<RangeInclusive<u16>>) {
+        let (options, _) = parse(&json!({"vlan": 2, "vlanTrunk": list})).expect("options");
+        assert_eq!((options.port.vlan, options.port.trunk), (Some(2), tagged));
     }
 
     #[rstest]
@@ -265,15 +265,12 @@ mod tests {
     #[case::vlan_text(json!({"vlan": "100"}), "vlan is \"100\", not a whole number")]
     #[case::trunk_object(json!({"vlanTrunk": {"id": 1}}), "vlanTrunk is {\"id\":1}, not a list of objects")]
     #[case::trunk_number(json!({"vlanTrunk": [1]}), "vlanTrunk is [1], not a list of objects")]
-    #[case::trunk_nothing(json!({"vlanTrunk": [{}]}), "vlanTrunk[0].id is missing, and so are minID and maxID")]
     #[case::trunk_half(json!({"vlanTrunk": [{"id": 1}, {"minID": 2}]}), "vlanTrunk[1].maxID is missing")]
     #[case::trunk_other_half(json!({"vlanTrunk": [{"maxID": 2}]}), "vlanTrunk[0].minID is missing")]
     #[case::trunk_backwards(json!({"vlanTrunk": [{"minID": 3, "maxID": 2}]}), "minID is 3, which is more than maxID 2")]
     #[case::trunk_large(json!({"vlanTrunk": [{"id": 4095}]}), "vlanTrunk[0].id is 4095")]
-    #[case::trunk_has_vlan(json!({"vlan": 2, "vlanTrunk": [{"minID": 1, "maxID": 3}]}), "vlanTrunk has 2, which is vlan")]
     #[case::down_with_address(json!({"disableContainerInterface": true}), "leave ipam out")]
-    #[case::down_gateway(json!({"disableContainerInterface": true, "ipam": {}, "isGateway": true}), "isGateway is true")]
-    #[case::no_ipam(json!({"ipam": null}), "ipam is missing: give it a subnet; or set isGateway to false")]
+    #[case::no_ipam(json!({"ipam": null}), "ipam is missing: give it a subnet; or set it to {}")]
     #[case::gateway_without_ipam(json!({"ipam": null, "isGateway": true}), "ipam is missing")]
     fn refused(#[case] change: Value, #[case] words: &str) {
         let error = parse(&change).unwrap_err();

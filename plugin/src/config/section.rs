@@ -24,9 +24,9 @@ impl<'a> Section<'a> {
         Self { path: path.to_owned(), map, known: Vec::new() }
     }
 
-    /// Whether there is nothing in it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.map.is_empty()
+    /// Whether there is nothing in it, or `key` alone, and that is null or an empty text.
+    pub(crate) fn has_only_empty(&self, key: &str) -> bool {
+        self.map.iter().all(|(found, value)| found == key && is_empty(value))
     }
 
     /// Error 7 about `key` of this section; `problem` follows the key: "is ...".
@@ -34,9 +34,9 @@ impl<'a> Section<'a> {
         Error::Config { key: self.full(key), problem: problem.into() }
     }
 
-    /// Whether the key is there; null counts as not.
+    /// Whether the key is there; null counts as not, and so does an empty text.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.map.get(key).is_some_and(|value| !value.is_null())
+        self.map.get(key).is_some_and(|value| !is_empty(value))
     }
 
     /// Accepts the key whatever its value.
@@ -142,6 +142,10 @@ impl<'a> Section<'a> {
     fn full(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_str() == Some("")
 }
 
 fn sections<'a>(path: &str, list: &'a Value) -> Option<Vec<Section<'a>>> {

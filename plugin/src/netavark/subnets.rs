@@ -2,7 +2,7 @@
 //!
 //! A container gets an address of each subnet, as with netavark's own bridge driver.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
@@ -107,13 +107,6 @@ fn range(inner: &mut Section) -> Result<Range> {
     let (mut start, mut end) = (None, None);
     if let Some(mut range) = inner.optional_section("lease_range")? {
         (start, end) = (config::address(&mut range, "start_ip")?, config::address(&mut range, "end_ip")?);
-        // Podman ends a range that reaches the subnet's end with the broadcast address (`--ip-range`).
-        end = end.map(|end| match end {
-            IpAddr::V4(last) if end == subnet.broadcast() => {
-                Ipv4Addr::from_bits(last.to_bits().saturating_sub(1)).into()
-            }
-            end => end,
-        });
     }
     Range::new(subnet, gateway, start, end).map_err(|(key, problem)| inner.problem(podmans_word(key), problem))
 }

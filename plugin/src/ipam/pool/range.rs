@@ -46,6 +46,10 @@ impl Range {
         // The highest of IPv4 is the broadcast's; the lowest of IPv6 means any router (RFC 4291, section 2.6.1).
         let lowest = next(subnet.network());
         let highest = if subnet.is_ipv4() { before(subnet.broadcast()) } else { subnet.broadcast() };
+        // Who gives out the whole subnet, its network and its broadcast address included, means all that there is (host-local takes it so,
+        // and Podman writes it so).
+        let start = start.map(|start| if start == subnet.network() { lowest } else { start });
+        let end = end.map(|end| if end == subnet.broadcast() { highest } else { end });
         let usable = |key: &'static str, address: Option<IpAddr>, default: IpAddr| match address.unwrap_or(default) {
             address if (lowest..=highest).contains(&address) => Ok(address),
             address => Err((key, format!("is {address}, which is not one of {lowest} - {highest} of {subnet}"))),
