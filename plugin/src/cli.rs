@@ -9,6 +9,7 @@ mod gc;
 mod install;
 mod ls;
 mod manual;
+mod names;
 mod podman;
 mod probe;
 mod uninstall;

@@ -73,7 +73,7 @@ pub(crate) struct Args {
     pub(crate) ips: Vec<IpAddr>,
     /// `MAC`: the hardware address that was asked for.
     pub(crate) mac: Option<Mac>,
-    /// `K8S_POD_NAME`: Podman puts the container's name here.
+    /// `K8S_POD_NAME`, where Podman puts the container's name, or else `NERDCTL_CNI_DHCP_HOSTNAME`, where nerdctl puts its host name.
     pub(crate) name: Option<String>,
 }
 
@@ -180,21 +180,23 @@ impl Args {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut args = Self::default();
         let mut unknown = Vec::new();
-        let mut ignore_unknown = false;
+        let (mut ignore_unknown, mut host_name) = (false, None);
         for pair in text.split(';').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').ok_or_else(|| format!("has {pair:?}, which is not KEY=VALUE"))?;
             match key {
                 // An empty request is none.
-                "IP" | "MAC" | "K8S_POD_NAME" if value.is_empty() => {}
+                "IP" | "MAC" | "K8S_POD_NAME" | "NERDCTL_CNI_DHCP_HOSTNAME" if value.is_empty() => {}
                 "IgnoreUnknown" => ignore_unknown = parse_boolean(key, value)?,
                 "IP" => args.ips = parse_ips(value)?,
                 "MAC" => {
                     args.mac = Some(value.parse().map_err(|problem| format!("has MAC={value}, which {problem}"))?);
                 }
                 "K8S_POD_NAME" => args.name = Some(value.to_owned()),
+                "NERDCTL_CNI_DHCP_HOSTNAME" => host_name = Some(value.to_owned()),
                 _ => unknown.push(key),
             }
         }
+        args.name = args.name.or(host_name);
         if unknown.is_empty() || ignore_unknown {
             return Ok(args);
         }
@@ -302,6 +304,15 @@ mod tests {
         "IgnoreUnknown=1;K8S_POD_NAME=web",
         Ok(Args { name: Some("web".into()), ..Args::default() })
     )]
+    #[case::nerdctl(
+        "NERDCTL_CNI_DHCP_HOSTNAME=web;IgnoreUnknown=1",
+        Ok(Args { name: Some("web".into()), ..Args::default() })
+    )]
+    #[case::both_names(
+        "K8S_POD_NAME=web;NERDCTL_CNI_DHCP_HOSTNAME=host",
+        Ok(Args { name: Some("web".into()), ..Args::default() })
+    )]
+    #[case::empty_host_name("NERDCTL_CNI_DHCP_HOSTNAME=", Ok(Args::default()))]
     #[case::address("IP=10.87.1.9", Ok(Args { ips: vec!["10.87.1.9".parse().expect("an address")], ..Args::default() }))]
     #[case::address_with_prefix("IP=10.87.1.9/24", Ok(Args { ips: vec!["10.87.1.9".parse().expect("an address")], ..Args::default() }))]
     #[case::empty_request("IP=;MAC=;K8S_POD_NAME=", Ok(Args::default()))]

@@ -10,6 +10,7 @@ mod http;
 mod ipv6;
 mod kernel;
 mod masquerade;
+mod names;
 mod networks;
 mod plugin;
 mod podman;
@@ -223,6 +224,7 @@ impl Snapshot {
         }
         ways.extend(known.uplink.clone());
         findings.push(forwarding::reverse_path(&ways, forwarding::is_shared(&known.links)));
+        findings.push(names::check(&known.links));
         findings.extend(untold);
         for configured in &networks.ours {
             let Some(network) = &configured.network else { continue };
@@ -239,7 +241,7 @@ impl Snapshot {
 }
 
 /// The lines that hang on the kernel and a network.
-const KERNEL_LINES: [finding::Check; 12] = [
+const KERNEL_LINES: [finding::Check; 13] = [
     finding::IP_FORWARD,
     finding::FIREWALL,
     finding::MASQUERADE,
@@ -249,6 +251,7 @@ const KERNEL_LINES: [finding::Check; 12] = [
     finding::BRIDGE,
     finding::SUBNET,
     finding::ATTACHMENTS,
+    finding::NAMES,
     finding::POOL,
     finding::NAME_SERVICE,
     finding::WINDOWS_ROUTE,

@@ -4,7 +4,6 @@
 
 mod answers;
 mod door;
-mod names;
 pub(super) mod networks;
 mod node;
 mod service;

@@ -2,13 +2,14 @@
 //!
 //! Nothing is remembered: each line is what the kernel says now, so the list cannot be out of date.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::IpAddr;
 
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
+use super::names::{Double, Names};
 use crate::command;
 use crate::error::{Doing, Result};
 use crate::ipam::lease;
@@ -24,9 +25,16 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
-    let lines = read()?;
+    let (lines, doubles) = read()?;
     let text = if arguments.json { json(&lines) } else { table(&lines) };
-    out.write_all(text.as_bytes()).context("write the list")
+    out.write_all(text.as_bytes()).context("write the list")?;
+    if !arguments.json {
+        // Not in the list, which scripts may read by its columns.
+        for double in doubles {
+            drop(writeln!(io::stderr(), "flatnet: {double}"));
+        }
+    }
+    Ok(())
 }
 
 /// One leased address. What the link's record does not have, or the kernel does not tell, is absent.
@@ -45,6 +53,9 @@ struct Line {
     /// The host's end of the pair.
     link: String,
     state: State,
+    /// The container's name leads to another container, or is an address.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shadowed: bool,
 }
 
 /// Whether frames reach the container, as far as the host's end tells.
@@ -75,8 +86,9 @@ impl State {
     }
 }
 
-/// All leases of the caller's network namespace: those of an attachment together, by the lowest address of each.
-fn read() -> Result<Vec<Line>> {
+/// All leases of the caller's network namespace: those of an attachment together, by the lowest address of each. With them the
+/// containers that are not reached by their names.
+fn read() -> Result<(Vec<Line>, Vec<Double>)> {
     command::block_on(command::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         let found = host.links().await.doing(|| "list the host's links".into())?;
@@ -87,7 +99,12 @@ fn read() -> Result<Vec<Line>> {
             attachments.push(lines_of(link, peer.and_then(|peer| peer.mac)));
         }
         attachments.sort();
-        Ok(attachments.into_iter().flatten().collect())
+        let (mut lines, doubles): (Vec<_>, _) =
+            (attachments.into_iter().flatten().collect(), Names::of(&found).doubles());
+        for line in &mut lines {
+            line.shadowed = doubles.iter().any(|double| double.container == line.container);
+        }
+        Ok((lines, doubles))
     }))
 }
 
@@ -103,6 +120,7 @@ fn lines_of(link: &Link, mac: Option<Mac>) -> Vec<Line> {
         mac: mac.map(|mac| mac.to_string()),
         link: link.name.clone(),
         state: State::of(link),
+        shadowed: false,
     };
     let mut lines: Vec<_> = lease::leases(link).map(of_lease).collect();
     lines.sort();

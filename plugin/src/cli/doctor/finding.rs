@@ -67,6 +67,7 @@ pub(super) const SUBNET: Check =
     check("subnet", "subnet", "each subnet is the bridge's, and no other link's or route's");
 pub(super) const ATTACHMENTS: Check =
     check("attachments", "containers", "each container's link is up, on the bridge, and forwarding");
+pub(super) const NAMES: Check = check("names", "names", "no container has a name that leads to another one");
 pub(super) const POOL: Check = check("pool", "addresses", "a free address of each range");
 pub(super) const SERVICE: Check = check("service", "flatnet.service", "enabled and active");
 pub(super) const NAME_SERVICE: Check =
@@ -100,6 +101,7 @@ pub(super) const ALL: &[Check] = &[
     BRIDGE,
     SUBNET,
     ATTACHMENTS,
+    NAMES,
     POOL,
     SERVICE,
     NAME_SERVICE,

@@ -55,8 +55,8 @@ async fn resolve(node: &Node, headers: &HeaderMap) -> Result<Answer> {
     let names = node.names().await?;
     let found = names.resolve(host.to_str().unwrap_or_default());
     let (status, headers) = match &found {
-        Ok((entry, upstream)) => {
-            (StatusCode::NO_CONTENT, vec![(UPSTREAM, upstream.to_string()), (CONTAINER, entry.name.clone())])
+        Ok(found) => {
+            (StatusCode::NO_CONTENT, vec![(UPSTREAM, found.upstream.to_string()), (CONTAINER, found.name.to_owned())])
         }
         Err(unknown) => (StatusCode::FORBIDDEN, vec![(REASON, unknown.to_string())]),
     };

@@ -12,7 +12,7 @@ use ipnetwork::IpNetwork;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use super::names::Names;
+use crate::cli::names::{Entry, Names};
 use crate::command::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Result};
@@ -97,7 +97,7 @@ impl Node {
                 Some(problem) => Some(problem.clone()),
                 None => within_deadline(bridge_problem(network)).await.unwrap_or_else(|error| Some(error.to_string())),
             };
-            let own = |entry: &&super::names::Entry| entry.network.as_ref() == Some(&network.name);
+            let own = |entry: &&Entry| entry.network.as_ref() == Some(&network.name);
             // One with an address of each family is there twice.
             let containers: BTreeSet<_> = names
                 .entries()
