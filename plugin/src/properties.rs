@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -119,7 +120,10 @@ pub(crate) fn can_be_built(configured: &Configured) {
         Configured::Delegated(draft, plugin) => {
             assert!(is_identifier(&draft.name), "name {:?}", draft.name);
             is_interface(&draft.bridge);
-            assert!(!plugin.is_empty() && !plugin.contains(['/', '\0']) && !plugin.starts_with(".."), "{plugin:?}");
+            // It leads to a file of the folder that it is looked for in, as "..host-local" does.
+            let file = Path::new("/folder").join(plugin);
+            assert_eq!(file.file_name(), Some(OsStr::new(plugin)));
+            assert!(file.parent() == Some(Path::new("/folder")) && !plugin.contains('\0'), "{plugin:?}");
         }
     }
 }

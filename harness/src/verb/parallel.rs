@@ -15,6 +15,9 @@ use crate::world::{Attached, Attachment, World};
 
 /// The first version of the specification that has GC.
 const GC_SINCE: (u32, u32) = (1, 1);
+/// The variable by which steps without a seed get another one than [`USUAL_SEED`].
+const SEED: &str = "HARNESS_SEED";
+const USUAL_SEED: u32 = 14;
 
 /// `{ parallel = "c", containers = 64, rounds = 8, seed = 7, mix = ["ADD", "DEL", "GC", "CHECK"] }`: c-1 to c-64.
 #[derive(Debug)]
@@ -103,7 +106,7 @@ impl Verb for Parallel {
         let Options { containers, rounds, mix, overlap, seed, .. } = &self.options;
         let shape = Shape { containers: *containers, rounds: *rounds, mix: mix.clone(), overlap: *overlap };
         // TOML's integers are signed: a seed must be one that can be written down.
-        let plan = Plan::new(&shape, seed.unwrap_or_else(|| fastrand::u32(..).into()));
+        let plan = Plan::new(&shape, seed.unwrap_or_else(usual_seed));
         let node = world.setting().node(self.options.on.as_deref()).map(str::to_owned).map_err(Failure::wrong)?;
         let network = world.network(self.options.network.as_deref())?.clone();
         let name = network.name().to_owned();
@@ -186,6 +189,11 @@ fn line(done: &Done) -> String {
         Said::Refused { code, msg } => format!("{action}: {code} {msg}"),
         Said::Broken(how) => format!("{action}: {how}"),
     }
+}
+
+/// Of a step that does not name one: the same each time, unless the environment asks for another.
+fn usual_seed() -> u64 {
+    std::env::var(SEED).ok().and_then(|seed| seed.parse::<u32>().ok()).unwrap_or(USUAL_SEED).into()
 }
 
 fn summary(plan: &Plan, tally: &Tally) -> String {

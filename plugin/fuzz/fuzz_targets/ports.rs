@@ -2,4 +2,7 @@
 
 #![no_main]
 
+#[path = "../steady.rs"]
+mod steady;
+
 libfuzzer_sys::fuzz_target!(|data: &[u8]| flatnet::properties::ports(data));
