@@ -27,6 +27,7 @@ use crate::error::{Doing, Error, Result, errno_of};
 use crate::reply::Reply;
 use crate::request::asked::Asked;
 use crate::request::{Command, Environment, Input};
+use crate::rootless;
 use crate::spec::SpecVersion;
 
 /// How long a runtime's call may take, reading what it asks included. Runtimes hold locks meanwhile and have no limit of their own.
@@ -58,6 +59,7 @@ pub(crate) fn run(
     let call = Call { command, environment, text };
     match command {
         Command::Add => {
+            rootless::refuse()?;
             let target = environment.target(command)?;
             let configured = Configured::parse(&input.config)?;
             let before = add::before(&input.config, input.version)?;
@@ -89,13 +91,17 @@ pub(crate) fn run(
             let valid = gc::Valid::parse(&input.config)?;
             call.pass_on(block_on(gc::gc(&network, &valid)), config::delegate_of(&input.config))
         }
-        Command::Status => match Configured::parse(&input.config)? {
-            Configured::Whole(network) => block_on(status::status(network)),
-            Configured::Delegated(draft, plugin) => {
-                let status = call.pass_on(block_on(status::status_of_delegated(draft)), Some(&plugin));
-                status.map_err(status::without_delegate)
+        Command::Status => {
+            let configured = Configured::parse(&input.config)?;
+            rootless::refuse().map_err(|cause| status::not_ready(false, &cause))?;
+            match configured {
+                Configured::Whole(network) => block_on(status::status(network)),
+                Configured::Delegated(draft, plugin) => {
+                    let status = call.pass_on(block_on(status::status_of_delegated(draft)), Some(&plugin));
+                    status.map_err(status::without_delegate)
+                }
             }
-        },
+        }
         Command::Version => unreachable!("answered above"),
     }
 }

@@ -73,6 +73,8 @@ pub(crate) enum Error {
     DelegateSilent { plugin: String, command: Command, patience: Duration },
     /// 110: the plugin that gives the addresses could not be run, or its answer is none, or cannot be.
     Delegate { plugin: String, command: Command, problem: String, remedy: String },
+    /// 111: an ordinary user's runtime asks, whose network namespace nobody else reaches.
+    Rootless { variable: &'static str },
     /// The code of `first`: it happened, and what had to be done all the same failed as well.
     AndThen { first: Box<Error>, second: Box<Error> },
 }
@@ -108,6 +110,7 @@ impl Error {
             Self::Firewall { .. } => 109,
             Self::DelegateRefused { code, .. } => *code,
             Self::Delegate { .. } => 110,
+            Self::Rootless { .. } => 111,
             Self::AndThen { first, .. } => first.code(),
         }
     }
@@ -171,6 +174,9 @@ impl Error {
             Self::Changed { .. } => "recreate the container, or run DEL and ADD again".into(),
             Self::Internal { .. } => {
                 "this is a bug in flatnet: please report it with this message and the network configuration".into()
+            }
+            Self::Rootless { .. } => {
+                "run the container as root (`sudo podman run --network flatnet ..`), or on another network and publish its ports (`podman run -p`)".into()
             }
             Self::AndThen { first, second } => {
                 format!("{}; after that flatnet failed to {second} ({})", first.remedy(), second.remedy())
@@ -254,6 +260,10 @@ impl fmt::Display for Error {
                 write!(f, "have {plugin} do {command}: it did not end within {} s", patience.as_secs())
             }
             Self::Delegate { plugin, command, problem, .. } => write!(f, "have {plugin} do {command}: {problem}"),
+            Self::Rootless { variable } => write!(
+                f,
+                "attach a rootless container ({variable} is set): it would have an address in a network namespace of its user, where nobody reaches it"
+            ),
             Self::AndThen { first, .. } => first.fmt(f),
         }
     }

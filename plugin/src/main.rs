@@ -21,6 +21,7 @@ mod processes;
 pub mod properties;
 mod reply;
 mod request;
+mod rootless;
 mod spec;
 mod sysctl;
 

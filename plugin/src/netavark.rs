@@ -34,6 +34,7 @@ use crate::config::Network;
 use crate::error::{Error, Result};
 use crate::reply::one_line;
 use crate::request::{Input, read_stdin};
+use crate::rootless;
 
 /// The version of the contract (plugin-API.md of netavark, "Info subcommand").
 const API_VERSION: &str = "1.0.0";
@@ -98,9 +99,15 @@ To put a container on it: podman run --network flatnet ..."
 fn answer(call: &Call) -> Result<Option<Value>> {
     match call {
         Call::Info => Ok(Some(json!({ "version": env!("CARGO_PKG_VERSION"), "api_version": API_VERSION }))),
-        Call::Create => create::create(Input::object(&read_stdin(DEADLINE)?)?).map(Some),
+        Call::Create => {
+            let config = Input::object(&read_stdin(DEADLINE)?)?;
+            rootless::refuse()?;
+            create::create(config).map(Some)
+        }
         Call::Setup { netns } => {
-            let Setup { target, network, ports } = Setup::parse(&Input::object(&read_stdin(DEADLINE)?)?, netns)?;
+            let request = Input::object(&read_stdin(DEADLINE)?)?;
+            rootless::refuse()?;
+            let Setup { target, network, ports } = Setup::parse(&request, netns)?;
             let attached = command::attach_and_remember(&target, &network, Some(&ports), Ok);
             let success = command::block_on(attached)?;
             Ok(Some(status::block(&success, &target.interface)))

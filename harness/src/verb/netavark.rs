@@ -3,6 +3,7 @@
 //! Invariant: what goes in is what netavark would send for the scenario's network, and what comes out is judged by its contract: exit 0 and
 //! exactly the keys that it has, or exit 1 and `{"error": ..}` alone.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -36,6 +37,7 @@ pub(super) struct Options {
     set: toml::Table,
     unset: Vec<String>,
     stdin: Option<String>,
+    env: BTreeMap<String, String>,
     expect: Expect,
 }
 
@@ -202,6 +204,7 @@ impl Netavark {
     fn call(&self, world: &World, node: &str, input: &str) -> Result<Finished, Failure> {
         let mut command = world.lab.host(node)?.namespace.command(world.plugins.find("flatnet")?)?;
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).arg(&self.verb);
+        command.envs(&self.options.env);
         if self.options.container.is_some() {
             let own = || Path::new(FOLDER).join(self.container());
             command.arg(self.options.netns.clone().unwrap_or_else(own));

@@ -72,7 +72,8 @@ pub(super) async fn status(mut network: Network) -> Result<Reply> {
 }
 
 /// Error 50 or 51: what an ADD would fail with.
-fn not_ready(suffering: bool, cause: &Error) -> Error {
+/// Errors: 51 where containers suffer, else 50.
+pub(super) fn not_ready(suffering: bool, cause: &Error) -> Error {
     Error::NotReady { what: format!("it would fail to {cause}"), suffering, remedy: cause.remedy() }
 }
 
