@@ -4,13 +4,23 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::{Ipv4Network, Ipv6Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 /// The flat range: nothing between two of its addresses is ever translated.
 pub(crate) const FLAT_RANGE: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 0, 0), 16) {
     Some(network) => network,
     None => unreachable!(),
 };
+/// The same of IPv6.
+pub(crate) const FLAT_RANGE_IPV6: Ipv6Network =
+    match Ipv6Network::new_checked(Ipv6Addr::new(0xfd87, 0, 0, 0, 0, 0, 0, 0), 16) {
+        Some(network) => network,
+        None => unreachable!(),
+    };
+/// The flat ranges, IPv4's first.
+pub(crate) const FLAT_RANGES: [IpNetwork; 2] = [IpNetwork::V4(FLAT_RANGE), IpNetwork::V6(FLAT_RANGE_IPV6)];
+/// The link group of flat networks' gateways' links: what leaves by one of them is not translated.
+pub(crate) const LINK_GROUP: u32 = 1087;
 /// The binary, where CNI runtimes look for plugins.
 pub(crate) const BINARY: &str = "/opt/cni/bin/flatnet";
 /// The same binary, where netavark (Podman 5) looks for drivers: the first of its default folders.

@@ -31,9 +31,10 @@ struct Kind {
 
 /// A bridge's chain of flatnet's table, and the comments of the rules in it. Each is there once, but for one for each of the subnets and `gateways`.
 const MASQUERADE: &str = "masquerade-";
-const COMMENTS: [&str; 9] = [
+const COMMENTS: [&str; 10] = [
     "of others",
     "among the bridge's own",
+    "to another flat network of the host",
     "the flat range",
     A_SUBNET,
     "multicast",

@@ -120,7 +120,7 @@ fn of_meta(key: Meta) -> Loaded {
         Meta::Protocol => Loaded::EtherType,
         Meta::TransportProtocol => Loaded::Protocol,
         // The model knows links by their names.
-        Meta::InLinkIndex => Loaded::Other,
+        Meta::InLinkIndex | Meta::OutLinkGroup => Loaded::Other,
     }
 }
 

@@ -3,6 +3,7 @@
 //! `ensure` brings a bridge to the wanted state from whatever it finds, so that any number of first ADDs may race.
 
 mod addresses;
+mod group;
 
 use std::fs;
 
@@ -79,6 +80,7 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Bridge> 
     raise(host, network, &bridge).await.doing(|| format!("set {name} up"))?;
     let vlan = vlan::settle(host, network, &bridge).await?;
     let bridge = Bridge { link: bridge, vlan };
+    group::join(host, network, bridge.gateway()).await?;
     if !in_use && network.has_ipv6() {
         let place = ipv6::Place { netlink: host, netns: None, link: bridge.gateway() };
         place.hears(network.gateway_networks().iter().map(IpNetwork::ip)).await?;

@@ -30,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) name: String,
     /// Alternative names: unique in the namespace among all names of all links, 127 bytes at most.
     pub(crate) names: Vec<String>,
+    /// The number of its group: 0 unless somebody set another.
+    pub(crate) group: u32,
     /// Free text, 255 bytes at most.
     pub(crate) alias: Option<String>,
     /// The hardware address, if it has one of Ethernet's size.
@@ -261,6 +263,12 @@ impl Netlink {
         self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).mtu(mtu)).await
     }
 
+    /// Puts the link into a group.
+    pub(crate) async fn set_group(&self, index: u32, group: u32) -> Result<(), Errno> {
+        let group = LinkAttribute::Group(group);
+        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).append_extra_attribute(group)).await
+    }
+
     /// Makes the link a port of a bridge.
     pub(crate) async fn set_bridge(&self, index: u32, bridge: u32) -> Result<(), Errno> {
         self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).controller(bridge)).await
@@ -314,6 +322,7 @@ fn read(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::PropList(names) => link.names = names.into_iter().filter_map(alternative_name).collect(),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::Group(group) => link.group = group,
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Link(index) => link.peer = Some(index),

@@ -9,7 +9,7 @@ use crate::config::{Network, gateways};
 use crate::error::Result;
 use crate::firewall::family::IpFamily;
 use crate::firewall::masquerade;
-use crate::layout::FLAT_RANGE;
+use crate::layout::{FLAT_RANGE, FLAT_RANGE_IPV6};
 
 /// `has_bridge`: the rules are made with it.
 pub(super) fn check(host: &Host, network: &Network, has_bridge: bool) -> Finding {
@@ -42,7 +42,7 @@ fn describe(network: &Network) -> String {
         let subnets: Vec<_> = family.subnets(network).iter().map(IpNetwork::to_string).collect();
         let beyond = match family {
             IpFamily::V4 => format!("beyond {FLAT_RANGE}"),
-            IpFamily::V6 => "beyond itself".to_owned(),
+            IpFamily::V6 => format!("beyond {FLAT_RANGE_IPV6}"),
         };
         (!subnets.is_empty()).then(|| format!("{}, {beyond}", subnets.join(", ")))
     });
@@ -61,7 +61,7 @@ mod tests {
     #[case::both(
         json!({"ranges": [[{"subnet": "10.87.1.0/24"}], [{"subnet": "fd87:1::/64"}]]}),
         json!(["fd30::1", "172.30.0.0/24"]),
-        "10.87.1.0/24, beyond 10.87.0.0/16; fd87:1::/64, beyond itself, and not to 172.30.0.0/24, fd30::1"
+        "10.87.1.0/24, beyond 10.87.0.0/16; fd87:1::/64, beyond fd87::/16, and not to 172.30.0.0/24, fd30::1"
     )]
     fn in_words(#[case] ipam: Value, #[case] gateways: Value, #[case] expected: &str) {
         let config = json!({"name": "flatnet", "ipam": ipam, "gateways": gateways});

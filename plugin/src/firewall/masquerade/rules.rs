@@ -8,7 +8,7 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use super::super::TABLE;
 use super::super::family::IpFamily;
 use crate::config::Network;
-use crate::layout::FLAT_RANGE;
+use crate::layout::{FLAT_RANGES, LINK_GROUP};
 use crate::netlink::nftables::{
     Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict, from_network, link, networks, to_network,
 };
@@ -56,13 +56,14 @@ pub(super) fn wanted(network: &Network, family: IpFamily, subnets: &BTreeSet<IpN
     let mut rules = vec![
         pass(of_others, "of others"),
         pass(link(Meta::OutLink, network.gateway_link(), true).to_vec(), "among the bridge's own"),
+        pass(towards_flat_networks(), "to another flat network of the host"),
     ];
     let mut keep = |networks: &[IpNetwork], comment| {
         let of_family = networks.iter().filter(|network| family.has(**network));
         rules.extend(of_family.map(|network| pass(to_network(*network, true), comment)));
     };
-    keep(&[FLAT_RANGE.into()], "the flat range");
-    let is_flat = |subnet: &IpNetwork| matches!(subnet, IpNetwork::V4(subnet) if subnet.is_subnet_of(FLAT_RANGE));
+    keep(&FLAT_RANGES, "the flat range");
+    let is_flat = |subnet: &IpNetwork| FLAT_RANGES.iter().any(|range| is_within(*subnet, *range));
     keep(&subnets.iter().copied().filter(|subnet| !is_flat(subnet)).collect::<Vec<_>>(), "the subnet");
     keep(&MULTICAST, "multicast");
     keep(&[LINK_LOCAL], "link-local");
@@ -93,6 +94,16 @@ pub(super) fn bridge_of(chain: &str) -> Option<&str> {
 fn pass(mut expressions: Vec<Expression>, comment: &str) -> Rule {
     expressions.push(Expression::Verdict(Verdict::Return));
     Rule { expressions, comment: Some(comment.into()) }
+}
+
+/// What leaves by the gateway's link of any flat network: each is in the group.
+fn towards_flat_networks() -> Vec<Expression> {
+    let group = Expression::Meta { key: Meta::OutLinkGroup, to: Slot::FIRST };
+    vec![group, Expression::Compare { slot: Slot::FIRST, equal: true, value: LINK_GROUP.to_ne_bytes().to_vec() }]
+}
+
+fn is_within(subnet: IpNetwork, range: IpNetwork) -> bool {
+    subnet.prefix() >= range.prefix() && range.contains(subnet.network())
 }
 
 /// Packets of a TCP connection that does not begin with them. Where the host begins to track connections only with these rules, those
@@ -138,6 +149,7 @@ mod tests {
             [
                 "of others",
                 "among the bridge's own",
+                "to another flat network of the host",
                 "the flat range",
                 "multicast",
                 "a gateway",
@@ -171,11 +183,11 @@ mod tests {
         let comments_of =
             |family| rules_of(family, &both()).into_iter().filter_map(|it| it.comment).collect::<Vec<_>>();
         let rest = ["connections from before these rules", "the rest"];
-        let v4 = ["of others", "among the bridge's own", "the flat range", "the subnet", "multicast", "a gateway"];
-        assert_eq!(comments_of(IpFamily::V4), [&v4[..], &rest].concat());
-        let v6 =
-            ["of others", "among the bridge's own", "the subnet", "the subnet", "multicast", "link-local", "a gateway"];
-        assert_eq!(comments_of(IpFamily::V6), [&v6[..], &rest].concat());
+        let first = ["of others", "among the bridge's own", "to another flat network of the host", "the flat range"];
+        let v4 = ["the subnet", "multicast", "a gateway"];
+        assert_eq!(comments_of(IpFamily::V4), [&first[..], &v4, &rest].concat());
+        let v6 = ["multicast", "link-local", "a gateway"];
+        assert_eq!(comments_of(IpFamily::V6), [&first[..], &v6, &rest].concat());
         // Whoever is of none of the subnets.
         let others = &rules_of(IpFamily::V6, &both())[0].expressions;
         let not_in =

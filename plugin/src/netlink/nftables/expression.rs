@@ -67,6 +67,8 @@ pub(crate) enum Meta {
     /// `NFPROTO_IPV4` or another, in one byte.
     Family = 15,
     TransportProtocol = 16,
+    /// The number of the group of the link that it leaves by, in the byte order of the host.
+    OutLinkGroup = 22,
 }
 
 /// Where counting of a packet's bytes begins (`enum nft_payload_bases`).
@@ -262,9 +264,16 @@ impl Expression {
 
 impl Meta {
     fn of(number: u32) -> Option<Self> {
-        [Self::Protocol, Self::InLinkIndex, Self::InLink, Self::OutLink, Self::Family, Self::TransportProtocol]
-            .into_iter()
-            .find(|key| *key as u32 == number)
+        let known = [
+            Self::Protocol,
+            Self::InLinkIndex,
+            Self::InLink,
+            Self::OutLink,
+            Self::Family,
+            Self::TransportProtocol,
+            Self::OutLinkGroup,
+        ];
+        known.into_iter().find(|key| *key as u32 == number)
     }
 }
 
