@@ -20,8 +20,8 @@ const VLAN: u16 = 0x8100;
 const IPV6: u16 = 0x86dd;
 const UDP: u8 = 17;
 const HOPS: u8 = 64;
-/// The port that datagrams come from: "discard".
-const SOURCE_PORT: u16 = 9;
+/// The port that datagrams come from unless the caller says another: "discard".
+pub const SOURCE_PORT: u16 = 9;
 
 /// From whom, to whom, and in which VLAN, if its tag says one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub struct Claim {
     pub target: Ipv4Addr,
 }
 
-/// A datagram over IPv4; a checksum of UDP's is not needed.
-pub fn udp(envelope: Envelope, source: Ipv4Addr, destination: Ipv4Addr, port: u16, data: &[u8]) -> Vec<u8> {
+/// A datagram over IPv4, from one port to another; a checksum of UDP's is not needed.
+pub fn udp(envelope: Envelope, source: Ipv4Addr, destination: Ipv4Addr, ports: [u16; 2], data: &[u8]) -> Vec<u8> {
     let udp_length = u16::try_from(8 + data.len()).unwrap_or(u16::MAX);
     let mut header = vec![0x45, 0];
     header.extend((20 + udp_length).to_be_bytes());
@@ -55,7 +55,7 @@ pub fn udp(envelope: Envelope, source: Ipv4Addr, destination: Ipv4Addr, port: u1
     header.extend(destination.octets());
     let checksum = sum(&header).to_be_bytes();
     header[10..12].copy_from_slice(&checksum);
-    for field in [SOURCE_PORT, port, udp_length, 0] {
+    for field in [ports[0], ports[1], udp_length, 0] {
         header.extend(field.to_be_bytes());
     }
     wrap(envelope, IPV4, &[header.as_slice(), data].concat())
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_header_with_its_checksum_sums_up_to_nothing() {
-        let frame = udp(PLAIN, Ipv4Addr::new(10, 87, 1, 2), Ipv4Addr::new(10, 87, 1, 3), 5000, b"data");
+        let frame = udp(PLAIN, Ipv4Addr::new(10, 87, 1, 2), Ipv4Addr::new(10, 87, 1, 3), [SOURCE_PORT, 5000], b"data");
         assert_eq!(sum(&frame[14..34]), 0);
         assert_eq!((frame.len(), &frame[12..14]), (14 + 20 + 8 + 4, [8, 0].as_slice()));
     }

@@ -23,6 +23,8 @@ use serde::Deserialize;
 pub enum Piece {
     /// nftables' family bridge (`CONFIG_NF_TABLES_BRIDGE`).
     NftBridge,
+    /// nftables' family netdev (`CONFIG_NF_TABLES_NETDEV`).
+    NftNetdev,
     /// nftables' expression `fib` in tables of IPv4 (`CONFIG_NFT_FIB_IPV4`), and so in those of the family inet.
     FibIpv4,
     /// nftables' expression `fib` in tables of IPv6 (`CONFIG_NFT_FIB_IPV6`), and so in those of the family inet.
@@ -64,9 +66,9 @@ impl Stock {
 
     /// What it lacks.
     pub fn lacks(self) -> BTreeSet<Piece> {
-        use Piece::{FibIpv4, FibIpv6, LockedPorts, NftBridge, NftDestroy, Shaping};
+        use Piece::{FibIpv4, FibIpv6, LockedPorts, NftBridge, NftDestroy, NftNetdev, Shaping};
         let pieces: &[Piece] = match self {
-            Self::Wsl5 => &[NftBridge, FibIpv4, FibIpv6, NftDestroy, LockedPorts, Shaping],
+            Self::Wsl5 => &[NftBridge, NftNetdev, FibIpv4, FibIpv6, NftDestroy, LockedPorts, Shaping],
             Self::Wsl6 => &[NftBridge, FibIpv6],
             Self::Wsl618 => &[NftBridge],
         };

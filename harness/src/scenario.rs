@@ -37,6 +37,8 @@ pub struct Scenario {
     pub slow: bool,
     /// What it needs of the kernel that not every kernel has.
     pub kernel: Option<Kernel>,
+    /// The kernels that its nodes seem to have when it is run once more, one after the other.
+    pub kernels: Vec<Stock>,
     /// What it is about: hosts and networks.
     pub setting: Arc<Setting>,
     /// What happens, in order.

@@ -4,7 +4,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::{Envelope, HOPS, IPV6, Mac, SOURCE_PORT, UDP, sum, wrap};
+use super::{Envelope, HOPS, IPV6, Mac, UDP, sum, wrap};
 
 /// Numbers of headers (IANA, "Protocol Numbers").
 const HOP_BY_HOP: u8 = 0;
@@ -58,7 +58,7 @@ pub enum Message<'a> {
     /// Nothing that its receiver would look at.
     Nothing(&'a [u8]),
     /// A datagram to a port.
-    Udp(u16, &'a [u8]),
+    Udp([u16; 2], &'a [u8]),
     /// "Who has it?", with the asker's hardware address unless it has none of IPv6 yet.
     Solicitation(Ipv6Addr, Option<Mac>),
     /// "I have it, there."
@@ -139,9 +139,9 @@ impl Message<'_> {
         };
         match self {
             Self::Nothing(data) => (NOTHING, data.to_vec()),
-            Self::Udp(port, data) => {
+            Self::Udp([from, to], data) => {
                 let length = u16::try_from(8 + data.len()).unwrap_or(u16::MAX);
-                let fields = [SOURCE_PORT, port, length, 0].map(u16::to_be_bytes).concat();
+                let fields = [from, to, length, 0].map(u16::to_be_bytes).concat();
                 (UDP, with_checksum(header, UDP, [fields.as_slice(), data].concat(), 6))
             }
             Self::Solicitation(target, mac) => of_icmp(135, &[&[0; 4], &target.octets(), &option(1, mac)]),
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn an_odd_byte_counts() {
-        let frame = packet(PLAIN, &HEADER, Message::Udp(7, b"odd"));
+        let frame = packet(PLAIN, &HEADER, Message::Udp([9, 7], b"odd"));
         let before = [&frame[22..54], &[0, 0, 0, 11, 0, 0, 0, 17]].concat();
         assert_eq!(sum(&[before.as_slice(), &frame[54..]].concat()), 0);
     }

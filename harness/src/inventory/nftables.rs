@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use anyhow::{Context, Result, bail};
+use nix::net::if_::if_indextoname;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 const SUBSYSTEM: u16 = 10;
@@ -45,6 +46,9 @@ const COMMENTS: [&str; 10] = [
 ];
 const A_SUBNET: &str = "the subnet";
 const A_GATEWAY: &str = "a gateway";
+
+/// How the lines begin of a chain of flatnet's that sees one link's frames, and of the rule in it; the link's number follows.
+const OF_LINKS: [&str; 2] = ["nftables chain netdev flatnet port-", "nftables rule netdev flatnet port-"];
 
 const KINDS: [Kind; 4] = [
     Kind { name: "table", ask: 1, texts: &[1], handle: None, comment: None },
@@ -86,7 +90,16 @@ pub(crate) fn list() -> Result<Vec<String>> {
     for kind in &KINDS {
         dump(&socket, kind, &mut lines).with_context(|| format!("list nftables {}s", kind.name))?;
     }
+    lines.retain(|line| !is_of_gone_link(line));
     Ok(lines)
+}
+
+/// Whether it is of the chain that flatnet has for the frames of a link which is gone: like an element of a set, it does nothing, and goes
+/// with the next container. (Linux before 6.16 takes it away with the link.)
+fn is_of_gone_link(line: &str) -> bool {
+    let port = OF_LINKS.iter().find_map(|prefix| line.strip_prefix(prefix)?.split(' ').next()?.parse().ok());
+    // nix takes no link for one without a name.
+    port.is_some_and(|port| !if_indextoname(port).is_ok_and(|name| !name.is_empty()))
 }
 
 /// Takes all tables away, of all families, as `nft flush ruleset` does.

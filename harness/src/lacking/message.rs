@@ -26,6 +26,7 @@ const NO_MESSAGE: u8 = 0xff;
 const NFTABLES_HEADER_BYTES: usize = 4;
 const INET: u8 = 1;
 const IPV4: u8 = 2;
+const NETDEV: u8 = 5;
 const BRIDGE: u8 = 7;
 const IPV6: u8 = 10;
 /// Of those that tables have a number for, one that no kernel has tables of.
@@ -72,7 +73,8 @@ pub(super) fn rewrite(protocol: i32, bytes: &mut [u8], lacks: &BTreeSet<Piece>) 
 
 fn nftables(kind: u16, message: &mut [u8], lacks: &BTreeSet<Piece>) -> bool {
     let Some(family) = message.get(HEADER_BYTES).copied() else { return false };
-    if family == BRIDGE && lacks.contains(&Piece::NftBridge) {
+    let has_no = |number, piece| family == number && lacks.contains(&piece);
+    if has_no(BRIDGE, Piece::NftBridge) || has_no(NETDEV, Piece::NftNetdev) {
         message[HEADER_BYTES] = NO_FAMILY;
         return true;
     }
@@ -184,6 +186,7 @@ mod tests {
 
     #[rstest]
     #[case::bridge(NETFILTER, message(0xa00, &[BRIDGE, 0, 0, 0]), [true, true, true])]
+    #[case::netdev(NETFILTER, message(0xa00, &[NETDEV, 0, 0, 0]), [true, false, false])]
     #[case::other_family(NETFILTER, message(0xa00, &[IPV4, 0, 0, 0]), [false; 3])]
     #[case::destroy(NETFILTER, message(0xa1a, &[IPV4, 0, 0, 0]), [true, false, false])]
     #[case::fib_of_ipv4(NETFILTER, rule(IPV4, "fib"), [true, false, false])]

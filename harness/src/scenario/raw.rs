@@ -38,6 +38,8 @@ struct RawScenario {
     slow: bool,
     rule: Option<Rule>,
     kernel: Option<Kernel>,
+    #[serde(default)]
+    kernels: Vec<Stock>,
     hosts: Option<BTreeMap<String, RawHost>>,
     network: Option<toml::Table>,
     #[serde(default)]
@@ -119,7 +121,15 @@ pub(super) fn parse(file: &Path, text: &str, subject: Option<&Subject>) -> Resul
     let steps = values.iter().map(|value| step(value, text, &setting)).collect::<Result<Vec<_>, _>>()?;
     places_exist(values, &steps, &setting)?;
     let (file, setting) = (file.to_owned(), Arc::new(setting));
-    Ok(Scenario { file, summary: raw.summary, slow: raw.slow, kernel: raw.kernel, setting, steps })
+    Ok(Scenario {
+        file,
+        summary: raw.summary,
+        slow: raw.slow,
+        kernel: raw.kernel,
+        kernels: raw.kernels,
+        setting,
+        steps,
+    })
 }
 
 /// One plugin, or a list of several, the others of which go to `chains`.

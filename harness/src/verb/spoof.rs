@@ -45,6 +45,7 @@ pub(super) struct SpoofOptions {
     target: Option<Ipv6Addr>,
     behind: Option<Extension>,
     vlan: Option<u16>,
+    ports: Option<[u16; 2]>,
     destination: Option<String>,
     timeout_ms: Option<u64>,
     expect: Expected,
@@ -127,6 +128,11 @@ impl Spoof {
         Self { container, options }
     }
 
+    /// Of a datagram; what the other end listens at is `port`.
+    fn ports(&self, port: u16) -> [u16; 2] {
+        self.options.ports.unwrap_or([frame::SOURCE_PORT, port])
+    }
+
     /// The frame that may be a lie, and what is in it and in no other, all of it.
     fn lie(&self, from: &End, to: &End, port: u16) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {
         let options = &self.options;
@@ -151,7 +157,7 @@ impl Spoof {
                 let target = if address.is_unspecified() { theirs } else { address };
                 frame::arp(envelope, Claim { mac: sender, address, target }, &mark)
             }
-            _ => frame::udp(envelope, address, theirs, port, &mark),
+            _ => frame::udp(envelope, address, theirs, self.ports(port), &mark),
         };
         Ok((frame, vec![mark]))
     }
@@ -176,7 +182,7 @@ impl Spoof {
         // Who has no address yet has nothing to be answered at.
         let asker = Some(sender).filter(|_| !source.is_unspecified());
         let message = match options.frame {
-            Kind::Udp6 => Message::Udp(port, &data),
+            Kind::Udp6 => Message::Udp(self.ports(port), &data),
             Kind::Echo6 => Message::Echo(&data),
             Kind::Ns => Message::Solicitation(options.target.unwrap_or(to.ipv6()), asker),
             Kind::Na => Message::Advertisement(options.target.unwrap_or(source), Some(sender)),
@@ -224,10 +230,10 @@ fn end(world: &mut World, place: &str, link: &str) -> Result<End> {
 /// A datagram of the family that both have.
 fn true_frame(from: &End, to: &End, envelope: Envelope, port: u16, data: &[u8]) -> Vec<u8> {
     if let (Some(source), Some(destination)) = (from.ipv4(), to.ipv4()) {
-        return frame::udp(envelope, source, destination, port, data);
+        return frame::udp(envelope, source, destination, [frame::SOURCE_PORT, port], data);
     }
     let header = ipv6::Header { source: from.ipv6(), destination: to.ipv6(), flow: number(), behind: None };
-    ipv6::packet(envelope, &header, Message::Udp(port, data))
+    ipv6::packet(envelope, &header, Message::Udp([frame::SOURCE_PORT, port], data))
 }
 
 impl Verb for Spoof {
@@ -260,6 +266,8 @@ impl Verb for Spoof {
         let frame = options.frame;
         let sender = only(frame.has_sender(), options.sender.is_some(), "only ARP and neighbour discovery tell it");
         misfit("sender", sender)?;
+        let is_udp = matches!(frame, Kind::Udp | Kind::Udp6);
+        misfit("ports", only(is_udp, options.ports.is_some(), "only datagrams have ports"))?;
         misfit("target", only(frame.is_ipv6(), options.target.is_some(), "only messages of IPv6 have one"))?;
         misfit("behind", only(frame.is_ipv6(), options.behind.is_some(), "only IPv6 has extension headers"))?;
         let family = options.ip.is_none_or(|ip| ip.is_ipv6() == frame.is_ipv6());

@@ -13,7 +13,7 @@ use crate::config::Network;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
 use crate::firewall::family::IpFamily;
 use crate::firewall::ports::{self, Door, Port};
-use crate::firewall::spoofing::{self, Speaker};
+use crate::firewall::spoofing::{self, Guarded, Speaker};
 use crate::firewall::{forward, masquerade};
 use crate::ipam::lease::{self, Attachment};
 use crate::ipam::pool::Own;
@@ -241,7 +241,8 @@ impl Site<'_> {
         let (name, (own, mac)) = (&link.name, own);
         self.guarded.set(true);
         let speaker = |own: &Own| Speaker { port: link.index, mac, address: own.address.ip() };
-        spoofing::guard(&self.host, &own.iter().map(speaker).collect::<Vec<_>>()).await?;
+        let guarded = Guarded { link: name.clone(), speakers: own.iter().map(speaker).collect() };
+        spoofing::guard(&self.host, guarded).await?;
         let (settings, record) = (port::settings(&self.network.options.port, true), self.record(attachment, Some(mac)));
         self.host.set_up_port(link.index, settings, Some(&record)).await.doing(|| format!("set {name} up"))
     }

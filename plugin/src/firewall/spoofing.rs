@@ -2,8 +2,10 @@
 //!
 //! From a port under control pass IPv4 and IPv6 from the container's own MAC and addresses, and ARP and neighbour discovery that say
 //! nothing else of their sender (or no address yet, as a probe does). Everything else is dropped: another's MAC or address, the gateway's,
-//! router advertisements, a family that the container was given no address of, and whatever a tag or another ethertype wraps. One nftables
-//! table of the family bridge, whose rules never change: who may say what are elements of its sets, written before the port is up.
+//! router advertisements, what a server of DHCP says, a family that the container was given no address of, and whatever a tag or another
+//! ethertype wraps. One nftables table, whose rules never change: who may say what are elements of its sets, written before the port is up.
+//! It is of the family bridge; where the kernel has none (stock WSL2 for x86), of the family netdev: there each port has a chain of its own,
+//! which leads to the same rules.
 //!
 //! A port is known by its number, which the kernel gives to no other link: an element whose link is gone is harmless. The next attachment that
 //! is taken back takes it away, and the table with the last; which ports are under control, and what they may say, is in the links' own
@@ -21,8 +23,22 @@ use super::lock;
 use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
 use crate::mac::Mac;
-use crate::netlink::nftables::{Nftables, Problem};
+use crate::netlink::nftables::{Family, Nftables, Problem};
 use crate::netlink::{Link, Netlink};
+
+/// What the kernel lacks where neither way is there.
+const NEITHER: &str = "nftables' families bridge and netdev (CONFIG_NF_TABLES_BRIDGE, CONFIG_NF_TABLES_NETDEV)";
+/// How often a transaction is tried anew because a link went at the same moment.
+const ATTEMPTS: u32 = 3;
+
+/// How the rules come to see the frames of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The bridge shows them, those of all its ports.
+    Bridge,
+    /// Each link does (`CONFIG_NF_TABLES_NETDEV`).
+    Links,
+}
 
 /// What a port may say of whoever speaks there; one for each of its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,18 +49,73 @@ pub(crate) struct Speaker {
     pub(crate) address: IpAddr,
 }
 
+/// A port under control.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Guarded {
+    /// The host end's name.
+    pub(crate) link: String,
+    /// One at least.
+    pub(crate) speakers: Vec<Speaker>,
+}
+
+impl Way {
+    /// In the order of preference.
+    const BOTH: [Self; 2] = [Self::Bridge, Self::Links];
+
+    const fn family(self) -> Family {
+        match self {
+            Self::Bridge => Family::Bridge,
+            Self::Links => Family::Netdev,
+        }
+    }
+
+    /// The first that the kernel has.
+    async fn find(nftables: &mut Nftables) -> std::result::Result<Self, Problem> {
+        for way in Self::BOTH {
+            match nftables.try_out(&table::trial(way)).await {
+                Ok(()) => return Ok(way),
+                Err(Problem::Lacking { .. }) => {}
+                Err(problem) => return Err(problem),
+            }
+        }
+        Err(Problem::Lacking { piece: NEITHER })
+    }
+
+    /// What there is of either, or nothing of the one that would be taken.
+    async fn read(nftables: &mut Nftables) -> std::result::Result<Vec<(Self, Found)>, Problem> {
+        let mut all = Vec::new();
+        for way in Self::BOTH {
+            let found = Found::read(nftables, way).await?;
+            if found != Found::default() {
+                all.push((way, found));
+            }
+        }
+        if all.is_empty() {
+            all.push((Self::find(nftables).await?, Found::default()));
+        }
+        Ok(all)
+    }
+}
+
 /// Puts the port under control; said before it is set up, by [`Netlink::set_up_port`]. Rules that somebody changed are mended, and
 /// where they are gone, those of all ports come back. Errors: 109.
-pub(crate) async fn guard(host: &Netlink, speakers: &[Speaker]) -> Result<()> {
+pub(crate) async fn guard(host: &Netlink, guarded: Guarded) -> Result<()> {
     let failed = |problem: Problem| failed("keep the container from spoofing", &problem);
     let _lock = lock().await?;
     let mut nftables = Nftables::open().map_err(failed)?;
-    match nftables.apply(&table::admit(speakers)).await {
-        Ok(()) if Found::is_intact(&mut nftables).await.map_err(failed)? => Ok(()),
-        // It is the first, or somebody flushed the table or made it another.
-        Ok(()) | Err(Problem::Refused { .. }) => restore(host, &mut nftables, speakers).await?.map_err(failed),
-        Err(problem) => Err(failed(problem)),
+    let own = [guarded];
+    for way in Way::BOTH {
+        match nftables.apply(&table::admit(way, &own)).await {
+            Ok(()) if Found::is_intact(&mut nftables, way).await.map_err(failed)? => return Ok(()),
+            // Somebody made the table another.
+            Ok(()) => return restore(host, &mut nftables, way, &own).await?.map_err(failed),
+            // It is the first, or somebody flushed the table, or it is of the other way.
+            Err(Problem::Refused { .. }) => {}
+            Err(problem) => return Err(failed(problem)),
+        }
     }
+    let way = Way::find(&mut nftables).await.map_err(failed)?;
+    restore(host, &mut nftables, way, &own).await?.map_err(failed)
 }
 
 /// Takes away what is said of links that are gone, and the table with the last. A host without it is not changed.
@@ -52,23 +123,31 @@ pub(crate) async fn forget_gone(host: &Netlink) -> Result<()> {
     let failed = |problem: Problem| failed("take back the rules against spoofing", &problem);
     // A kernel without nftables has none of flatnet's.
     let Ok(mut nftables) = Nftables::open() else { return Ok(()) };
-    match Found::is_there(&mut nftables).await {
-        Ok(true) => {}
-        Ok(false) | Err(Problem::Lacking { .. }) => return Ok(()),
-        Err(problem) => return Err(failed(problem)),
+    let mut changed = false;
+    for way in Way::BOTH {
+        if !Found::is_there(&mut nftables, way).await.map_err(failed)? {
+            continue;
+        }
+        let _lock = lock().await?;
+        for attempt in 1..=ATTEMPTS {
+            let Some(found) = Found::elements(&mut nftables, way).await.map_err(failed)? else { break };
+            let links = host.links().await.doing(|| "list the host's links".into())?;
+            let is_gone = |port| !links.iter().any(|link| link.index == port);
+            let Some(batch) = table::without(way, &found, is_gone) else { break };
+            match nftables.apply(&batch).await {
+                // A firewall's reload was faster, or the kernel, which takes a link's chain away with the link.
+                Err(problem) if problem.errno() == Some(Errno::ENOENT) && attempt < ATTEMPTS => {}
+                // What of it is still there is harmless, and goes the next time.
+                Err(problem) if problem.errno() == Some(Errno::ENOENT) => break,
+                done => {
+                    done.map_err(failed)?;
+                    changed = true;
+                    break;
+                }
+            }
+        }
     }
-    let _lock = lock().await?;
-    let Some(found) = Found::elements(&mut nftables).await.map_err(failed)? else { return Ok(()) };
-    let links = host.links().await.doing(|| "list the host's links".into())?;
-    let Some(batch) = table::without(&found, |port| !links.iter().any(|link| link.index == port)) else {
-        return Ok(());
-    };
-    match nftables.apply(&batch).await {
-        // A firewall's reload was faster; what of it is still there is harmless, and goes the next time.
-        Err(problem) if problem.errno() == Some(Errno::ENOENT) => return Ok(()),
-        done => done.map_err(failed)?,
-    }
-    nftables.close_soon().doing(|| "let go of a netfilter socket".into())
+    if changed { nftables.close_soon().doing(|| "let go of a netfilter socket".into()) } else { Ok(()) }
 }
 
 /// Where links are under control whose rules are gone or not as they should be, makes the table anew.
@@ -80,14 +159,15 @@ pub(crate) async fn repair(host: &Netlink) -> Result<()> {
     }
     let _lock = lock().await?;
     let mut nftables = Nftables::open().map_err(failed)?;
-    let found = Found::read(&mut nftables).await.map_err(failed)?;
+    let found = Way::read(&mut nftables).await.map_err(failed)?;
     // Some may have come or gone until now.
     let links = host.links().await.doing(|| "list the host's links".into())?;
     let speakers: Vec<_> = links.iter().flat_map(speakers).collect();
-    match found.problem(&speakers) {
-        Some(_) => restore(host, &mut nftables, &[]).await?.map_err(failed),
-        None => Ok(()),
+    if found.iter().any(|(way, found)| found.problem(*way, &speakers).is_none()) {
+        return Ok(());
     }
+    let way = found.first().map_or(Way::Bridge, |(way, _)| *way);
+    restore(host, &mut nftables, way, &[]).await?.map_err(failed)
 }
 
 /// What is not as it should be with the rules for these host ends, to follow "failed to ...: ". One that is not under control is not looked at.
@@ -98,12 +178,14 @@ pub(crate) async fn problem(links: &[Link]) -> Result<Option<String>> {
     }
     let failed = |problem: Problem| failed("read the rules against spoofing", &problem);
     let mut nftables = Nftables::open().map_err(failed)?;
-    let found = Found::read(&mut nftables).await.map_err(failed)?;
+    let found = Way::read(&mut nftables).await.map_err(failed)?;
     Ok(guarded().find_map(|link| {
         if !link.port.filtered {
             return Some(format!("frames to link-local groups pass unseen at host link {}", link.name));
         }
-        let what = found.problem(&speakers(link).collect::<Vec<_>>())?;
+        let speakers: Vec<_> = speakers(link).collect();
+        let problems: Option<Vec<_>> = found.iter().map(|(way, found)| found.problem(*way, &speakers)).collect();
+        let what = problems?.into_iter().next()?;
         Some(format!("{what}, for host link {}", link.name))
     }))
 }
@@ -111,7 +193,7 @@ pub(crate) async fn problem(links: &[Link]) -> Result<Option<String>> {
 /// Errors: 109 where the kernel could not keep containers from spoofing. Changes nothing.
 pub(crate) async fn refuse_lacking() -> Result<()> {
     let failed = |problem: Problem| failed("keep containers from spoofing", &problem);
-    Nftables::open().map_err(failed)?.try_out(&table::whole(&[], true)).await.map_err(failed)
+    Way::find(&mut Nftables::open().map_err(failed)?).await.map(drop).map_err(failed)
 }
 
 /// Whether there can be rules for the link: it is under control, or an ADD was cut short before the link's record said so.
@@ -129,30 +211,46 @@ pub(crate) fn speakers(link: &Link) -> impl Iterator<Item = Speaker> + '_ {
 async fn restore(
     host: &Netlink,
     nftables: &mut Nftables,
-    more: &[Speaker],
+    way: Way,
+    more: &[Guarded],
 ) -> Result<std::result::Result<(), Problem>> {
-    let (is_new, known) = match Found::elements(nftables).await {
-        Ok(found) => (found.is_none(), found.unwrap_or_default()),
-        Err(problem) => return Ok(Err(problem)),
-    };
-    let links = host.links().await.doing(|| "list the host's links".into())?;
-    // An ADD that is at work has told nftables, and not yet the link.
-    let is_unrecorded = |port| links.iter().any(|link| link.index == port && lease::record(link).is_none());
-    let recorded = links.iter().flat_map(speakers);
-    let unrecorded = known.speakers().filter(|speaker| is_unrecorded(speaker.port));
-    let all: Vec<_> = recorded.chain(unrecorded).chain(more.iter().copied()).collect();
-    if is_new && nftables.apply(&table::whole(&all, false)).await.is_ok() {
-        return Ok(Ok(()));
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let (is_new, known) = match Found::elements(nftables, way).await {
+            Ok(found) => (found.is_none(), found.unwrap_or_default()),
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let links = host.links().await.doing(|| "list the host's links".into())?;
+        let all: Vec<_> = links.iter().filter_map(|link| guarded(link, &known, more)).collect();
+        if is_new && nftables.apply(&table::whole(way, &all, false)).await.is_ok() {
+            return Ok(Ok(()));
+        }
+        match nftables.apply(&table::whole(way, &all, true)).await {
+            // One of the links has gone since, and a chain of its own needs it.
+            Err(problem) if problem.errno() == Some(Errno::ENOENT) && attempt < ATTEMPTS => {}
+            done => return Ok(done),
+        }
     }
-    Ok(nftables.apply(&table::whole(&all, true)).await)
+}
+
+/// Who may speak at the link, if it is under control: by its record; an ADD that is at work has told nftables, and not yet the link.
+fn guarded(link: &Link, known: &Found, more: &[Guarded]) -> Option<Guarded> {
+    let is_its = |speaker: &Speaker| speaker.port == link.index;
+    let mut all: Vec<_> = speakers(link).collect();
+    if lease::record(link).is_none() {
+        all.extend(known.speakers().filter(is_its));
+    }
+    all.extend(more.iter().flat_map(|guarded| &guarded.speakers).copied().filter(is_its));
+    (!all.is_empty()).then(|| Guarded { link: link.name.clone(), speakers: all })
 }
 
 fn failed(doing: &str, problem: &Problem) -> Error {
     let remedy = match problem {
         Problem::Lacking { .. } => {
-            "leave macspoofchk out of the network's configuration (containers with NET_RAW can then spoof), or use a kernel that has it (on WSL: `wsl --update`)"
+            "leave macspoofchk out of the network's configuration (containers with NET_RAW can then spoof), or use a kernel that has either (of WSL's, those from 6.6 on: `wsl --update` where `uname -r` says 5.15)"
         }
-        Problem::Refused { .. } => "see `nft list table bridge flatnet` and `dmesg`",
+        Problem::Refused { .. } => "see `nft list table bridge flatnet`, `nft list table netdev flatnet` and `dmesg`",
     };
     Error::Firewall { doing: doing.to_owned(), problem: problem.to_string(), remedy: remedy.into() }
 }

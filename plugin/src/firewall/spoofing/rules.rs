@@ -3,14 +3,17 @@
 //! Of what a packet lacks nothing can be compared, and the rule goes on to the next: so a rule that drops asks only for what makes the
 //! packet dangerous, and one that accepts for all that makes it harmless.
 
+use super::Way;
 use crate::netlink::nftables::{Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict};
 
-/// The table's name, in the family bridge.
+/// The table's name, in either family.
 pub(super) const TABLE: &str = "flatnet";
 /// The chain where all frames arrive at.
 pub(super) const CHAIN: &str = "spoofing";
 /// Where IPv6 goes on.
 pub(super) const CHAIN_IPV6: &str = "spoofing-ipv6";
+/// How the chain is called by which a port's frames come, in the family netdev; its number follows.
+const PORT_PREFIX: &str = "port-";
 /// The ports under control, by number.
 pub(super) const PORTS: &str = "ports";
 /// Who may speak there: port, MAC, and address. Each port with IPv4 is there with 0.0.0.0 as well, which only ARP may say.
@@ -31,6 +34,13 @@ type Place = (Base, u32, u32);
 const ETHERTYPE: Place = (Base::Link, 12, 2);
 const MAC: Place = (Base::Link, 6, 6);
 const ADDRESS: Place = (Base::Network, 12, 4);
+/// The header of IPv4 (RFC 791): its version and length, the fragment's offset, and the protocol.
+const VERSION_AND_LENGTH: Place = (Base::Network, 0, 1);
+const OFFSET: Place = (Base::Network, 6, 2);
+const PROTOCOL: Place = (Base::Network, 9, 1);
+/// Where UDP has its ports: behind a header of IPv4 without options, one with options, a header of IPv6, and one extension header.
+const PORTS_OF_UDP: [Place; 4] =
+    [(Base::Network, 20, 2), (Base::Transport, 0, 2), (Base::Network, 40, 2), (Base::Network, 48, 2)];
 const ARP_BEGINNING: Place = (Base::Network, 0, 6);
 const ARP_MAC: Place = (Base::Network, 8, 6);
 const ARP_ADDRESS: Place = (Base::Network, 14, 4);
@@ -73,6 +83,13 @@ const OF_GROUPS: [u8; 4] = [130, 131, 132, 143];
 const INFORMATIONAL: u8 = 0x80;
 const ALL_BUT_LAST_BIT: u8 = 0xfe;
 const ECHO: u8 = 0x80;
+/// A header of IPv4 without options.
+const WITHOUT_OPTIONS: u8 = 0x45;
+/// The bits of a fragment's offset in IPv4.
+const OFFSET_BITS_OF_IPV4: [u8; 2] = [0x1f, 0xff];
+/// The ports of DHCP: of its servers and of their clients (RFC 2131, RFC 8415).
+const DHCP: [u16; 2] = [67, 68];
+const DHCPV6: [u16; 2] = [547, 546];
 /// The bits of a fragment's offset.
 const OFFSET_BITS: [u8; 2] = [0xff, 0xf8];
 /// How long a message of neighbour discovery is without an option, and with one of eight bytes; one about routers is shorter.
@@ -87,12 +104,16 @@ const NONCE: [u8; 2] = [14, 1];
 
 /// The chain where all frames arrive at, with its rules. The ethertype is the frame's own bytes: of a frame with a tag it is the tag's,
 /// although the kernel may have set the tag aside.
-pub(super) fn first() -> (Chain, Vec<Rule>) {
-    let base = BaseChain { kind: "filter".into(), hook: Hook::Prerouting as u32, priority: PRIORITY, accept: true };
-    let chain = Chain { table: TABLE.into(), name: CHAIN.into(), base: Some(base) };
+pub(super) fn first(way: Way) -> (Chain, Vec<Rule>) {
+    let base = match way {
+        Way::Bridge => Some(base()),
+        Way::Links => None,
+    };
+    let chain = Chain { table: TABLE.into(), name: CHAIN.into(), base };
+    // Frames from other ports go on as if this table were not there.
+    let others =
+        rule([vec![Expression::Meta { key: Meta::InLinkIndex, to: Slot(0) }, lookup(PORTS, false)]], Verdict::Accept);
     let rules = vec![
-        // Frames from other ports go on as if this table were not there.
-        rule([vec![Expression::Meta { key: Meta::InLinkIndex, to: Slot(0) }, lookup(PORTS, false)]], Verdict::Accept),
         rule([is(ETHERTYPE, &IPV4), is_not(ADDRESS, &[0; 4]), speaks(MAC, ADDRESS)], Verdict::Accept),
         rule(
             [
@@ -106,13 +127,58 @@ pub(super) fn first() -> (Chain, Vec<Rule>) {
         rule([is(ETHERTYPE, &IPV6)], Verdict::Goto(CHAIN_IPV6.into())),
         rule([vec![]], Verdict::Drop),
     ];
-    (chain, rules)
+    (chain, [vec![others], dhcp(), rules].concat())
+}
+
+/// The chain by which the frames of a port come to the first, where no chain sees those of all ports.
+pub(super) fn of_port(port: u32) -> (Chain, Vec<Rule>) {
+    let chain = Chain { table: TABLE.into(), name: format!("{PORT_PREFIX}{port}"), base: Some(base()) };
+    (chain, vec![rule([vec![]], Verdict::Goto(CHAIN.into()))])
+}
+
+/// The port whose frames come by the chain of that name.
+pub(super) fn port_of(chain: &str) -> Option<u32> {
+    chain.strip_prefix(PORT_PREFIX)?.parse().ok()
+}
+
+fn base() -> BaseChain {
+    BaseChain { kind: "filter".into(), hook: Hook::Prerouting as u32, priority: PRIORITY, accept: true }
+}
+
+/// No container is a server of DHCP: clients hear whoever writes to their port, or from the servers' port.
+fn dhcp() -> Vec<Rule> {
+    let udp = || {
+        let whole = masked(OFFSET, &OFFSET_BITS_OF_IPV4, true, &[0, 0]);
+        [is(ETHERTYPE, &IPV4), is(PROTOCOL, &[UDP]), whole].concat()
+    };
+    let [plain, with_options, ..] = PORTS_OF_UDP;
+    let plain = serves(plain, DHCP, || [udp(), is(VERSION_AND_LENGTH, &[WITHOUT_OPTIONS])].concat());
+    let with_options = serves(with_options, DHCP, || [udp(), is_not(VERSION_AND_LENGTH, &[WITHOUT_OPTIONS])].concat());
+    [plain, with_options].concat()
+}
+
+fn dhcpv6() -> Vec<Rule> {
+    let [.., plain, in_fragment] = PORTS_OF_UDP;
+    let plain = serves(plain, DHCPV6, || is(NEXT, &[UDP]));
+    let in_fragment = serves(in_fragment, DHCPV6, || {
+        [is(NEXT, &[FRAGMENT]), is(SECOND_NEXT, &[UDP]), masked(FRAGMENT_OFFSET, &OFFSET_BITS, true, &[0, 0])].concat()
+    });
+    [plain, in_fragment].concat()
+}
+
+/// Drops what comes from the servers' port, or goes to the clients'.
+fn serves(ports: Place, [server, client]: [u16; 2], datagram: impl Fn() -> Vec<Expression>) -> Vec<Rule> {
+    let (base, offset, length) = ports;
+    vec![
+        rule([datagram(), is(ports, &server.to_be_bytes())], Verdict::Drop),
+        rule([datagram(), is((base, offset + length, length), &client.to_be_bytes())], Verdict::Drop),
+    ]
 }
 
 /// The chain for IPv6, with its rules.
 pub(super) fn ipv6() -> (Chain, Vec<Rule>) {
     let chain = Chain { table: TABLE.into(), name: CHAIN_IPV6.into(), base: None };
-    let rules = [extension_headers(), probes(), discovery()].concat();
+    let rules = [extension_headers(), dhcpv6(), probes(), discovery()].concat();
     let rules = rules.into_iter().chain([
         // Whoever speaks under no address has said all that it may. (Bytes that are all zero are not in the set as an address of IPv6.)
         rule([is(SOURCE, &[0; 16])], Verdict::Drop),

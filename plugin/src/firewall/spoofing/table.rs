@@ -6,24 +6,25 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Speaker;
 use super::rules::{self, CHAIN, CHAIN_IPV6, PORTS, SPEAKERS, SPEAKERS_IPV6, TABLE};
+use super::{Guarded, Speaker, Way};
 use crate::mac::Mac;
-use crate::netlink::nftables::{Batch, Chain, Element, Family, Field, Nftables, Problem, Rule, Set, key};
+use crate::netlink::nftables::{Batch, Chain, Element, Field, Nftables, Problem, Rule, Set, key};
 
 /// The comment of a port's element where there are elements of IPv6 for it.
 const WITH_IPV6: &str = "with IPv6";
 
 /// Lets a port's container speak for itself, in a table that is there. Nothing is deleted: the kernel would take its time for that.
-pub(super) fn admit(speakers: &[Speaker]) -> Batch {
-    let mut batch = Batch::new(Family::Bridge, TABLE);
-    add_elements(&mut batch, speakers);
+pub(super) fn admit(way: Way, guarded: &[Guarded]) -> Batch {
+    let mut batch = Batch::new(way.family(), TABLE);
+    add_elements(&mut batch, guarded);
+    add_chains(&mut batch, way, guarded);
     batch
 }
 
 /// The whole table. `replaced` is said where there may be one already.
-pub(super) fn whole(speakers: &[Speaker], replaced: bool) -> Batch {
-    let mut batch = Batch::new(Family::Bridge, TABLE);
+pub(super) fn whole(way: Way, guarded: &[Guarded], replaced: bool) -> Batch {
+    let mut batch = Batch::new(way.family(), TABLE);
     batch.add_table();
     if replaced {
         batch.delete_table();
@@ -34,20 +35,30 @@ pub(super) fn whole(speakers: &[Speaker], replaced: bool) -> Batch {
     batch.add_set(&Set { name: SPEAKERS.into(), key: speakers_key(Field::Ipv4Address) });
     batch.add_set(&Set { name: SPEAKERS_IPV6.into(), key: speakers_key(Field::Ipv6Address) });
     // What a rule leads to must be there.
-    for (chain, rules) in [rules::ipv6(), rules::first()] {
+    for (chain, rules) in [rules::ipv6(), rules::first(way)] {
         batch.add_chain(&chain);
         batch.flush_chain(&chain.name);
         for rule in rules {
             batch.add_rule(&chain.name, &rule);
         }
     }
-    add_elements(&mut batch, speakers);
+    add_elements(&mut batch, guarded);
+    add_chains(&mut batch, way, guarded);
+    batch
+}
+
+/// What shows whether the kernel has that way; never carried out.
+pub(super) fn trial(way: Way) -> Batch {
+    let mut batch = whole(way, &[], true);
+    if way == Way::Links {
+        batch.try_chain_of_links(&rules::of_port(0).0);
+    }
     batch
 }
 
 /// Takes away what is said of ports that are gone, and the table with the last; nothing where none is.
-pub(super) fn without(found: &Found, is_gone: impl Fn(u32) -> bool) -> Option<Batch> {
-    let mut batch = Batch::new(Family::Bridge, TABLE);
+pub(super) fn without(way: Way, found: &Found, is_gone: impl Fn(u32) -> bool) -> Option<Batch> {
+    let mut batch = Batch::new(way.family(), TABLE);
     if found.ports.iter().all(|port| is_gone(*port)) {
         batch.delete_table();
         return Some(batch);
@@ -55,8 +66,12 @@ pub(super) fn without(found: &Found, is_gone: impl Fn(u32) -> bool) -> Option<Ba
     let gone_ports: Vec<_> =
         found.ports.iter().filter(|port| is_gone(**port)).map(|port| port_element(*port, false)).collect();
     let gone_entries: Vec<_> = found.entries.iter().filter(|entry| is_gone(entry.port)).collect();
-    if gone_ports.is_empty() && gone_entries.is_empty() {
+    let gone_chains: Vec<_> = found.chains.iter().filter(|port| is_gone(**port)).collect();
+    if gone_ports.is_empty() && gone_entries.is_empty() && gone_chains.is_empty() {
         return None;
+    }
+    for port in gone_chains {
+        batch.delete_chain(&rules::of_port(*port).0.name);
     }
     for entry in gone_entries {
         batch.delete_element(entry.set(), &entry.element());
@@ -72,6 +87,9 @@ pub(super) fn without(found: &Found, is_gone: impl Fn(u32) -> bool) -> Option<Ba
 pub(super) struct Found {
     ports: BTreeSet<u32>,
     entries: BTreeSet<Entry>,
+    /// The ports that have a chain of their own, and those of them where it leads where it should.
+    chains: BTreeSet<u32>,
+    led: BTreeSet<u32>,
     /// The chains, with their rules in order; nothing where there is none, or nobody asked.
     first: Option<(Chain, Vec<Rule>)>,
     ipv6: Option<(Chain, Vec<Rule>)>,
@@ -87,25 +105,32 @@ struct Entry {
 
 impl Found {
     /// Whether there is something of the table.
-    pub(super) async fn is_there(nftables: &mut Nftables) -> Result<bool, Problem> {
-        Ok(nftables.elements(Family::Bridge, TABLE, PORTS).await?.is_some())
+    pub(super) async fn is_there(nftables: &mut Nftables, way: Way) -> Result<bool, Problem> {
+        match nftables.elements(way.family(), TABLE, PORTS).await {
+            // A kernel without the family has no table of it.
+            Err(Problem::Lacking { .. }) => Ok(false),
+            found => Ok(found?.is_some()),
+        }
     }
 
     /// Whether both chains are as they should be: a container without IPv6 may send it all the same.
-    pub(super) async fn is_intact(nftables: &mut Nftables) -> Result<bool, Problem> {
-        let first = Self::chain(nftables, CHAIN).await? == Some(rules::first());
-        Ok(first && Self::chain(nftables, CHAIN_IPV6).await? == Some(rules::ipv6()))
+    pub(super) async fn is_intact(nftables: &mut Nftables, way: Way) -> Result<bool, Problem> {
+        let first = Self::chain(nftables, way, CHAIN).await? == Some(rules::first(way));
+        Ok(first && Self::chain(nftables, way, CHAIN_IPV6).await? == Some(rules::ipv6()))
     }
 
     /// What is in the sets; nothing where they are not there.
-    pub(super) async fn elements(nftables: &mut Nftables) -> Result<Option<Self>, Problem> {
-        let ports = nftables.elements(Family::Bridge, TABLE, PORTS).await?;
-        let entries = nftables.elements(Family::Bridge, TABLE, SPEAKERS).await?;
+    pub(super) async fn elements(nftables: &mut Nftables, way: Way) -> Result<Option<Self>, Problem> {
+        let family = way.family();
+        let ports = nftables.elements(family, TABLE, PORTS).await?;
+        let entries = nftables.elements(family, TABLE, SPEAKERS).await?;
         let (Some(ports), Some(mut entries)) = (ports, entries) else { return Ok(None) };
         if ports.iter().any(|port| port.comment.is_some()) {
-            entries.extend(nftables.elements(Family::Bridge, TABLE, SPEAKERS_IPV6).await?.unwrap_or_default());
+            entries.extend(nftables.elements(family, TABLE, SPEAKERS_IPV6).await?.unwrap_or_default());
         }
+        let chains = if way == Way::Links { Self::chains_of_ports(nftables).await? } else { BTreeSet::new() };
         Ok(Some(Self {
+            chains,
             ports: ports.iter().filter_map(|element| port(&element.key)).collect(),
             entries: entries.iter().filter_map(Entry::read).collect(),
             ..Self::default()
@@ -113,14 +138,34 @@ impl Found {
     }
 
     /// All of it.
-    pub(super) async fn read(nftables: &mut Nftables) -> Result<Self, Problem> {
-        let (first, ipv6) = (Self::chain(nftables, CHAIN).await?, Self::chain(nftables, CHAIN_IPV6).await?);
-        Ok(Self { first, ipv6, ..Self::elements(nftables).await?.unwrap_or_default() })
+    pub(super) async fn read(nftables: &mut Nftables, way: Way) -> Result<Self, Problem> {
+        let first = Self::chain(nftables, way, CHAIN).await?;
+        let ipv6 = Self::chain(nftables, way, CHAIN_IPV6).await?;
+        let found = Self::elements(nftables, way).await?.unwrap_or_default();
+        let mut led = BTreeSet::new();
+        if !found.chains.is_empty() {
+            let rules = nftables.rules(way.family(), TABLE).await?;
+            let of_port = |port: u32| {
+                let (chain, wanted) = rules::of_port(port);
+                let found = rules.iter().filter(|(name, _)| *name == chain.name).map(|(_, placed)| &placed.rule);
+                found.eq(&wanted)
+            };
+            led = found.chains.iter().copied().filter(|port| of_port(*port)).collect();
+        }
+        Ok(Self { led, first, ipv6, ..found })
     }
 
-    async fn chain(nftables: &mut Nftables, name: &str) -> Result<Option<(Chain, Vec<Rule>)>, Problem> {
-        let found = nftables.chain(Family::Bridge, TABLE, name).await?;
+    async fn chain(nftables: &mut Nftables, way: Way, name: &str) -> Result<Option<(Chain, Vec<Rule>)>, Problem> {
+        let found = nftables.chain(way.family(), TABLE, name).await?;
         Ok(found.map(|(chain, rules)| (chain, rules.into_iter().map(|placed| placed.rule).collect())))
+    }
+
+    /// The ports that have a chain of their own which sees their frames.
+    async fn chains_of_ports(nftables: &mut Nftables) -> Result<BTreeSet<u32>, Problem> {
+        let family = Way::Links.family() as u8;
+        let chains = nftables.all_chains().await?.into_iter().filter(|(of, _)| *of == family);
+        let port = |chain: Chain| rules::port_of(&chain.name).filter(|port| rules::of_port(*port).0 == chain);
+        Ok(chains.filter_map(|(_, chain)| port(chain)).collect())
     }
 
     pub(super) fn speakers(&self) -> impl Iterator<Item = Speaker> + '_ {
@@ -129,23 +174,27 @@ impl Found {
     }
 
     /// Why the ports of these speakers are not under control, or under another.
-    pub(super) fn problem(&self, speakers: &[Speaker]) -> Option<String> {
-        for (found, wanted) in [(&self.first, rules::first()), (&self.ipv6, rules::ipv6())] {
+    pub(super) fn problem(&self, way: Way, speakers: &[Speaker]) -> Option<String> {
+        let table = format!("nftables table {} {TABLE}", way.family().as_str());
+        for (found, wanted) in [(&self.first, rules::first(way)), (&self.ipv6, rules::ipv6())] {
             let name = &wanted.0.name;
             match found {
-                None => return Some(format!("nftables table bridge {TABLE} has no chain {name}")),
+                None => return Some(format!("{table} has no chain {name}")),
                 Some(found) if *found == wanted => {}
-                Some(_) => return Some(format!("chain {name} of nftables table bridge {TABLE} was changed")),
+                Some(_) => return Some(format!("chain {name} of {table} was changed")),
             }
         }
         let ports: BTreeSet<_> = speakers.iter().map(|speaker| speaker.port).collect();
         if !ports.is_subset(&self.ports) {
-            return Some(format!("set {PORTS} of nftables table bridge {TABLE} lacks an element"));
+            return Some(format!("set {PORTS} of {table} lacks an element"));
+        }
+        if let Some(port) = ports.iter().find(|port| way == Way::Links && !self.led.contains(port)) {
+            return Some(format!("chain {} of {table} is missing or was changed", rules::of_port(*port).0.name));
         }
         let wanted: BTreeSet<_> = speakers.iter().flat_map(entries).collect();
         let found: BTreeSet<_> = self.entries.iter().filter(|entry| ports.contains(&entry.port)).copied().collect();
         let other = found.symmetric_difference(&wanted).next()?;
-        Some(format!("set {} of nftables table bridge {TABLE} has other elements", other.set()))
+        Some(format!("set {} of {table} has other elements", other.set()))
     }
 }
 
@@ -200,16 +249,30 @@ fn port_element(port: u32, with_ipv6: bool) -> Element {
     Element { key, comment: with_ipv6.then(|| WITH_IPV6.to_owned()) }
 }
 
-fn add_elements(batch: &mut Batch, speakers: &[Speaker]) {
-    let entries: BTreeSet<_> = speakers.iter().flat_map(entries).collect();
+fn add_elements(batch: &mut Batch, guarded: &[Guarded]) {
+    let speakers = || guarded.iter().flat_map(|guarded| &guarded.speakers);
+    let entries: BTreeSet<_> = speakers().flat_map(entries).collect();
     for set in [SPEAKERS, SPEAKERS_IPV6] {
         let elements: Vec<_> = entries.iter().filter(|entry| entry.set() == set).map(Entry::element).collect();
         batch.add_elements(set, &elements);
     }
-    let ports: BTreeSet<_> = speakers.iter().map(|speaker| speaker.port).collect();
-    let with_ipv6 = |port| speakers.iter().any(|speaker| speaker.port == port && speaker.address.is_ipv6());
+    let ports: BTreeSet<_> = speakers().map(|speaker| speaker.port).collect();
+    let with_ipv6 = |port| speakers().any(|speaker| speaker.port == port && speaker.address.is_ipv6());
     let ports: Vec<_> = ports.into_iter().map(|port| port_element(port, with_ipv6(port))).collect();
     batch.add_elements(PORTS, &ports);
+}
+
+/// Where no chain sees the frames of all ports, each has one that leads to the first.
+fn add_chains(batch: &mut Batch, way: Way, guarded: &[Guarded]) {
+    for guarded in guarded.iter().filter(|_| way == Way::Links) {
+        let Some(port) = guarded.speakers.first().map(|speaker| speaker.port) else { continue };
+        let (chain, rules) = rules::of_port(port);
+        batch.add_chain_of_link(&chain, &guarded.link);
+        batch.flush_chain(&chain.name);
+        for rule in rules {
+            batch.add_rule(&chain.name, &rule);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -230,16 +293,21 @@ mod tests {
         Found {
             ports: speakers.iter().map(|speaker| speaker.port).collect(),
             entries: speakers.iter().flat_map(entries).collect(),
-            first: Some(rules::first()),
+            first: Some(rules::first(Way::Bridge)),
             ipv6: Some(rules::ipv6()),
+            ..Found::default()
         }
+    }
+
+    fn problem(found: &Found, speakers: &[Speaker]) -> Option<String> {
+        found.problem(Way::Bridge, speakers)
     }
 
     #[test]
     fn what_is_written_is_found_right() {
         let speakers = [speaker(7, 2), speaker(8, 3)];
-        assert_eq!(found(&speakers).problem(&speakers), None);
-        assert_eq!(found(&speakers).problem(&speakers[..1]), None, "others do not matter");
+        assert_eq!(problem(&found(&speakers), &speakers), None);
+        assert_eq!(problem(&found(&speakers), &speakers[..1]), None, "others do not matter");
         assert_eq!(found(&speakers).speakers().collect::<Vec<_>>(), speakers);
         for speaker in [speaker(7, 2), speaker_of_ipv6(7, 2)] {
             let read: Vec<_> = entries(&speaker).iter().filter_map(|entry| Entry::read(&entry.element())).collect();
@@ -252,30 +320,44 @@ mod tests {
         let addresses: Vec<_> = entries(&speaker_of_ipv6(7, 2)).iter().map(|entry| entry.address.to_string()).collect();
         assert_eq!(addresses, ["fd00:87::2", "::", "fe80::ff:fe00:2"]);
         let speakers = [speaker(7, 2), speaker_of_ipv6(7, 2)];
-        assert_eq!(found(&speakers).problem(&speakers), None);
-        assert!(found(&speakers).problem(&speakers[..1]).expect("a problem").contains("set speakers-ipv6"));
+        assert_eq!(problem(&found(&speakers), &speakers), None);
+        assert!(problem(&found(&speakers), &speakers[..1]).expect("a problem").contains("set speakers-ipv6"));
         let again: Vec<_> = found(&speakers).speakers().collect();
         assert_eq!(found(&again).entries, found(&speakers).entries);
     }
 
     #[rstest]
     #[case::flushed(Found::default(), "no chain spoofing")]
-    #[case::rule_gone(Found { first: Some((rules::first().0, rules::first().1[..3].to_vec())), ..found(&[speaker(7, 2)]) }, "was changed")]
-    #[case::other_policy(Found { first: Some((Chain { base: None, ..rules::first().0 }, rules::first().1)), ..found(&[speaker(7, 2)]) }, "was changed")]
+    #[case::rule_gone(Found { first: Some((rules::first(Way::Bridge).0, rules::first(Way::Bridge).1[..3].to_vec())), ..found(&[speaker(7, 2)]) }, "was changed")]
+    #[case::other_policy(Found { first: Some((Chain { base: None, ..rules::first(Way::Bridge).0 }, rules::first(Way::Bridge).1)), ..found(&[speaker(7, 2)]) }, "was changed")]
     #[case::rule_of_ipv6_gone(Found { ipv6: Some((rules::ipv6().0, vec![])), ..found(&[speaker(7, 2)]) }, "chain spoofing-ipv6")]
     #[case::not_under_control(Found { ports: BTreeSet::new(), ..found(&[speaker(7, 2)]) }, "set ports")]
     #[case::cut_off(Found { entries: BTreeSet::new(), ..found(&[speaker(7, 2)]) }, "set speakers")]
     #[case::says_more(found(&[speaker(7, 2), speaker(7, 3)]), "set speakers")]
     fn what_was_changed_is_named(#[case] found: Found, #[case] words: &str) {
-        let problem = found.problem(&[speaker(7, 2)]).expect("a problem");
+        let problem = problem(&found, &[speaker(7, 2)]).expect("a problem");
         assert!(problem.contains(words), "{problem}");
     }
 
     #[test]
     fn only_what_is_gone_is_taken_away() {
         let all = found(&[speaker(7, 2), speaker(8, 3)]);
-        assert!(without(&all, |_| false).is_none());
-        assert!(without(&all, |port| port == 7).is_some());
-        assert!(without(&Found::default(), |_| true).is_some(), "an empty table goes");
+        assert!(without(Way::Bridge, &all, |_| false).is_none());
+        assert!(without(Way::Bridge, &all, |port| port == 7).is_some());
+        assert!(without(Way::Bridge, &Found::default(), |_| true).is_some(), "an empty table goes");
+    }
+
+    #[test]
+    fn of_a_link_s_own_chain_all_is_looked_at() {
+        let speakers = [speaker(7, 2)];
+        let first = Some(rules::first(Way::Links));
+        let whole = Found { first, chains: [7].into(), led: [7].into(), ..found(&speakers) };
+        assert_eq!(whole.problem(Way::Links, &speakers), None);
+        let unled = Found { led: BTreeSet::new(), ..whole };
+        assert!(unled.problem(Way::Links, &speakers).expect("a problem").contains("chain port-7"));
+        assert!(without(Way::Links, &unled, |_| false).is_none());
+        // What an element no longer says, a chain may.
+        let late = Found { chains: [7, 8].into(), ..found(&speakers) };
+        assert!(without(Way::Links, &late, |port| port == 8).is_some());
     }
 }

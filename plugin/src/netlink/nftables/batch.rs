@@ -54,8 +54,9 @@ impl Batch {
 
     /// Makes the table, if it is not there.
     pub(crate) fn add_table(&mut self) {
-        let piece =
-            Some("this family of tables (CONFIG_NF_TABLES_IPV4, CONFIG_NF_TABLES_IPV6, CONFIG_NF_TABLES_BRIDGE)");
+        let piece = Some(
+            "this family of tables (CONFIG_NF_TABLES_IPV4, CONFIG_NF_TABLES_IPV6, CONFIG_NF_TABLES_BRIDGE, CONFIG_NF_TABLES_NETDEV)",
+        );
         self.step((NEW_TABLE, NLM_F_CREATE), self.table_name(), format!("make table {}", self.table), piece);
     }
 
@@ -73,6 +74,18 @@ impl Batch {
     /// hook or priority.
     pub(crate) fn add_chain(&mut self, chain: &Chain) {
         self.step((NEW_CHAIN, NLM_F_CREATE), chain.write(), format!("make chain {}", chain.name), chain.piece());
+    }
+
+    /// Makes the chain for the frames of one link, in the family netdev. Errors: `ENOENT` where there is no such link.
+    pub(crate) fn add_chain_of_link(&mut self, chain: &Chain, link: &str) {
+        let doing = format!("make chain {} for link {link}", chain.name);
+        self.step((NEW_CHAIN, NLM_F_CREATE), chain.write_on(Some(link)), doing, None);
+    }
+
+    /// The same for the loopback link, which is always there: shows whether the kernel has such chains.
+    pub(crate) fn try_chain_of_links(&mut self, chain: &Chain) {
+        let (doing, piece) = (format!("make chain {}", chain.name), chain.piece());
+        self.step((NEW_CHAIN, NLM_F_CREATE), chain.write_on(Some("lo")), doing, piece);
     }
 
     /// Deletes the chain with its rules. Errors: `ENOENT`; `EBUSY` where a rule leads there.

@@ -12,6 +12,7 @@ const CHAIN_POLICY: u16 = 5;
 const CHAIN_TYPE: u16 = 7;
 const HOOK_NUMBER: u16 = 1;
 const HOOK_PRIORITY: u16 = 2;
+const HOOK_DEVICE: u16 = 3;
 pub(super) const RULE_TABLE: u16 = 1;
 pub(super) const RULE_CHAIN: u16 = 2;
 pub(super) const RULE_HANDLE: u16 = 3;
@@ -51,6 +52,8 @@ pub(crate) enum Family {
     Any = 0,
     Inet = 1,
     Ip = 2,
+    /// One link's frames, before anything else looks at them.
+    Netdev = 5,
     Bridge = 7,
     Ip6 = 10,
 }
@@ -62,13 +65,14 @@ impl Family {
             Self::Any => "",
             Self::Inet => "inet",
             Self::Ip => "ip",
+            Self::Netdev => "netdev",
             Self::Bridge => "bridge",
             Self::Ip6 => "ip6",
         }
     }
 }
 
-/// Where packets meet a base chain (`enum nf_inet_hooks`; a bridge's have the same numbers).
+/// Where packets meet a base chain (`enum nf_inet_hooks`; a bridge's have the same numbers, and of a link `NF_NETDEV_INGRESS` is 0, too).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {
     Prerouting = 0,
@@ -176,10 +180,18 @@ impl Field {
 
 impl Chain {
     pub(super) fn write(&self) -> Attributes {
+        self.write_on(None)
+    }
+
+    /// `link` is the one whose frames it sees, in the family netdev.
+    pub(super) fn write_on(&self, link: Option<&str>) -> Attributes {
         let chain = Attributes::default().text(CHAIN_TABLE, &self.table).text(CHAIN_NAME, &self.name);
         let Some(base) = &self.base else { return chain };
         let hook = Attributes::default().number(HOOK_NUMBER, base.hook);
-        let hook = hook.number(HOOK_PRIORITY, base.priority.cast_unsigned());
+        let mut hook = hook.number(HOOK_PRIORITY, base.priority.cast_unsigned());
+        if let Some(link) = link {
+            hook = hook.text(HOOK_DEVICE, link);
+        }
         chain.nested(CHAIN_HOOK, &hook).number(CHAIN_POLICY, u32::from(base.accept)).text(CHAIN_TYPE, &base.kind)
     }
 
@@ -203,7 +215,7 @@ impl Chain {
     pub(super) fn piece(&self) -> Option<&'static str> {
         self.base.as_ref().map(|base| match base.kind.as_str() {
             "nat" => "nat chains (CONFIG_NFT_NAT)",
-            _ => "base chains of this family (CONFIG_NF_TABLES_IPV4, CONFIG_NF_TABLES_IPV6, CONFIG_NF_TABLES_BRIDGE)",
+            _ => "base chains of this family (CONFIG_NF_TABLES_IPV4, CONFIG_NF_TABLES_IPV6, CONFIG_NF_TABLES_BRIDGE, CONFIG_NF_TABLES_NETDEV)",
         })
     }
 }
