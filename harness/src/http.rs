@@ -3,6 +3,7 @@
 //! Invariant: servers are processes of their own inside the namespace they serve, so that they die with it;
 //! each says on its standard output when it listens, so that nobody has to guess.
 
+pub mod attack;
 mod bulk;
 pub mod client;
 pub mod forwarder;

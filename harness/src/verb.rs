@@ -3,6 +3,7 @@
 //! Invariant: a verb is checked against its scenario before anything runs, and looks at fresh state whenever it runs.
 
 mod advertise;
+mod attack;
 mod cni;
 mod cni_expect;
 mod cni_fault;
@@ -60,6 +61,7 @@ const VERBS: &[(&str, Read)] = &[
     ("websocket", |words| words.verb(http::Websocket::new)),
     ("transfer", |words| words.verb(transfer::Transfer::new)),
     ("spoof", |words| words.verb(spoof::Spoof::new)),
+    ("attack", |words| words.verb(attack::Step::new)),
     ("gateway", |words| words.verb(gateway::Gateway::new)),
     ("leases", |words| words.verb(kernel::Leases::new)),
     ("links", |words| words.verb(kernel::Links::new)),

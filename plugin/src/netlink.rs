@@ -26,7 +26,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::AsyncSocket;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
-pub(crate) use self::changes::Changes;
+pub(crate) use self::changes::{Announced, Changes};
 pub(crate) use self::conntrack::forget_udp;
 pub(crate) use self::l3::{Address, AddressState, Route, RouteAttributes};
 pub(crate) use self::link::{Link, NewBridge, NewVeth, PortSettings};

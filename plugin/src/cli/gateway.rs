@@ -7,6 +7,8 @@ mod door;
 pub(super) mod networks;
 mod node;
 mod service;
+mod shares;
+mod visitor;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -59,8 +61,8 @@ pub(super) struct Arguments {
 const AFTER: &str = "\
 It runs in the foreground until SIGTERM or SIGINT, for systemd or for the boot command of
 /etc/wsl.conf. On port 8053 of each bridge's addresses it serves:
-  /names    all names, as JSON
-  /health   whether containers can be reached, as JSON; 503 if not
+  /names    all names, as JSON: for this host and the networks' `gateways`
+  /health   whether containers can be reached, as JSON; 503 if not. What is wrong: for the same
   /resolve  where the container is that the header X-Flatnet-Host names: for gateways";
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {

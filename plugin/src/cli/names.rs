@@ -8,10 +8,12 @@
 
 mod double;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use bytes::Bytes;
 use serde::Serialize;
 
 pub(super) use self::double::Double;
@@ -47,6 +49,8 @@ pub(super) struct Names {
     holders: Vec<Holder>,
     /// From the name in lower case to its holders, the oldest first.
     places: BTreeMap<String, Vec<usize>>,
+    /// The entries as JSON, once somebody has asked for it.
+    json: OnceCell<Bytes>,
 }
 
 /// A container that has a name.
@@ -83,8 +87,8 @@ pub(super) enum Unknown {
 
 impl Names {
     /// The names in the records of `links`.
-    pub(super) fn of(links: &[Link]) -> Self {
-        let mut found: Vec<_> = links.iter().flat_map(entries_of).collect();
+    pub(super) fn of<'a>(links: impl IntoIterator<Item = &'a Link>) -> Self {
+        let mut found: Vec<_> = links.into_iter().flat_map(entries_of).collect();
         // A container is as old as its oldest link.
         found.sort_by_key(|(since, _)| *since);
         let (mut holders, mut known) = (Vec::<Holder>::new(), BTreeMap::new());
@@ -105,12 +109,17 @@ impl Names {
         }
         let mut entries: Vec<_> = found.into_iter().map(|(_, entry)| entry).collect();
         entries.sort();
-        Self { entries, holders, places }
+        Self { entries, holders, places, json: OnceCell::new() }
     }
 
     /// All of them.
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// All of them, for people and scripts.
+    pub(super) fn json(&self) -> &Bytes {
+        self.json.get_or_init(|| format!("{:#}\n", serde_json::json!(self.entries)).into())
     }
 
     /// The container that `host` means, and where it is reached.

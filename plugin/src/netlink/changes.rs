@@ -12,10 +12,24 @@ use rtnetlink::sys::{Socket, SocketAddr};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::link::{self, Link};
 use crate::error::errno_of;
 
+/// More than any announcement of a link has.
+const ANNOUNCEMENT_MAX_BYTES: usize = 64 << 10;
 /// `linux/netfilter/nfnetlink.h`.
 const NFNLGRP_NFTABLES: u32 = 7;
+
+/// What was announced of links.
+#[derive(Debug)]
+pub(crate) enum Announced {
+    /// There is such a link, new or changed.
+    Link(Box<Link>),
+    /// The link of that index is gone.
+    Gone(u32),
+    /// Something that cannot be told: all links have to be listed.
+    Unknown,
+}
 
 /// The announcements of one network namespace, from the moment of opening on. Needs a tokio runtime, for as long as it is used.
 pub(crate) struct Changes {
@@ -47,6 +61,30 @@ impl Changes {
                 Ok(_) | Err(Errno::ENOBUFS) => changed = true,
                 // Better to ask once too often.
                 Err(_) => return true,
+            }
+        }
+    }
+
+    /// Listens for links alone, in the namespace of the calling thread.
+    pub(crate) fn of_links() -> Result<Self, Errno> {
+        listen(NETLINK_ROUTE, &[MulticastGroup::Link as u32]).map(|socket| Self { socket }).map_err(|e| errno_of(&e))
+    }
+
+    /// The next announcement of a link that nobody has taken. Never waits.
+    pub(crate) fn take_link(&self) -> Option<Announced> {
+        let mut bytes = Vec::with_capacity(ANNOUNCEMENT_MAX_BYTES);
+        loop {
+            bytes.clear();
+            match self.socket.get_ref().recv(&mut bytes, 0).map_err(|e| errno_of(&e)) {
+                Err(Errno::EAGAIN) => return None,
+                Err(Errno::EINTR) => {}
+                Err(_) => return Some(Announced::Unknown),
+                Ok(_) => match link::announced(&bytes) {
+                    // A bridge's word about its port, or an address's.
+                    Ok(None) => {}
+                    Ok(Some(announced)) => return Some(announced),
+                    Err(_undecodable) => return Some(Announced::Unknown),
+                },
             }
         }
     }

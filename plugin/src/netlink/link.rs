@@ -1,16 +1,19 @@
 //! Links: bridges, veth pairs, and the names they carry.
 
 use nix::errno::Errno;
-use rtnetlink::packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::{
+    DecodeError, DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
     InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
     LinkMessage, Prop,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::Netlink;
+use super::changes::Announced;
 use crate::mac::Mac;
 use crate::netns::Netns;
 
@@ -310,6 +313,22 @@ fn with_alias(message: LinkMessageBuilder<LinkUnspec>, alias: Option<&str>) -> L
 /// Counters are most of a link's message, and nobody here reads them.
 fn without_stats() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}
+
+/// What an announcement says of a link; nothing where it is about something else.
+pub(super) fn announced(bytes: &[u8]) -> Result<Option<Announced>, DecodeError> {
+    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes)?;
+    let NetlinkPayload::InnerMessage(message) = message.payload else { return Ok(None) };
+    Ok(match message {
+        // What a bridge announces of its ports has their index, and little of them; one that leaves its bridge is not gone.
+        RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)
+            if link.header.interface_family == AddressFamily::Bridge =>
+        {
+            None
+        }
+        RouteNetlinkMessage::DelLink(link) => Some(Announced::Gone(link.header.index)),
+        message => read(message).map(|link| Announced::Link(Box::new(link))),
+    })
 }
 
 fn read(message: RouteNetlinkMessage) -> Option<Link> {

@@ -1,15 +1,17 @@
 //! What `flatnet gateway` answers: `/resolve` for gateways, `/names` and `/health` for people and scripts.
 //!
-//! A request changes nothing, and nothing of it is believed but the one host name that it asks for.
+//! A request changes nothing, and nothing of it is believed but the one host name that it asks for, and the address that it comes from:
+//! all names, and what is wrong with the host, are for the host itself and for its `gateways`.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use serde::Serialize;
+use serde_json::json;
 
 use super::node::Node;
+use super::visitor::Visitor;
 use crate::error::Result;
 
 /// In a question: the host name that a client of the gateway asked for.
@@ -23,14 +25,17 @@ const REASON: &str = "x-flatnet-reason";
 
 const PATHS: &str = "\
 /resolve  with the header X-Flatnet-Host: where that container is
-/names    all names, as JSON
+/names    all names, as JSON: for this host and its gateways
 /health   whether containers can be reached, as JSON; 503 if not
+";
+const NAMES_REFUSED: &str = "\
+/names is for this host and for the hosts in `gateways` of a network's configuration; /resolve is for all.
 ";
 
 type Answer = Response<Full<Bytes>>;
 
 /// Answers a request; what goes wrong is an answer too.
-pub(super) async fn answer(node: &Node, request: &Request<Incoming>) -> Answer {
+pub(super) async fn answer(node: &Node, visitor: Visitor, request: &Request<Incoming>) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n");
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -38,8 +43,9 @@ pub(super) async fn answer(node: &Node, request: &Request<Incoming>) -> Answer {
     }
     let answer = match request.uri().path() {
         "/resolve" => resolve(node, request.headers()).await,
-        "/names" => names(node).await,
-        "/health" => health(node).await,
+        "/names" if visitor.may_read_all() => names(node).await,
+        "/names" => Ok(text(StatusCode::FORBIDDEN, NAMES_REFUSED)),
+        "/health" => health(node, visitor).await,
         _ => Ok(text(StatusCode::NOT_FOUND, PATHS)),
     };
     answer.unwrap_or_else(|error| {
@@ -71,17 +77,19 @@ async fn resolve(node: &Node, headers: &HeaderMap) -> Result<Answer> {
 }
 
 async fn names(node: &Node) -> Result<Answer> {
-    Ok(json(StatusCode::OK, node.names().await?.entries()))
+    let names = node.names().await?;
+    Ok(json(StatusCode::OK, names.json().clone()))
 }
 
-async fn health(node: &Node) -> Result<Answer> {
+async fn health(node: &Node, visitor: Visitor) -> Result<Answer> {
     let health = node.health().await?;
     let status = if health.is_healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok(json(status, &health))
+    let told = if visitor.may_read_all() { json!(*health) } else { json!({ "healthy": health.is_healthy() }) };
+    Ok(json(status, format!("{told:#}\n")))
 }
 
-fn json(status: StatusCode, value: &(impl Serialize + ?Sized)) -> Answer {
-    let mut answer = text(status, format!("{:#}\n", serde_json::json!(value)));
+fn json(status: StatusCode, value: impl Into<Bytes>) -> Answer {
+    let mut answer = text(status, value);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }

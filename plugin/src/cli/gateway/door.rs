@@ -1,10 +1,9 @@
 //! Where questions come in: HTTP connections, of which strangers may open as many as they like.
 //!
-//! Whatever they send or leave out costs a bounded amount of memory, descriptors and time, and keeps nobody else waiting: when
-//! there are too many connections, the oldest goes.
+//! Whatever they send or leave out costs a bounded amount of memory, descriptors and time, and keeps nobody else waiting: each kind of
+//! visitor, and each of them, has a share of the connections and of the work.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
@@ -14,19 +13,21 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, spawn_local, yield_now};
-use tokio::time::{sleep, timeout};
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::answers;
 use super::node::Node;
+use super::shares::{Place, Shares};
+use super::visitor;
 
-/// Well below the 1024 descriptors that a process has by default.
-const CONNECTIONS_MAX: usize = 256;
 /// A question has a handful of headers of some bytes each. hyper allows no less than 8 KiB.
 const HEADERS_MAX: usize = 32;
 const HEADERS_MAX_BYTES: usize = 8192;
 /// How long the next question on a connection may take to come in.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(10);
+/// How long nothing may be asked on a connection, as when the answers before are not read. Longer than any answer takes to be found.
+const SILENCE: Duration = Duration::from_secs(20);
 /// How long a connection may be used, and then how long its last answer may take.
 const CONNECTION_LIFE: Duration = Duration::from_mins(5);
 const LAST_ANSWER_PATIENCE: Duration = Duration::from_secs(5);
@@ -36,12 +37,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// All open connections, whichever address they came to.
 pub(super) struct Door {
     node: Rc<Node>,
-    open: RefCell<VecDeque<AbortHandle>>,
+    shares: Rc<Shares>,
+}
+
+/// Gives a connection's place back, however it ends.
+struct Seat {
+    shares: Rc<Shares>,
+    place: Place,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.shares.leave(self.place);
+    }
 }
 
 impl Door {
     pub(super) fn new(node: Rc<Node>) -> Self {
-        Self { node, open: RefCell::default() }
+        Self { node, shares: Rc::default() }
     }
 
     /// Answers whoever connects, for ever.
@@ -51,40 +64,57 @@ impl Door {
                 Ok((stream, _)) => self.admit(stream),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             }
-            // Those inside are served before the next come in, who might push them out.
+            // Those inside are served before the next come in.
             yield_now().await;
         }
     }
 
     fn admit(&self, stream: TcpStream) {
-        let mut open = self.open.borrow_mut();
-        if open.len() >= CONNECTIONS_MAX {
-            open.retain(|connection| !connection.is_finished());
-        }
-        if open.len() >= CONNECTIONS_MAX
-            && let Some(oldest) = open.pop_front()
-        {
-            oldest.abort();
-        }
-        open.push_back(spawn_local(converse(stream, Rc::clone(&self.node))).abort_handle());
+        // One that has gone already has no address.
+        let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
+        let visitor = self.node.visitor(peer, own);
+        let Some(place) = self.shares.admit(visitor, visitor::origin(visitor, peer.ip())) else { return };
+        let seat = Seat { shares: Rc::clone(&self.shares), place };
+        let task = spawn_local(converse(stream, Rc::clone(&self.node), seat));
+        self.shares.served_by(place, task.abort_handle());
     }
 }
 
-async fn converse(stream: TcpStream, node: Rc<Node>) {
+async fn converse(stream: TcpStream, node: Rc<Node>, seat: Seat) {
     // Small answers, each of which somebody waits for; without it they are only slower.
     drop(stream.set_nodelay(true));
-    let service = service_fn(move |request| {
-        let node = Rc::clone(&node);
-        async move { Ok::<_, Infallible>(answers::answer(&node, &request).await) }
+    let opened = Instant::now();
+    let asked = Rc::new(Cell::new(opened));
+    let service = service_fn(|request| {
+        let (node, shares, place, asked) = (Rc::clone(&node), Rc::clone(&seat.shares), seat.place, Rc::clone(&asked));
+        async move {
+            shares.turn(place).await;
+            asked.set(Instant::now());
+            let answer = answers::answer(&node, place.visitor(), &request).await;
+            // Those who send one question behind the other come around like everybody else.
+            yield_now().await;
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).header_read_timeout(QUESTION_PATIENCE);
     protocol.max_headers(HEADERS_MAX).max_buf_size(HEADERS_MAX_BYTES);
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     // How a connection ends is its other side's affair.
-    if timeout(CONNECTION_LIFE, connection.as_mut()).await.is_err() {
-        connection.as_mut().graceful_shutdown();
-        drop(timeout(LAST_ANSWER_PATIENCE, connection).await);
+    loop {
+        let until = (asked.get() + SILENCE).min(opened + CONNECTION_LIFE);
+        if timeout_at(until, connection.as_mut()).await.is_ok() {
+            return;
+        }
+        let now = Instant::now();
+        if now >= opened + CONNECTION_LIFE {
+            connection.as_mut().graceful_shutdown();
+            drop(timeout(LAST_ANSWER_PATIENCE, connection).await);
+            return;
+        }
+        if now >= asked.get() + SILENCE {
+            return;
+        }
     }
 }
 
@@ -158,7 +188,8 @@ mod tests {
     #[test]
     fn those_who_only_wait_make_room_for_those_who_ask() {
         serving(|address| {
-            let waiting: Vec<_> = (0..CONNECTIONS_MAX + 40).map(|_| tell(address, b"GET /resolve HT")).collect();
+            // All are of this host, which has a share of 384.
+            let waiting: Vec<_> = (0..424).map(|_| tell(address, b"GET /resolve HT")).collect();
             assert!(answers(address));
             let oldest = waiting.into_iter().next().expect("the first");
             assert_eq!(rest(oldest), "");

@@ -4,27 +4,41 @@
 //! each answer.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::visitor::Visitor;
 use crate::cli::names::{Entry, Names};
 use crate::command::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Result};
+use crate::ipam::lease;
 use crate::link::bridge;
-use crate::netlink::{Changes, Netlink};
+use crate::netlink::{Announced, Changes, Link, Netlink};
 use crate::sysctl;
 
 /// This host.
 pub(super) struct Node {
     changes: Changes,
-    names: Mutex<Option<Rc<Names>>>,
+    known: Mutex<Known>,
+    /// The last one, and when it was begun.
+    health: Mutex<Option<(Instant, Rc<Health>)>>,
     networks: RefCell<Rc<Vec<Kept>>>,
+}
+
+/// What is remembered: both go when something is announced that cannot be followed.
+#[derive(Default)]
+struct Known {
+    /// Those that have leases, by their indices; nothing where they have to be listed.
+    links: Option<BTreeMap<u32, Link>>,
+    /// Theirs.
+    names: Option<Rc<Names>>,
 }
 
 /// A network whose bridge this process looks after.
@@ -61,8 +75,8 @@ struct NetworkHealth {
 impl Node {
     /// The host whose network namespace the calling thread is in. It keeps no networks yet.
     pub(super) fn new() -> Result<Self> {
-        let changes = Changes::open().doing(|| "listen to the kernel's announcements".into())?;
-        Ok(Self { changes, names: Mutex::default(), networks: RefCell::default() })
+        let changes = Changes::of_links().doing(|| "listen to the kernel's announcements".into())?;
+        Ok(Self { changes, known: Mutex::default(), health: Mutex::default(), networks: RefCell::default() })
     }
 
     /// The networks that are kept from now on.
@@ -70,25 +84,42 @@ impl Node {
         self.networks.replace(Rc::new(networks));
     }
 
+    /// Who is at `peer` and came to this host's address `own`.
+    pub(super) fn visitor(&self, peer: SocketAddr, own: SocketAddr) -> Visitor {
+        Visitor::of(peer, own, self.networks.borrow().iter().map(|kept| &kept.network))
+    }
+
     /// The names as they are now.
     pub(super) async fn names(&self) -> Result<Rc<Names>> {
         // Whoever waits here looks at the announcements after the one before has listed the links: a change meanwhile counts.
-        let mut known = self.names.lock().await;
-        if self.changes.take() {
-            *known = None;
+        let mut known = self.known.lock().await;
+        known.hear(&self.changes);
+        if known.links.is_none() {
+            let links = within_deadline(async {
+                let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+                host.links().await.doing(|| "list the host's links".into())
+            });
+            known.links = Some(links.await?.into_iter().filter(has_lease).map(|link| (link.index, link)).collect());
         }
-        if let Some(names) = &*known {
-            return Ok(Rc::clone(names));
-        }
-        let links = within_deadline(async {
-            let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-            host.links().await.doing(|| "list the host's links".into())
-        });
-        Ok(Rc::clone(known.insert(Rc::new(Names::of(&links.await?)))))
+        Ok(known.names())
     }
 
-    /// What the kernel says now of all that a packet to a container needs.
-    pub(super) async fn health(&self) -> Result<Health> {
+    /// What the kernel says now of all that a packet to a container needs. Those who ask while others wait for it share the next look.
+    pub(super) async fn health(&self) -> Result<Rc<Health>> {
+        let asked = Instant::now();
+        let mut last = self.health.lock().await;
+        if let Some((began, health)) = &*last
+            && *began >= asked
+        {
+            return Ok(Rc::clone(health));
+        }
+        let began = Instant::now();
+        let health = Rc::new(self.look().await?);
+        *last = Some((began, Rc::clone(&health)));
+        Ok(health)
+    }
+
+    async fn look(&self) -> Result<Health> {
         let names = self.names().await?;
         let kept = Rc::clone(&self.networks.borrow());
         let mut networks = Vec::new();
@@ -122,6 +153,40 @@ impl Node {
         let healthy = forwarding && networks.iter().all(|network| network.problem.is_none());
         Ok(Health { version: env!("CARGO_PKG_VERSION"), healthy, forwarding, networks })
     }
+}
+
+impl Known {
+    /// Follows what has been announced. A link that changes in other ways, as often as it likes, costs no list.
+    fn hear(&mut self, changes: &Changes) {
+        while let Some(announced) = changes.take_link() {
+            let Some(links) = &mut self.links else { continue };
+            let is_news = match announced {
+                Announced::Unknown => {
+                    self.links = None;
+                    true
+                }
+                Announced::Gone(index) => links.remove(&index).is_some(),
+                Announced::Link(link) if has_lease(&link) => {
+                    let said = |link: &Link| (link.alias.clone(), link.names.clone());
+                    let new = said(&link);
+                    links.insert(link.index, *link).is_none_or(|old| said(&old) != new)
+                }
+                Announced::Link(link) => links.remove(&link.index).is_some(),
+            };
+            if is_news {
+                self.names = None;
+            }
+        }
+    }
+
+    fn names(&mut self) -> Rc<Names> {
+        let links = self.links.iter().flatten().map(|(_, link)| link);
+        Rc::clone(self.names.get_or_insert_with(|| Rc::new(Names::of(links))))
+    }
+}
+
+fn has_lease(link: &Link) -> bool {
+    lease::leases(link).next().is_some()
 }
 
 impl Health {
