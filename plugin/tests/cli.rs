@@ -81,6 +81,24 @@ fn systemd_finds_no_fault_in_the_unit() {
     }
 }
 
+/// `systemd-analyze security` rates what a unit may do from 0 to 10; it needs no running systemd.
+#[test]
+fn the_units_sandbox_is_rated_below_2() {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/systemd/flatnet.service");
+    let mut security = std::process::Command::new("systemd-analyze");
+    security.args(["security", "--offline=true", "--threshold=19", "--no-pager", unit]);
+    match security.output() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && std::env::var_os("CI").is_none() => {
+            eprintln!("skipped: systemd-analyze is not installed");
+        }
+        output => {
+            let output = output.expect("systemd-analyze runs");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && text.contains("exposure level"), "{text}");
+        }
+    }
+}
+
 #[test]
 fn there_is_no_page_of_a_command_that_is_not_there() {
     flatnet().args(["man", "nonsense"]).assert().code(1).stdout("");
