@@ -4,6 +4,7 @@
 //! the output open, and would keep everybody waiting.
 
 pub(crate) mod aside;
+pub(crate) mod place;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, Write};

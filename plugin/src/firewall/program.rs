@@ -1,13 +1,10 @@
 //! Programs of the host's: started, fed, and waited for; killed where the caller's patience ends first.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek};
+use std::io::{self, Read, Seek};
 use std::process::{Command, ExitStatus};
 
-use crate::child::{Child, memory};
-
-/// Where system programs are, should the runtime's PATH lack the folder.
-const FOLDER: &str = "/usr/sbin/";
+use crate::child::{Child, memory, place};
 
 /// Far more than any listing takes.
 const OUTPUT_MAX_BYTES: usize = 64 << 20;
@@ -58,16 +55,9 @@ pub(super) async fn run(program: &str, arguments: &[&str], input: &str) -> Resul
 }
 
 fn start(program: &str, arguments: &[&str], input: &File, stderr: &File) -> Result<Child, Problem> {
-    for file in [program, &format!("{FOLDER}{program}")] {
-        let mut command = Command::new(file);
-        command.args(arguments).env("LC_ALL", "C");
-        match Child::start(command.stdin(input.try_clone()?).stderr(stderr.try_clone()?)) {
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            // A folder of PATH that cannot be looked into hides that there is none in the others.
-            Err(e) if e.kind() == ErrorKind::PermissionDenied && !file.contains('/') => {}
-            Err(e) => return Err(Problem::Failed(format!("{file} cannot be started: {e}"))),
-            Ok(child) => return Ok(child),
-        }
-    }
-    Err(Problem::Missing)
+    let file = place::find(program).ok_or(Problem::Missing)?;
+    let mut command = Command::new(&file);
+    command.args(arguments).env("LC_ALL", "C");
+    Child::start(command.stdin(input.try_clone()?).stderr(stderr.try_clone()?))
+        .map_err(|e| Problem::Failed(format!("{} cannot be started: {e}", file.display())))
 }
