@@ -11,6 +11,8 @@ pub const CONFLIST: &str = include_str!("../../plugin/dist/flatnet.conflist");
 /// `plugin/dist/openresty/flatnet.conf`: the gateway.
 pub const NGINX_CONF: &str = include_str!("../../plugin/dist/openresty/flatnet.conf");
 
+/// `plugin/dist/openresty/flatnet-proxy.conf`: how a request is passed on.
+pub const NGINX_PROXY: &str = include_str!("../../plugin/dist/openresty/flatnet-proxy.conf");
 /// `plugin/dist/openresty/flatnet-upstreams.conf`: connections to containers that stay open.
 pub const NGINX_UPSTREAMS: &str = include_str!("../../plugin/dist/openresty/flatnet-upstreams.conf");
 
@@ -29,8 +31,8 @@ mod tests {
         let list = list().unwrap();
         let subnet: Ipv4Network = list["plugins"][0]["ipam"]["subnet"].as_str().unwrap().parse().unwrap();
         // The first is the gateway's, the last is for broadcasts.
-        let group =
-            |address| format!("upstream {address} {{ server {address}:80; keepalive 8; keepalive_timeout 4s; }}");
+        let kept = "keepalive 256; keepalive_timeout 4s; keepalive_requests 100000;";
+        let group = |address| format!("upstream {address} {{ server {address}:80; {kept} }}");
         let usable = usize::try_from(subnet.size()).unwrap() - 3;
         let wanted: Vec<String> = subnet.iter().skip(2).take(usable).map(group).collect();
         let found: Vec<&str> =

@@ -180,7 +180,10 @@ pub(crate) fn can_give(pools: &Pools) {
 
 /// `address` is one that an ADD may have.
 pub(crate) fn can_have(pools: &Pools, address: IpAddr) {
-    let is_reserved = matches!(address, IpAddr::V4(address) if address.octets().starts_with(&[10, 87, 0]));
+    let is_reserved = match address {
+        IpAddr::V4(address) => address.octets().starts_with(&[10, 87, 0]),
+        IpAddr::V6(address) => address.segments().starts_with(&[0xfd87, 0, 0, 0]),
+    };
     assert!(!is_reserved, "{pools:?} give {address}");
     let may_give = |range: &Range| {
         let ((first, last), subnet) = (range.bounds(), range.subnet());

@@ -28,7 +28,11 @@ pub fn command(gateway: &Namespace) -> Result<Command> {
     let folder = format!("/run/harness/nginx-{}", gateway.name());
     fs::create_dir_all(&folder).context("make a folder for nginx")?;
     let config = format!("{folder}/nginx.conf");
-    for (name, text) in [("flatnet.conf", shipped::NGINX_CONF), ("flatnet-upstreams.conf", shipped::NGINX_UPSTREAMS)] {
+    for (name, text) in [
+        ("flatnet.conf", shipped::NGINX_CONF),
+        ("flatnet-proxy.conf", shipped::NGINX_PROXY),
+        ("flatnet-upstreams.conf", shipped::NGINX_UPSTREAMS),
+    ] {
         fs::write(format!("{folder}/{name}"), text).with_context(|| format!("write the shipped {name}"))?;
     }
     fs::write(&config, main_config(&folder)).context("write the configuration of nginx")?;
@@ -43,7 +47,7 @@ fn main_config(folder: &str) -> String {
         .map(|kind| format!("    {kind}_temp_path {folder}/{kind};\n"))
         .concat();
     format!(
-        "daemon off;\nmaster_process off;\nuser root;\npid {folder}/pid;\nevents {{ }}\nhttp {{\n    \
+        "daemon off;\nmaster_process off;\nuser root;\npcre_jit on;\npid {folder}/pid;\nevents {{ }}\nhttp {{\n    \
          access_log off;\n{temporary}    include \"{folder}/flatnet.conf\";\n}}\n"
     )
 }

@@ -3,18 +3,24 @@
 //! A range never gives out the network's address, the broadcast's, the gateway's, or one that is reserved or excluded.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::Own;
 use super::span::{Span, before, between, host_bits_problem, merged, next};
 
-/// 10.87.0.0/24, which the address plan keeps for gateways: no container gets one of these.
-const RESERVED: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 0, 0), 24) {
-    Some(network) => network,
-    None => unreachable!(),
-};
+/// 10.87.0.0/24 and `fd87:0::/64`, which the address plan keeps for gateways: no container gets one of these.
+const RESERVED: [IpNetwork; 2] = [
+    match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 0, 0), 24) {
+        Some(network) => IpNetwork::V4(network),
+        None => unreachable!(),
+    },
+    match Ipv6Network::new_checked(Ipv6Addr::new(0xfd87, 0, 0, 0, 0, 0, 0, 0), 64) {
+        Some(network) => IpNetwork::V6(network),
+        None => unreachable!(),
+    },
+];
 
 /// The key of the configuration that cannot be, and why: the text follows the key.
 type Refusal = (&'static str, String);
@@ -59,8 +65,8 @@ impl Range {
         if given.first > given.last {
             return Err(("rangeStart", format!("is {}, which is after rangeEnd {}", given.first, given.last)));
         }
-        let reserved = Span { first: RESERVED.network().into(), last: RESERVED.broadcast().into() };
-        let range = Self { subnet, gateway, given, excluded: Vec::new() }.without(&[gateway.into(), reserved]);
+        let range = Self { subnet, gateway, given, excluded: Vec::new() };
+        let range = range.without(&[gateway.into()]).without(&RESERVED.map(Span::from));
         match range.emptiness() {
             Some(problem) => Err(("rangeStart", problem)),
             None => Ok(range),
@@ -134,8 +140,8 @@ impl Range {
 
     /// Why no container of any network may have it, if so, to follow it.
     pub(super) fn reservation(address: IpAddr) -> Option<String> {
-        let is_reserved = matches!(address, IpAddr::V4(address) if RESERVED.contains(address));
-        is_reserved.then(|| format!("is in {RESERVED}, reserved for gateways"))
+        let reserved = RESERVED.into_iter().find(|reserved| reserved.contains(address));
+        reserved.map(|reserved| format!("is in {reserved}, reserved for gateways"))
     }
 
     /// Whether it is of the part that is given out, excluded or not.
@@ -172,12 +178,17 @@ fn subnet_problem(subnet: IpNetwork) -> Option<String> {
         _ if subnet.prefix() > longest => format!("is {subnet}, which has no room for a gateway and a container"),
         IpNetwork::V4(_) if subnet.prefix() == 0 => format!("is {subnet}: the whole of IPv4 cannot be one network"),
         IpNetwork::V6(_) if subnet.prefix() == 0 => format!("is {subnet}: the whole of IPv6 cannot be one network"),
-        IpNetwork::V4(subnet) if subnet.is_subnet_of(RESERVED) => {
-            format!("is {subnet}, but {RESERVED} is reserved for gateways: take 10.87.N.0/24 for host N")
-        }
-        _ => return foreign_problem(subnet),
+        _ => return reserved_problem(subnet).or_else(|| foreign_problem(subnet)),
     };
     Some(problem)
+}
+
+/// Why the subnet is the gateways', if so, to follow a key.
+fn reserved_problem(subnet: IpNetwork) -> Option<String> {
+    let is_within = |reserved: &IpNetwork| subnet.prefix() >= reserved.prefix() && reserved.contains(subnet.network());
+    let reserved = RESERVED.into_iter().find(is_within)?;
+    let instead = if subnet.is_ipv4() { "10.87.N.0/24" } else { "fd87:N::/64" };
+    Some(format!("is {subnet}, but {reserved} is reserved for gateways: take {instead} for host N"))
 }
 
 /// Why the subnet cannot be one of containers that has any address which means something else (RFC 6890), if so, to follow a key.
@@ -238,6 +249,8 @@ mod tests {
     #[case::gateway_inside_range("10.87.1.0/24", "10.87.1.11", "10.87.1.10", "10.87.1.12", "10.87.1.10", 2)]
     #[case::smallest("10.87.1.0/30", "", "", "", "10.87.1.2", 1)]
     #[case::without_reserved("10.87.0.0/16", "", "", "", "10.87.1.0", 65_279)]
+    #[case::without_reserved_ipv6("fd87::/48", "", "", "fd87:0:0:1::3", "fd87:0:0:1::", 4)]
+    #[case::beside_reserved_ipv6("fd87:0:0:1::/64", "", "", "fd87:0:0:1::3", "fd87:0:0:1::2", 2)]
     #[case::large("10.88.0.0/16", "", "", "", "10.88.0.2", 65_533)]
     #[case::v6("fd00:1::/120", "", "", "", "fd00:1::2", 254)]
     #[case::v6_smallest("fd00:1::/126", "", "", "", "fd00:1::2", 2)]
@@ -294,6 +307,10 @@ mod tests {
     #[case::backwards("10.87.1.0/24", "", "10.87.1.9", "10.87.1.8", "rangeStart", "after")]
     #[case::only_the_gateway("10.87.1.0/24", "", "10.87.1.1", "10.87.1.1", "rangeStart", "no container")]
     #[case::reserved("10.87.0.0/24", "", "", "", "subnet", "reserved")]
+    #[case::part_of_reserved("10.87.0.128/25", "", "", "", "subnet", "reserved")]
+    #[case::reserved_ipv6("fd87::/64", "", "", "", "subnet", "take fd87:N::/64 for host N")]
+    #[case::part_of_reserved_ipv6("fd87:0:0:0:8000::/80", "", "", "", "subnet", "reserved")]
+    #[case::only_reserved_ipv6("fd87::/48", "", "fd87::8", "fd87::9", "rangeStart", "no container")]
     #[case::only_reserved("10.87.0.0/16", "", "10.87.0.8", "10.87.0.9", "rangeStart", "no container")]
     #[case::v6_host_bits("fd00::1/64", "", "", "", "subnet", "fd00::/64")]
     #[case::v6_no_room("fd00::/127", "", "", "", "subnet", "no room")]

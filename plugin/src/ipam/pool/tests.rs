@@ -169,7 +169,7 @@ mod properties {
     fn any_address() -> impl Strategy<Value = IpAddr> {
         // Two neighbouring subnets of each family, at the edge of what is reserved for gateways.
         let v4 = (0_u32..1024).prop_map(|n| IpAddr::from((0x0a56_ff00 + n).to_be_bytes()));
-        let v6 = (0_u128..1024).prop_map(|n| IpAddr::from(((0xfd00 << 112) + n).to_be_bytes()));
+        let v6 = (0_u128..1024).prop_map(|n| IpAddr::from(((0xfd87 << 112) + (1 << 64) - 512 + n).to_be_bytes()));
         prop_oneof![v4, v6]
     }
 
@@ -207,7 +207,10 @@ mod properties {
     fn givable(case: &Case, pool: &Pool) -> BTreeSet<IpAddr> {
         let is_kept = |address: &IpAddr| {
             let is_gateway = case.pools.ranges().any(|range| range.gateway() == *address);
-            let is_reserved = matches!(address, IpAddr::V4(v4) if v4.octets().starts_with(&[10, 87, 0]));
+            let is_reserved = match address {
+                IpAddr::V4(address) => address.octets().starts_with(&[10, 87, 0]),
+                IpAddr::V6(address) => address.segments().starts_with(&[0xfd87, 0, 0, 0]),
+            };
             is_gateway || is_reserved || case.excluded.iter().any(|span| (span.first..=span.last).contains(address))
         };
         let of_range = |range: &Range| {
