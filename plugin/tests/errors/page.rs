@@ -34,6 +34,7 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("ipam/pool/range.rs emptiness", &["Config"]),
     ("ipam/pool/range.rs foreign_problem", &["Config", "Delegate"]),
     ("ipam/pool/range.rs reservation", &["Environment", "Config", "Delegate"]),
+    ("ipam/pool/range.rs reserved_problem", &["Config"]),
     ("ipam/pool/range.rs subnet_problem", &["Config"]),
     ("ipam/pool/span.rs host_bits_problem", &["Config"]),
     ("ipam/pool/span.rs parse", &["Config"]),
