@@ -3,6 +3,7 @@
 //! Invariant: a figure counts only from calls that succeeded, and a ratio only compares calls of the same round, as machines
 //! are noisy and drift.
 
+pub mod gateway;
 mod memory;
 
 use std::fs::{self, File};

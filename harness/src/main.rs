@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
+use harness::bench::gateway::Load;
 use harness::bench::{self, Bench};
 use harness::lacking::Stock;
 use harness::plugin::Plugins;
@@ -79,16 +80,25 @@ enum Verb {
         #[arg(long)]
         plugin_dir: Option<PathBuf>,
     },
-    /// Time flatnet against the reference bridge and host-local, in the same throwaway network.
+    /// Time flatnet against the reference bridge and host-local, or its gateway against a plain nginx, in the same throwaway network.
     Bench {
         /// The folder of the reference plugins, such as /usr/lib/cni.
-        #[arg(long)]
-        against: PathBuf,
+        #[arg(long, required_unless_present = "gateway")]
+        against: Option<PathBuf>,
+        /// The gateway under load instead, by address and by name, for 1, 32 and 256 clients; needs wrk and nginx.
+        #[arg(long, conflicts_with = "against")]
+        gateway: bool,
+        /// With --gateway: how long each run takes.
+        #[arg(long, default_value = "4", requires = "gateway")]
+        seconds: NonZero<u32>,
+        /// With --gateway: fail where it has less than this part of the plain nginx, or uses up connections.
+        #[arg(long, requires = "gateway")]
+        at_least: Option<f64>,
         /// The folder of flatnet; without it the plugin is built from this repository.
         #[arg(long)]
         plugin_dir: Option<PathBuf>,
-        /// How often each verb of each is timed.
-        #[arg(long, default_value = "100")]
+        /// How often each verb of each is timed; with --gateway, how often each run is made.
+        #[arg(long, default_value = "100", default_value_if("gateway", "true", "3"))]
         rounds: NonZero<u32>,
         /// Print the figures as JSON.
         #[arg(long)]
@@ -192,10 +202,15 @@ fn act(verb: Verb) -> Result<ExitCode> {
             let status = Sandbox::default().run(|| status(demo::run(plugins).map(|()| 0)))?;
             Ok(ExitCode::from(status))
         }
-        Verb::Bench { against, plugin_dir, rounds, json } => {
+        Verb::Bench { against, seconds, at_least, plugin_dir, rounds, json, .. } => {
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
-            let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, rounds };
-            let status = Sandbox::default().run(|| status(measure(&bench, json).map(|()| 0)))?;
+            let status = if let Some(against) = against {
+                let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, rounds };
+                Sandbox::default().run(|| status(measure(&bench, json).map(|()| 0)))?
+            } else {
+                let load = Load { rounds, seconds };
+                Sandbox::default().run(|| status(load.report(plugins, json, at_least).map(|()| 0)))?
+            };
             Ok(ExitCode::from(status))
         }
         Verb::Torture(arguments) => torture(arguments),

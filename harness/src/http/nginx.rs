@@ -24,10 +24,7 @@ pub fn find() -> Option<PathBuf> {
 
 /// The command that serves port 80 of `gateway`.
 pub fn command(gateway: &Namespace) -> Result<Command> {
-    let binary = find().context("find nginx or openresty")?;
-    let folder = format!("/run/harness/nginx-{}", gateway.name());
-    fs::create_dir_all(&folder).context("make a folder for nginx")?;
-    let config = format!("{folder}/nginx.conf");
+    let folder = folder(gateway, "nginx")?;
     for (name, text) in [
         ("flatnet.conf", shipped::NGINX_CONF),
         ("flatnet-proxy.conf", shipped::NGINX_PROXY),
@@ -35,20 +32,39 @@ pub fn command(gateway: &Namespace) -> Result<Command> {
     ] {
         fs::write(format!("{folder}/{name}"), text).with_context(|| format!("write the shipped {name}"))?;
     }
-    fs::write(&config, main_config(&folder)).context("write the configuration of nginx")?;
-    let mut command = gateway.command(binary)?;
-    command.args(["-c", &config, "-p", &folder, "-e", &format!("{folder}/error.log")]);
+    run(gateway, &folder, &format!("include \"{folder}/flatnet.conf\";"))
+}
+
+/// The command that serves whatever `http` says, in its block of the configuration; `name` keeps it apart from others in `place`.
+pub fn with(place: &Namespace, name: &str, http: &str) -> Result<Command> {
+    let folder = folder(place, name)?;
+    run(place, &folder, http)
+}
+
+fn folder(place: &Namespace, name: &str) -> Result<String> {
+    let folder = format!("/run/harness/{name}-{}", place.name());
+    fs::create_dir_all(&folder).context("make a folder for nginx")?;
+    Ok(folder)
+}
+
+fn run(place: &Namespace, folder: &str, http: &str) -> Result<Command> {
+    let binary = find().context("find nginx or openresty")?;
+    let config = format!("{folder}/nginx.conf");
+    fs::write(&config, main_config(folder, http)).context("write the configuration of nginx")?;
+    let mut command = place.command(binary)?;
+    command.args(["-c", &config, "-p", folder, "-e", &format!("{folder}/error.log")]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(command)
 }
 
-fn main_config(folder: &str) -> String {
+fn main_config(folder: &str, http: &str) -> String {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("    {kind}_temp_path {folder}/{kind};\n"))
         .concat();
     format!(
-        "daemon off;\nmaster_process off;\nuser root;\npcre_jit on;\npid {folder}/pid;\nevents {{ }}\nhttp {{\n    \
-         access_log off;\n{temporary}    include \"{folder}/flatnet.conf\";\n}}\n"
+        "daemon off;\nmaster_process off;\nuser root;\npcre_jit on;\npid {folder}/pid;\n\
+         events {{ worker_connections 1024; }}\nhttp {{\n    access_log off;\n    keepalive_requests 100000;\n\
+         {temporary}    {http}\n}}\n"
     )
 }
 
@@ -58,7 +74,8 @@ mod tests {
 
     #[test]
     fn the_shipped_file_is_included_from_the_worlds_own_folder() {
-        let config = main_config("/run/harness/nginx-my gateway");
+        let folder = "/run/harness/nginx-my gateway";
+        let config = main_config(folder, &format!("include \"{folder}/flatnet.conf\";"));
         assert!(config.contains("include \"/run/harness/nginx-my gateway/flatnet.conf\";"), "{config}");
     }
 }
