@@ -25,6 +25,7 @@ use self::section::Section;
 use crate::error::{Error, Result};
 use crate::firewall::family::IpFamily;
 use crate::ipam::pool::{Own, Pools};
+use crate::link::metric::DefaultMetric;
 use crate::netlink::Route;
 use crate::reply::Dns;
 use crate::request::{interface_name_problem, is_identifier};
@@ -70,6 +71,8 @@ pub(crate) struct Network<P = Pools> {
     pub(crate) gateways: Vec<IpNetwork>,
     /// Containers' routes beside the default ones by the gateways, or in their place.
     pub(crate) routes: Vec<Route>,
+    /// The metric of the default ones, where it is not the kernel's to choose: under netavark.
+    pub(crate) default_metric: Option<DefaultMetric>,
     /// `dns`, as it goes into the result (section "Success", key `dns`).
     pub(crate) dns: Dns,
     /// `ipam.resolvConf`: the file that `dns` is read from where the configuration says none.
@@ -109,6 +112,7 @@ impl Draft {
             masquerade: self.masquerade,
             gateways: self.gateways,
             routes: self.routes,
+            default_metric: self.default_metric,
             dns: self.dns,
             resolv_conf: self.resolv_conf,
             dad: self.dad,
@@ -146,8 +150,14 @@ impl Network {
         let mut routes = self.routes.clone();
         let gateways = [gateway(true), gateway(false)].into_iter().flatten();
         for gateway in gateways.filter(|_| self.options.is_default_gateway) {
-            let default = Route::default_by(gateway);
-            let is_it = |route: &Route| route.destination == default.destination && route.attributes.is_in_main_table();
+            let mut default = Route::default_by(gateway);
+            default.attributes.priority = self.default_metric.map(|metric| metric.base);
+            // Without a metric that is said, one is enough.
+            let is_it = |route: &Route| {
+                route.destination == default.destination
+                    && route.attributes.is_in_main_table()
+                    && (self.default_metric.is_none() || route.attributes.priority == default.attributes.priority)
+            };
             if !routes.iter().any(is_it) {
                 routes.push(default);
             }
@@ -251,6 +261,7 @@ impl Configured {
             masquerade,
             gateways,
             routes,
+            default_metric: None,
             dns,
             resolv_conf,
             options,

@@ -2,6 +2,7 @@
 
 pub(crate) mod bridge;
 pub(crate) mod ipv6;
+pub(crate) mod metric;
 pub(crate) mod port;
 pub(crate) mod veth;
 pub(crate) mod vlan;

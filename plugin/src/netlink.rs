@@ -28,7 +28,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 pub(crate) use self::changes::{Announced, Changes};
 pub(crate) use self::conntrack::forget_udp;
-pub(crate) use self::l3::{Address, AddressState, Route, RouteAttributes};
+pub(crate) use self::l3::{Address, AddressState, Route, RouteAttributes, RouteKind};
 pub(crate) use self::link::{Link, NewBridge, NewVeth, PortSettings};
 use self::socket::{Death, Exchange};
 use crate::error::errno_of;

@@ -265,7 +265,11 @@ impl Site<'_> {
         container.set_up_with_mac(link.index, mac).await.doing(|| format!("set {name} up with MAC {mac}"))?;
         self.give_addresses(pair, own, mac).await?;
         let mut added = Vec::new();
-        for route in self.network.container_routes(own)? {
+        let mut routes = self.network.container_routes(own)?;
+        if let Some(metric) = &self.network.default_metric {
+            metric.rank(container, link, &mut routes).await?;
+        }
+        for route in routes {
             match container.add_route(link.index, &route).await {
                 Ok(()) => added.push(reply::Route::from(&route)),
                 // A container on two networks keeps the first's default route (of this metric, 0), and whatever else both have;

@@ -186,6 +186,7 @@ fn take_in_route(routes: &mut Vec<Route>, mut section: Section, pools: &Pools) -
         priority: number(&mut section, "priority")?,
         table: number(&mut section, "table")?,
         scope: number(&mut section, "scope")?,
+        ..RouteAttributes::default()
     };
     let family = if destination.is_ipv4() { "IPv4" } else { "IPv6" };
     if !pools.iter().any(|pool| pool.is_ipv4() == destination.is_ipv4()) {

@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 
 use crate::error::{Error, Result};
 use crate::ipam::pool::{Own, Pool, Pools, Range, subnet_of};
-use crate::netlink::{Route, RouteAttributes};
+use crate::netlink::{Route, RouteAttributes, RouteKind};
 use crate::reply;
 
 /// `RT_SCOPE_LINK` of linux/rtnetlink.h: from here on a route leads no further than its link, and has no next hop.
@@ -44,7 +44,7 @@ pub(crate) fn take_in(routes: &mut Vec<Route>, route: Route, pools: &Pools) -> R
 
 /// The next hop of a route that names none, for a container with that gateway.
 pub(super) fn next_hop(route: &Route, gateway: Option<IpAddr>) -> Option<IpAddr> {
-    route.gateway.or(gateway.filter(|_| !stays(route)))
+    route.gateway.or(gateway.filter(|_| !stays(route) && route.attributes.kind == RouteKind::Unicast))
 }
 
 /// Refuses what only a container's addresses tell: that it would send to itself, or has none of the next hop's subnet. Errors: 7.
@@ -106,7 +106,9 @@ fn next_hop_problem(route: &Route, gateway: IpAddr, subnets: &[IpNetwork], befor
         MAIN_TABLE | LOCAL_TABLE => true,
         other => other == table_of(attributes),
     };
-    let leads_there = |route: &Route| stays(route) && route.destination.contains(gateway);
+    let leads_there = |route: &Route| {
+        stays(route) && route.attributes.kind == RouteKind::Unicast && route.destination.contains(gateway)
+    };
     if is_link_s_own || before.iter().any(|route| leads_there(route) && is_looked_into(table_of(&route.attributes))) {
         return None;
     }
@@ -141,6 +143,7 @@ fn own_subnet_problem(route: &Route, pools: &Pools) -> Option<String> {
         return None;
     }
     let is_plain = gateway.is_none()
+        && attributes.kind == RouteKind::Unicast
         && attributes.mtu.is_none()
         && attributes.advmss.is_none()
         && (destination.is_ipv6() || matches!(attributes.scope, None | Some(0 | LINK_SCOPE)));
@@ -176,15 +179,15 @@ fn place(route: &Route) -> (IpNetwork, u32, u32) {
 }
 
 /// What a packet meets that takes it. Its next hop is known where every container has the same gateway.
-fn meaning(route: &Route, pools: &Pools) -> (Option<IpAddr>, Option<u32>, Option<u32>, u8) {
-    let RouteAttributes { mtu, advmss, scope, .. } = route.attributes;
+fn meaning(route: &Route, pools: &Pools) -> (Option<IpAddr>, Option<u32>, Option<u32>, u8, RouteKind) {
+    let RouteAttributes { mtu, advmss, scope, kind, .. } = route.attributes;
     // A container's gateway is that of its first address of the family.
     let pool = pools.iter().find(|pool| pool.is_ipv4() == route.destination.is_ipv4());
     let mut gateways = pool.into_iter().flat_map(Pool::ranges).map(Range::gateway);
     let first = gateways.next();
     let gateway = first.filter(|first| gateways.all(|gateway| gateway == *first));
     let scope = if route.destination.is_ipv4() { scope.unwrap_or_default() } else { 0 };
-    (next_hop(route, gateway), mtu, advmss, scope)
+    (next_hop(route, gateway), mtu, advmss, scope, kind)
 }
 
 /// Whether it leads no further than its link.

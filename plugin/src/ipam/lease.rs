@@ -224,7 +224,7 @@ fn exists(attachment: &Attachment<'_>, link: String) -> Error {
     Error::AttachmentExists { container: container.clone(), interface: interface.clone(), link }
 }
 
-/// Leases an address of each pool to `link`: the one asked for, else the best that is free, as the pool and the container's name have it.
+/// Leases an address of each pool to `link`: what is asked for of it, else the best that is free, as the pool and the container's name have it.
 /// Errors: 101, 102.
 pub(crate) async fn claim_addresses(
     host: &Netlink,
@@ -236,9 +236,13 @@ pub(crate) async fn claim_addresses(
     let mut claimed = Vec::new();
     let mut taken = None;
     for pool in pools.iter() {
-        if let Some(own) = asked.iter().find_map(|asked| pool.own(*asked)) {
-            claim_asked(host, link, own.address.ip()).await?;
-            claimed.push(own);
+        // Only netavark asks for several of one pool.
+        let wanted: Vec<_> = asked.iter().filter_map(|asked| pool.own(*asked)).collect();
+        if !wanted.is_empty() {
+            for own in wanted {
+                claim_asked(host, link, own.address.ip()).await?;
+                claimed.push(own);
+            }
             continue;
         }
         let taken = match &taken {

@@ -10,7 +10,7 @@ use super::subnets;
 use crate::config::section::Section;
 use crate::config::{self, DEFAULT_BRIDGE, Network};
 use crate::error::{Error, Result};
-use crate::netlink::Route;
+use crate::link::metric::{self, DefaultMetric};
 use crate::reply::Dns;
 use crate::request::interface_name_problem;
 
@@ -45,12 +45,8 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
         Options::parse(options, &bridge)?;
     let allocator = allocator(section.optional_section("ipam_options")?)?;
     let pools = subnets::parse(&mut section, config)?;
-    let mut routes = subnets::routes(&section, config, &pools)?;
-    if let Some(metric) = metric.filter(|_| options.is_default_gateway) {
-        let is_said = |route: &Route| routes.iter().any(|said| said.destination == route.destination);
-        let defaults: Vec<_> = subnets::defaults(&pools, metric).filter(|route| !is_said(route)).collect();
-        routes.extend(defaults);
-    }
+    let routes = subnets::routes(&section, config, &pools)?;
+    let default_metric = DefaultMetric { base: metric.unwrap_or(metric::DEFAULT), is_said: metric.is_some() };
     Ok((
         Network {
             name,
@@ -62,6 +58,7 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
             masquerade,
             gateways,
             routes,
+            default_metric: Some(default_metric),
             dns: Dns::default(),
             resolv_conf: None,
             options,
@@ -154,7 +151,9 @@ mod tests {
         let mut cni = list["plugins"][0].as_object().expect("a plugin").clone();
         cni.insert("name".into(), list["name"].clone());
         let (network, allocator) = parsed(&json!({})).expect("a network");
-        assert_eq!((network, allocator), (Network::parse(&cni).expect("a network"), Allocator::Flatnet));
+        let metric = DefaultMetric { base: 100, is_said: false };
+        let shipped = Network { default_metric: Some(metric), ..Network::parse(&cni).expect("a network") };
+        assert_eq!((network, allocator), (shipped, Allocator::Flatnet));
     }
 
     #[rstest]
@@ -163,7 +162,11 @@ mod tests {
     #[case::route_family(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "fd87:1::1"}]}), 7, "gateway is fd87:1::1, but the way to 10.0.0.0/8 is by an address of IPv4")]
     #[case::route_gateway(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.2.1"}]}), 7, "routes.gateway is 10.87.2.1")]
     #[case::route_broadcast(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.255"}]}), 7, "routes.gateway is 10.87.1.255, the broadcast address")]
-    #[case::route_twice(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.8", "metric": 0}, {"destination": "10.0.0.0/8", "gateway": "10.87.1.9"}]}), 7, "routes.destination is 10.0.0.0/8 once more")]
+    #[case::route_twice(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.8", "metric": 100}, {"destination": "10.0.0.0/8", "gateway": "10.87.1.9"}]}), 7, "routes.destination is 10.0.0.0/8 once more")]
+    #[case::route_type(json!({"routes": [{"destination": "10.0.0.0/8", "route_type": "throw"}]}), 7, "routes.route_type is \"throw\"")]
+    #[case::route_type_gateway(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.8", "route_type": "blackhole"}]}), 7, "routes.gateway is 10.87.1.8, but a blackhole route has none")]
+    #[case::route_no_gateway(json!({"routes": [{"destination": "10.0.0.0/8", "route_type": "unicast"}]}), 7, "routes.gateway is missing")]
+    #[case::route_key(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.8", "type": "blackhole"}]}), 2, "routes.type")]
     #[case::route_host_bits(json!({"routes": [{"destination": "10.0.0.1/8", "gateway": "10.87.1.9"}]}), 7, "did you mean 10.0.0.0/8?")]
     #[case::isolate(json!({"options": {"isolate": "true"}}), 2, "options.isolate = \"true\"")]
     #[case::dns(json!({"network_dns_servers": ["10.0.0.1"]}), 2, "network_dns_servers")]

@@ -79,7 +79,7 @@ fn refuse_unsupported(options: &mut Section) -> Result<()> {
             &["false"],
             "leave it out: on a flat network containers of other networks are reached; keep them out with the host's firewall",
         ),
-        ("mode", &["managed"], "leave it out: flatnet looks after its bridge itself"),
+        ("mode", &["", "managed"], "leave it out: flatnet looks after its bridge itself"),
         (
             "outbound_addr4",
             &[],

@@ -91,13 +91,6 @@ fn args(mut options: Section, network: &Network) -> Result<Args> {
             ips.push(ip);
         }
     }
-    for pool in network.pools.iter() {
-        let of_pool: Vec<_> = ips.iter().filter(|ip| pool.own(**ip).is_some()).map(IpAddr::to_string).collect();
-        if of_pool.len() > 1 {
-            let problem = format!("asks for {}, but a container has one address of {pool}", of_pool.join(", "));
-            return Err(options.problem("static_ips", problem));
-        }
-    }
     let mac = options.string("static_mac")?.filter(|mac| !mac.is_empty());
     let mac = mac.map(|text| {
         text.parse::<Mac>().map_err(|problem| options.problem("static_mac", format!("is {text}, which {problem}")))

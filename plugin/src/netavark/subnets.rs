@@ -2,7 +2,7 @@
 //!
 //! A container gets an address of each subnet, as with netavark's own bridge driver.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
@@ -12,7 +12,8 @@ use crate::config::section::Section;
 use crate::error::{Error, Result};
 use crate::ipam::pool::{Pool, Pools, Range, host_bits_problem};
 use crate::layout;
-use crate::netlink::{Route, RouteAttributes};
+use crate::link::metric;
+use crate::netlink::{Route, RouteAttributes, RouteKind};
 
 /// The subnet of a network that names none: host 1 of the plan 10.87.N.0/24.
 const DEFAULT: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 1, 0), 24) {
@@ -49,42 +50,55 @@ pub(super) fn routes(section: &Section, config: &Map<String, Value>, pools: &Poo
         let route = one_route(&mut section)?;
         let refused = |(key, problem)| section.problem(podmans_word(key), problem);
         config::routes::take_in(&mut routes, route, pools).map_err(refused)?;
+        // What a route says and flatnet does not know may turn its meaning round, as `route_type` does.
+        section.end()?;
     }
     Ok(routes)
 }
 
-/// `podman network create --route DESTINATION,GATEWAY[,METRIC]`.
+/// `podman network create --route DESTINATION,GATEWAY[,METRIC]`; since Podman 6 also `TYPE,DESTINATION[,METRIC]`.
 fn one_route(route: &mut Section) -> Result<Route> {
     let text = route.required_string("destination")?;
     let destination: IpNetwork = text
         .parse()
         .map_err(|_| route.problem("destination", format!("is {text:?}, not a subnet such as 192.168.50.0/24")))?;
-    let gateway = config::address(route, "gateway")?.ok_or_else(|| route.problem("gateway", "is missing"))?;
+    let (kind, gateway) = (kind(route)?, config::address(route, "gateway")?);
+    match gateway {
+        None if kind == RouteKind::Unicast => return Err(route.problem("gateway", "is missing")),
+        Some(gateway) if kind != RouteKind::Unicast => {
+            let word = route.string("route_type")?.unwrap_or_default();
+            return Err(route.problem("gateway", format!("is {gateway}, but a {word} route has none")));
+        }
+        _ => {}
+    }
     if let Some(problem) = host_bits_problem(destination) {
         return Err(route.problem("destination", format!("is {destination}, which {problem}")));
     }
     let priority = match route.integer("metric")? {
-        Some(metric) => Some(fitting_metric(metric).map_err(|problem| route.problem("metric", problem))?),
-        None => None,
+        Some(metric) => fitting_metric(metric).map_err(|problem| route.problem("metric", problem))?,
+        None => metric::DEFAULT,
     };
-    Ok(Route {
-        attributes: RouteAttributes { priority, ..RouteAttributes::default() },
-        ..Route::by(destination, gateway)
-    })
+    let attributes = RouteAttributes { priority: Some(priority), kind, ..RouteAttributes::default() };
+    Ok(Route { destination, gateway, link: None, attributes })
+}
+
+/// `route_type`, of which netavark knows these.
+fn kind(route: &mut Section) -> Result<RouteKind> {
+    match route.string("route_type")?.as_deref() {
+        None | Some("" | "unicast") => Ok(RouteKind::Unicast),
+        Some("blackhole") => Ok(RouteKind::Blackhole),
+        Some("unreachable") => Ok(RouteKind::Unreachable),
+        Some("prohibit") => Ok(RouteKind::Prohibit),
+        Some(other) => {
+            let problem = format!("is {other:?}, not one of unicast, blackhole, unreachable and prohibit");
+            Err(route.problem("route_type", problem))
+        }
+    }
 }
 
 /// A metric that the kernel has; of two routes to one destination the one with the lower is taken. The error follows the key.
 pub(super) fn fitting_metric(metric: i64) -> Result<u32, String> {
     u32::try_from(metric).map_err(|_| format!("is {metric}, but must be 0 - {}", u32::MAX))
-}
-
-/// The default routes of the pools' families, with that metric; by which gateway, the container's address says.
-pub(super) fn defaults(pools: &Pools, metric: u32) -> impl Iterator<Item = Route> {
-    let attributes = RouteAttributes { priority: Some(metric), ..RouteAttributes::default() };
-    let defaults = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].map(Route::default_by);
-    let has = |ipv4: bool| pools.ranges().any(|range| range.subnet().is_ipv4() == ipv4);
-    let of_families = defaults.into_iter().filter(move |route| has(route.destination.is_ipv4()));
-    of_families.map(move |route| Route { gateway: None, attributes, ..route })
 }
 
 fn list<'a>(section: &Section, config: &'a Map<String, Value>, key: &str) -> Result<&'a [Value]> {

@@ -8,7 +8,9 @@ use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteType,
+};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
 
@@ -38,6 +40,22 @@ pub(crate) struct RouteAttributes {
     pub(crate) table: Option<u32>,
     /// How far it leads (`RT_SCOPE_*` of linux/rtnetlink.h); IPv6 has no use for it.
     pub(crate) scope: Option<u8>,
+    /// What becomes of a packet that takes it.
+    pub(crate) kind: RouteKind,
+}
+
+/// What becomes of a packet that takes a route (`RTN_*` of linux/rtnetlink.h). All but the first have neither link nor next hop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RouteKind {
+    /// It is sent on.
+    #[default]
+    Unicast,
+    /// It is dropped in silence.
+    Blackhole,
+    /// It is dropped, and its sender gets an ICMP error: host unreachable.
+    Unreachable,
+    /// The same: administratively prohibited.
+    Prohibit,
 }
 
 impl Route {
@@ -92,6 +110,14 @@ impl RouteAttributes {
         if let Some(scope) = self.scope {
             message.header.scope = scope.into();
         }
+        let kind = match self.kind {
+            RouteKind::Unicast => return,
+            RouteKind::Blackhole => RouteType::BlackHole,
+            RouteKind::Unreachable => RouteType::Unreachable,
+            RouteKind::Prohibit => RouteType::Prohibit,
+        };
+        message.header.kind = kind;
+        message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::Oif(_)));
     }
 
     /// What the kernel has chosen itself is told as well.
@@ -99,6 +125,12 @@ impl RouteAttributes {
         let mut read = Self {
             table: Some(message.header.table.into()),
             scope: Some(message.header.scope.into()),
+            kind: match message.header.kind {
+                RouteType::BlackHole => RouteKind::Blackhole,
+                RouteType::Unreachable => RouteKind::Unreachable,
+                RouteType::Prohibit => RouteKind::Prohibit,
+                _ => RouteKind::Unicast,
+            },
             ..Self::default()
         };
         for attribute in &message.attributes {

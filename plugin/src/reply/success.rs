@@ -236,7 +236,7 @@ impl Route {
 impl From<&netlink::Route> for Route {
     fn from(route: &netlink::Route) -> Self {
         let netlink::Route { destination, gateway, attributes, .. } = *route;
-        let RouteAttributes { mtu, advmss, priority, table, scope } = attributes;
+        let RouteAttributes { mtu, advmss, priority, table, scope, .. } = attributes;
         Self { dst: destination, gw: gateway, mtu, advmss, priority, table, scope: scope.map(u32::from) }
     }
 }

@@ -212,6 +212,7 @@ mod tests {
             priority: Some(100),
             table: Some(1000),
             scope: Some(0),
+            ..RouteAttributes::default()
         };
         let destination = "10.9.0.0/16".parse().expect("a network");
         let found = netlink::Route { destination, gateway: "10.87.1.1".parse().ok(), link: Some(2), attributes };

@@ -152,8 +152,13 @@ fn routes_say_what_the_kernel_is_told() {
         link: None,
         attributes,
     };
-    let attributes =
-        RouteAttributes { mtu: Some(1400), advmss: Some(1360), priority: Some(7), table: Some(100), scope: None };
+    let attributes = RouteAttributes {
+        mtu: Some(1400),
+        advmss: Some(1360),
+        priority: Some(7),
+        table: Some(100),
+        ..RouteAttributes::default()
+    };
     assert_eq!(
         found.expect("routes"),
         [

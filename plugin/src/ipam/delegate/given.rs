@@ -123,6 +123,7 @@ fn lower(plugin: &str, route: &Route, addresses: &[IpAddr]) -> Result<netlink::R
         priority: routes::said(route.priority),
         table: routes::said(route.table),
         scope,
+        ..RouteAttributes::default()
     };
     Ok(netlink::Route { destination: subnet_of(*dst), gateway: *gw, link: None, attributes })
 }
@@ -196,6 +197,7 @@ mod tests {
             priority: Some(7),
             table: Some(1000),
             scope: Some(0),
+            ..RouteAttributes::default()
         };
         assert_eq!(
             given.routes,
