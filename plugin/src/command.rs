@@ -15,6 +15,7 @@ pub(crate) use self::del::{Published, detach, remove};
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use serde_json::{Map, Value};
 
 use self::delegated::Call;
 use crate::config::{self, Configured};
+use crate::deadline::{Waits, watched};
 use crate::error::{Doing, Error, Result, errno_of};
 use crate::reply::Reply;
 use crate::request::asked::Asked;
@@ -137,11 +139,13 @@ async fn within_reserve<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// `work`, for what is `left` of a deadline.
 async fn within<T>(left: Duration, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let guarded = AssertUnwindSafe(work).catch_unwind();
-    match tokio::time::timeout(left, guarded).await {
+    let waits = Waits::default();
+    // Not dropped before its waits are asked for.
+    let mut guarded = pin!(watched(waits.clone(), AssertUnwindSafe(work).catch_unwind()));
+    match tokio::time::timeout(left, guarded.as_mut()).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(Error::Internal { message: panic_message(panic.as_ref()) }),
-        Err(_elapsed) => Err(Error::Deadline { deadline }),
+        Err(_elapsed) => Err(Error::Deadline { deadline, wait: waits.innermost() }),
     }
 }
 
@@ -226,5 +230,13 @@ mod tests {
         }));
         assert_eq!(outcome.expect_err("a deadline").code(), 11);
         assert!(undone.get());
+    }
+
+    #[test]
+    fn a_deadline_names_what_was_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let work = crate::deadline::waiting_for("the moon", std::future::pending::<Result<()>>());
+        let error = runtime.expect("a runtime").block_on(within_deadline(work)).expect_err("a deadline");
+        assert_eq!(error.to_string(), "finish within 10 s: it waited for the moon, at last for 0.0 s");
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::deadline::Wait;
 use crate::mac::Mac;
 use crate::request::Command;
 use crate::spec::{self, SpecVersion};
@@ -42,7 +43,7 @@ pub(crate) enum Error {
     /// 8: `CNI_NETNS` is the network namespace that flatnet itself runs in.
     OwnNamespace { path: String },
     /// 11: the work did not end in time, and was undone.
-    Deadline { deadline: Duration },
+    Deadline { deadline: Duration, wait: Option<Wait> },
     /// 50, or 51 where containers that exist suffer as well: an ADD cannot succeed now.
     NotReady { what: String, suffering: bool, remedy: String },
     /// 100: the kernel refused an operation.
@@ -155,7 +156,9 @@ impl Error {
                 "correct the network's .conflist, by default /etc/cni/net.d/flatnet.conflist".into()
             }
             Self::OwnNamespace { .. } => "give the container a network namespace of its own".into(),
-            Self::Deadline { .. } => "try again later, and see `dmesg` if it repeats".into(),
+            Self::Deadline { .. } => {
+                "try again later; where the last wait is short the host is overloaded (`uptime`), else see `dmesg` for what keeps it".into()
+            }
             Self::Kernel { errno, .. } => kernel_remedy(*errno).into(),
             Self::PoolFull { bridge, .. } => {
                 format!(
@@ -236,7 +239,17 @@ impl fmt::Display for Error {
             Self::OwnNamespace { path } => {
                 write!(f, "attach CNI_NETNS {path}: it is the network namespace that flatnet runs in")
             }
-            Self::Deadline { deadline } => write!(f, "finish within {} s", deadline.as_secs()),
+            Self::Deadline { deadline, wait: None } => {
+                write!(
+                    f,
+                    "finish within {} s: it waited for nothing, and the processor had other work",
+                    deadline.as_secs()
+                )
+            }
+            Self::Deadline { deadline, wait: Some(wait) } => {
+                let (what, last) = (&wait.what, wait.elapsed().as_secs_f64());
+                write!(f, "finish within {} s: it waited for {what}, at last for {last:.1} s", deadline.as_secs())
+            }
             Self::NotReady { what, .. } => write!(f, "be ready: {what}"),
             Self::Kernel { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
             Self::PoolFull { pool, .. } => write!(f, "find a free address: all of {pool} are in use"),

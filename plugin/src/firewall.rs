@@ -18,6 +18,7 @@ use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use crate::deadline::waiting_for;
 use crate::error::{Doing, Result, both, errno_of};
 use crate::netlink::Netlink;
 
@@ -50,16 +51,19 @@ impl Drop for Lock {
 async fn lock() -> Result<Lock> {
     let failed = || "lock the network namespace's nftables tables".to_owned();
     let file = File::open(LOCKED).map_err(|e| errno_of(&e)).doing(failed)?;
-    loop {
-        // Not nix's `Flock`, which panics where unlocking fails.
-        match file.try_lock() {
-            Ok(()) => return Ok(Lock(file)),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Interrupted => {}
-            Err(TryLockError::Error(e)) => return Err(errno_of(&e)).doing(failed),
+    waiting_for("the lock of the nftables tables, which another process holds", async {
+        loop {
+            // Not nix's `Flock`, which panics where unlocking fails.
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock(file)),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Interrupted => {}
+                Err(TryLockError::Error(e)) => return Err(errno_of(&e)).doing(failed),
+            }
+            tokio::time::sleep(LOCK_INTERVAL).await;
         }
-        tokio::time::sleep(LOCK_INTERVAL).await;
-    }
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod child;
 mod cli;
 mod command;
 mod config;
+mod deadline;
 mod error;
 mod firewall;
 mod hash;

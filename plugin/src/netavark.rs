@@ -113,7 +113,7 @@ fn answer(call: &Call) -> Result<Option<Value>> {
             Ok(Some(status::block(&success, &target.interface)))
         }
         Call::Teardown { netns } => {
-            let request = Teardown::parse(&Input::object(&read_stdin(DEADLINE)?)?, netns)?;
+            let request = Teardown::parse(&Input::lenient_object(&read_stdin(DEADLINE)?)?, netns)?;
             let published = Published::Perhaps { bridge: &request.gateway_link, asked: request.published };
             command::block_on(command::detach(&request.target, &request.network, published)).map(|()| None)
         }

@@ -31,6 +31,7 @@ pub(crate) use self::conntrack::forget_udp;
 pub(crate) use self::l3::{Address, AddressState, Route, RouteAttributes, RouteKind};
 pub(crate) use self::link::{Link, NewBridge, NewVeth, PortSettings};
 use self::socket::{Death, Exchange};
+use crate::deadline::waiting_for;
 use crate::error::errno_of;
 use crate::netns::Netns;
 
@@ -69,8 +70,9 @@ impl Netlink {
 
     /// Sends a request that changes something.
     async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Errno> {
+        let what = answer_to(&message);
         let mut replies = self.send(message, NLM_F_ACK | flags)?;
-        match replies.next().await.map(|reply| reply.payload) {
+        match waiting_for(what, replies.next()).await.map(|reply| reply.payload) {
             Some(NetlinkPayload::Error(error)) => errno(error.raw_code()),
             Some(_) => Err(Errno::EPROTO),
             None => Err(self.death.reason()),
@@ -79,8 +81,9 @@ impl Netlink {
 
     /// Asks for one object.
     async fn get(&self, message: RouteNetlinkMessage) -> Result<RouteNetlinkMessage, Errno> {
+        let what = answer_to(&message);
         let mut replies = self.send(message, 0)?;
-        match replies.next().await.map(|reply| reply.payload) {
+        match waiting_for(what, replies.next()).await.map(|reply| reply.payload) {
             Some(NetlinkPayload::InnerMessage(found)) => Ok(found),
             Some(NetlinkPayload::Error(error)) => errno(error.raw_code()).and(Err(Errno::EPROTO)),
             Some(_) => Err(Errno::EPROTO),
@@ -90,9 +93,10 @@ impl Netlink {
 
     /// Asks for all objects that fit.
     async fn dump(&self, message: RouteNetlinkMessage) -> Result<Dump, Errno> {
+        let what = answer_to(&message);
         let mut replies = self.send(message, NLM_F_DUMP)?;
         let mut dump = Dump { messages: Vec::new(), interrupted: false };
-        while let Some(reply) = replies.next().await {
+        while let Some(reply) = waiting_for(what, replies.next()).await {
             dump.interrupted |= reply.header.flags & NLM_F_DUMP_INTR != 0;
             match reply.payload {
                 NetlinkPayload::InnerMessage(found) => dump.messages.push(found),
@@ -136,6 +140,22 @@ fn connect() -> io::Result<Netlink> {
     connection.set_forward_done(true);
     tokio::spawn(connection);
     Ok(Netlink { handle, death })
+}
+
+/// What an exchange waits for.
+fn answer_to(message: &RouteNetlinkMessage) -> &'static str {
+    match message {
+        RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::SetLink(_) => "the kernel to make or change a link",
+        RouteNetlinkMessage::DelLink(_) => "the kernel to delete a link",
+        RouteNetlinkMessage::GetLink(_) => "the kernel's links",
+        RouteNetlinkMessage::NewLinkProp(_) | RouteNetlinkMessage::DelLinkProp(_) => "the kernel to name a link",
+        RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_) => "the kernel to change an address",
+        RouteNetlinkMessage::GetAddress(_) => "the kernel's addresses",
+        RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_) => "the kernel to change a route",
+        RouteNetlinkMessage::GetRoute(_) => "the kernel's routes",
+        RouteNetlinkMessage::DelNeighbour(_) => "the kernel to forget a neighbour",
+        _ => "the kernel's answer",
+    }
 }
 
 /// The kernel's codes are negative errnos, zero for success.

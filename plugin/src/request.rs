@@ -4,6 +4,7 @@
 
 pub(crate) mod asked;
 mod input;
+pub(crate) mod json;
 
 use std::collections::HashMap;
 use std::ffi::OsString;

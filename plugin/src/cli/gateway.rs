@@ -329,5 +329,9 @@ async fn open(network: &Network) -> error::Result<Option<error::Error>> {
 
 /// An error with what to do about it, in a line.
 fn words(error: &error::Error) -> String {
-    format!("{error} ({})", error.remedy())
+    match error {
+        // What was slow then is over when somebody reads of it.
+        error::Error::Deadline { .. } => format!("{error} (at {}; {})", service::clock(), error.remedy()),
+        error => format!("{error} ({})", error.remedy()),
+    }
 }

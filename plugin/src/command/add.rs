@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use serde_json::{Map, Value};
 
-use super::{del, or_undo, within_deadline, within_part};
+use super::{DEADLINE, del, or_undo, within_deadline, within_part};
 use crate::config::Network;
+use crate::deadline::waiting_for;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
 use crate::firewall::family::IpFamily;
 use crate::firewall::ports::{self, Door, Port};
@@ -46,6 +47,8 @@ struct Site<'a> {
     published: Cell<bool>,
     /// Whether rules against spoofing may have been written.
     guarded: Cell<bool>,
+    /// Index of the bridge, once it is in order.
+    bridge: Cell<Option<u32>>,
 }
 
 /// What the plugins before flatnet in its list have done, to which its own is added. Errors: 7.
@@ -102,15 +105,24 @@ pub(super) async fn attach<T>(
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let container =
         Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
-    let site = Site { network, target, netns, host, container, published: Cell::new(false), guarded: Cell::new(false) };
-    let made = Made::default();
-    // On the heap: it is tens of kilobytes, and each future around it would be as large once more.
-    let work = Box::pin(async {
-        let success = site.attach(&made).await?;
-        site.publish(&success, ports).await?;
-        tell(success)
-    });
-    or_undo(work, || site.undo(&made)).await
+    let (published, guarded, bridge) = (Cell::new(false), Cell::new(false), Cell::new(None));
+    let site = Site { network, target, netns, host, container, published, guarded, bridge };
+    let until = Instant::now() + DEADLINE;
+    let mut tell = Some(tell);
+    loop {
+        let made = Made::default();
+        // On the heap: it is tens of kilobytes, and each future around it would be as large once more.
+        let work = Box::pin(async {
+            let success = site.attach(&made).await?;
+            site.publish(&success, ports).await?;
+            let tell = tell.take().ok_or_else(|| Error::Internal { message: "an answer was made twice".into() })?;
+            tell(success)
+        });
+        match or_undo(work, || site.undo(&made)).await {
+            Err(error) if tell.is_some() && Instant::now() < until && site.lost_its_bridge(&error).await => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 impl Site<'_> {
@@ -121,8 +133,10 @@ impl Site<'_> {
     async fn attach(&self, made: &Made) -> Result<Success> {
         let Self { network, target, netns, host, container, .. } = self;
         let attachment = Attachment { network: &network.name, target };
+        self.bridge.set(None);
         let site = bridge::ensure(host, network).await?;
         let bridge = &site.link;
+        self.bridge.set(Some(bridge.index));
         sysctl::enable_forwarding(host, network).await?;
         if let Some(error) = forward::open(host, network).await? {
             // No reason to have no containers: the next try would not end otherwise.
@@ -162,6 +176,20 @@ impl Site<'_> {
         let attachment = Attachment { network: &self.network.name, target: self.target };
         let door = Door { attachment: &attachment, addresses: &addresses, bridge, begun: &self.published };
         ports::publish(&self.host, &door, asked).await
+    }
+
+    /// Whether an ADD that was undone whole had failed because somebody deleted the bridge meanwhile: then there is nothing against another
+    /// try, with a new one.
+    async fn lost_its_bridge(&self, error: &Error) -> bool {
+        match (error, self.bridge.get()) {
+            // What is left of it may be in the way, or there is no time.
+            (Error::AndThen { .. } | Error::Deadline { .. } | Error::Internal { .. }, _) => false,
+            (_, Some(index)) => {
+                matches!(within_deadline(async { Ok(self.host.link_by_index(index).await) }).await, Ok(Ok(None)))
+            }
+            (Error::Kernel { errno, .. }, None) => *errno == Errno::ENODEV,
+            _ => false,
+        }
     }
 
     async fn undo(&self, made: &Made) -> Result<()> {
@@ -322,7 +350,10 @@ impl Site<'_> {
                 Some(link) if link.forwarding => return Ok(()),
                 // Somebody has deleted the bridge under it, and no port opens without one.
                 Some(link) if link.bridge.is_none() => self.put_back(&link).await?,
-                Some(_) => tokio::time::sleep(PORT_INTERVAL).await,
+                Some(_) => {
+                    let what = format!("{} to forward on bridge {}", link.name, self.network.bridge);
+                    waiting_for(what, tokio::time::sleep(PORT_INTERVAL)).await;
+                }
                 None => return Err(Errno::ENODEV).doing(|| format!("wait for {} to forward", link.name)),
             }
         }

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek};
 use std::process::{Command, ExitStatus};
 
 use crate::child::{Child, memory, place};
+use crate::deadline::waiting_for;
 
 /// Far more than any listing takes.
 const OUTPUT_MAX_BYTES: usize = 64 << 20;
@@ -46,7 +47,7 @@ pub(super) async fn run(program: &str, arguments: &[&str], input: &str) -> Resul
     let (input, mut stderr) = (memory(program, input)?, memory(program, "")?);
     let running = start(program, arguments, &input, &stderr)?;
     // One that is given up is killed: what it changes is done or not, whenever that happens.
-    let (stdout, status) = running.hear(OUTPUT_MAX_BYTES).await?;
+    let (stdout, status) = waiting_for(format!("the program {program} to end"), running.hear(OUTPUT_MAX_BYTES)).await?;
     stderr.rewind()?;
     let mut said = Vec::new();
     stderr.read_to_end(&mut said)?;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 pub(crate) use self::given::Given;
 use crate::child::{Child, memory};
+use crate::deadline::waiting_for;
 use crate::error::{Error, Result};
 use crate::request::Command;
 use crate::spec::SpecVersion;
@@ -123,7 +124,12 @@ impl Running<'_> {
         let Self { plugin, command, child } = self;
         let plugin = plugin.to_owned();
         let remedy = format!("see what {plugin} says on standard error, and whether it is installed whole");
-        match tokio::time::timeout(patience, child.hear(ANSWER_MAX_BYTES)).await {
+        match tokio::time::timeout(
+            patience,
+            waiting_for(format!("{plugin}, which gives the addresses, to end"), child.hear(ANSWER_MAX_BYTES)),
+        )
+        .await
+        {
             Err(_elapsed) => Err(Error::DelegateSilent { plugin, command, patience }),
             Ok(Err(e)) => {
                 let problem = format!("its answer cannot be read: {e}");

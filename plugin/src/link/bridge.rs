@@ -53,6 +53,11 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Bridge> 
     let (mut bridge, in_use) = match find(host, name).await? {
         Some(bridge) if has_gateways(host, network, &bridge).await? => {
             hold_mac(host, network, &bridge).await?;
+            if !bridge.carrier && !network.options.container_down {
+                // It has no container, or none any more: somebody may have taken its ports off, as systemd-networkd does to links that a file
+                // of its own matches. Where containers are on it, nothing is listed.
+                gather(host, network, &bridge).await?;
+            }
             (bridge, true)
         }
         found => (take_into_use(host, network, found).await?, false),

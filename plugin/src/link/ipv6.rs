@@ -12,6 +12,7 @@ use ipnetwork::{IpNetwork, Ipv6Network};
 use nix::errno::Errno;
 
 use crate::config::Network;
+use crate::deadline::waiting_for;
 use crate::error::{Doing, Error, Result, errno_of};
 use crate::mac::Mac;
 use crate::netlink::{Address, AddressState, Link, Netlink};
@@ -177,7 +178,8 @@ impl Place<'_> {
                 let doing = || format!("wait for {} to hear who asks for it", self.link.name);
                 self.netlink.link_by_index(self.link.index).await.doing(doing)?.ok_or(Errno::ENODEV).doing(doing)?;
             }
-            tokio::time::sleep(GROUP_INTERVAL).await;
+            let what = format!("{} to join the multicast groups of its addresses", self.link.name);
+            waiting_for(what, tokio::time::sleep(GROUP_INTERVAL)).await;
         }
     }
 
@@ -193,7 +195,8 @@ impl Place<'_> {
             if found.iter().all(|address| address.state == AddressState::Usable) {
                 return Ok(());
             }
-            tokio::time::sleep(TENTATIVE_INTERVAL).await;
+            let what = format!("duplicate address detection on {}", self.link.name);
+            waiting_for(what, tokio::time::sleep(TENTATIVE_INTERVAL)).await;
         }
     }
 }

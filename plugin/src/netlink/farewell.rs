@@ -26,6 +26,7 @@ use tokio::io::unix::AsyncFd;
 use super::socket::uninterrupted;
 use super::{Netlink, errno};
 use crate::child::aside::detach;
+use crate::deadline::waiting_for;
 use crate::error::errno_of;
 
 /// How long the child may wait, in seconds: twice as long as a command waits for it.
@@ -44,7 +45,7 @@ impl Netlink {
         let (answer, child) = ask_by_child(index).map_err(|e| errno_of(&e))?;
         let announced = pin!(announcement(announcements.map(|(message, _)| message), index));
         let answered = pin!(read_answer(answer));
-        match select(announced, answered).await {
+        match waiting_for("the kernel to delete a link", select(announced, answered)).await {
             Either::Left(((), _)) => {
                 child.leave();
                 Ok(())

@@ -43,6 +43,8 @@ pub(crate) struct Link {
     pub(crate) mtu: u32,
     /// Whether it is set up (`IFF_UP`), which says nothing about a carrier.
     pub(crate) up: bool,
+    /// Whether anything is at its other end (`IFF_LOWER_UP`): a bridge has none where no port of it has any.
+    pub(crate) carrier: bool,
     /// Index of its other end, in the namespace where that is; of what it stands on, if it is no veth.
     pub(crate) peer: Option<u32>,
     /// The namespace of its other end, by the number that this namespace has for it; none where that is this one.
@@ -335,7 +337,8 @@ fn read(message: RouteNetlinkMessage) -> Option<Link> {
     let RouteNetlinkMessage::NewLink(message) = message else { return None };
     let has = |flag| message.header.flags.contains(flag);
     let (up, promiscuous) = (has(LinkFlags::Up), has(LinkFlags::Promisc));
-    let mut link = Link { index: message.header.index, up, promiscuous, ..Link::default() };
+    let carrier = has(LinkFlags::LowerUp);
+    let mut link = Link { index: message.header.index, up, promiscuous, carrier, ..Link::default() };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,

@@ -29,6 +29,7 @@ pub(crate) use self::object::{BaseChain, Chain, Element, Family, Field, Hook, Pl
 use super::attribute::{Attributes, DONE, ERROR, Message, append};
 use super::farewell;
 use super::socket::uninterrupted;
+use crate::deadline::waiting_for;
 use crate::error::errno_of;
 
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -274,7 +275,10 @@ impl Nftables {
             datagram.clear();
             match uninterrupted(|| self.socket.get_ref().recv(&mut datagram, 0)).map_err(|e| errno_of(&e)) {
                 Ok(_) => return Ok(datagram),
-                Err(Errno::EAGAIN) => self.socket.readable().await.map_err(|e| errno_of(&e))?.clear_ready(),
+                Err(Errno::EAGAIN) => waiting_for("nftables in the kernel", self.socket.readable())
+                    .await
+                    .map_err(|e| errno_of(&e))?
+                    .clear_ready(),
                 Err(errno) => return Err(errno),
             }
         }

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Map, Value};
 
 use super::Command;
+use super::json::{self, Refusal};
 use crate::error::{Error, Result};
 use crate::spec::{self, SpecVersion};
 
@@ -27,18 +28,35 @@ pub(crate) struct Input {
 impl Input {
     /// Parses standard input's text, which VERSION does not need. Errors: 6 for bad JSON, 7 for JSON that is not an object.
     pub(crate) fn read(command: Command, text: &str) -> Result<Map<String, Value>> {
-        if command == Command::Version && text.trim().is_empty() {
-            return Ok(Map::new());
+        match command {
+            Command::Version if text.trim().is_empty() => Ok(Map::new()),
+            // What is taken back must not hang on what somebody has written twice meanwhile.
+            Command::Del | Command::Gc | Command::Version => Self::lenient_object(text),
+            Command::Add | Command::Check | Command::Status => Self::object(text),
         }
-        Self::object(text)
     }
 
-    /// The one JSON object that `text` is. Errors: 6 and 7.
+    /// The one JSON object that `text` is, in which no key is given twice. Errors: 6 and 7.
     pub(crate) fn object(text: &str) -> Result<Map<String, Value>> {
+        Self::object_of(text, |text| match json::parse(text) {
+            Err(Refusal::Malformed(error)) => Err(Error::Json { problem: error.to_string() }),
+            Err(Refusal::Twice(key)) => {
+                Err(Error::Config { key, problem: "is given twice: leave one of them out".into() })
+            }
+            Ok(value) => Ok(value),
+        })
+    }
+
+    /// The same, where of a key that is given twice the last counts. Errors: 6 and 7.
+    pub(crate) fn lenient_object(text: &str) -> Result<Map<String, Value>> {
+        Self::object_of(text, |text| serde_json::from_str(text).map_err(|e| Error::Json { problem: e.to_string() }))
+    }
+
+    fn object_of(text: &str, parse: impl FnOnce(&str) -> Result<Value>) -> Result<Map<String, Value>> {
         if text.trim().is_empty() {
             return Err(Error::Json { problem: "it is empty".into() });
         }
-        match serde_json::from_str(text).map_err(|e| Error::Json { problem: e.to_string() })? {
+        match parse(text)? {
             Value::Object(config) => Ok(config),
             other => {
                 Err(Error::Config { key: "the JSON".into(), problem: format!("is {}, not an object", kind(&other)) })
@@ -150,7 +168,18 @@ mod tests {
     #[case::white_space(" \n", 6)]
     #[case::broken("{", 6)]
     #[case::array("[]", 7)]
+    #[case::twice(r#"{"name": "a", "ipam": {}, "name": "b"}"#, 7)]
     fn not_objects(#[case] text: &str, #[case] code: u32) {
         assert_eq!(Input::object(text).unwrap_err().code(), code);
+    }
+
+    #[test]
+    fn what_is_taken_back_does_not_hang_on_a_key_that_is_given_twice() {
+        let text = r#"{"name": "a", "name": "b"}"#;
+        assert_eq!(
+            Input::read(Command::Add, text).unwrap_err().to_string(),
+            "use the network configuration: name is given twice: leave one of them out"
+        );
+        assert_eq!(Input::read(Command::Del, text).expect("an object")["name"], "b");
     }
 }

@@ -20,6 +20,7 @@ use crate::layout;
 use crate::link::bridge;
 use crate::netavark;
 use crate::netlink::Netlink;
+use crate::request::json::{self, Refusal};
 use crate::request::{Command, Input};
 
 /// A network of flatnet's, or what should be one.
@@ -82,7 +83,7 @@ impl Networks {
     }
 
     fn take(&mut self, backend: Backend, file: PathBuf, text: &str, only: Option<&str>) {
-        let value: Value = match serde_json::from_str(text) {
+        let value: Value = match json::parse(text) {
             Ok(value) => value,
             Err(e) => {
                 // Who else's it is cannot be known: Podman stumbles over it all the same.
@@ -199,12 +200,15 @@ fn clash(network: &Network, other: &Claim) -> Option<(String, String)> {
 }
 
 /// A file that is not JSON; the parser's words end with line and column.
-fn unreadable(file: PathBuf, text: &str, error: &serde_json::Error) -> Option<Configured> {
+fn unreadable(file: PathBuf, text: &str, refusal: &Refusal) -> Option<Configured> {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     if stem != layout::NETWORK && !text.contains("\"flatnet\"") {
         return None;
     }
-    let found = format!("{} is not JSON: {error}", file.display());
+    let found = match refusal {
+        Refusal::Malformed(error) => format!("{} is not JSON: {error}", file.display()),
+        Refusal::Twice(path) => format!("{} has {path} twice", file.display()),
+    };
     let remedy = format!("correct {}, or remove it and run `flatnet install`", file.display());
     let finding = CONFIGURATION.bad(found, remedy).of(&stem);
     Some(Configured { file, name: stem, plugins: Vec::new(), network: None, delegate: None, untold: None, finding })

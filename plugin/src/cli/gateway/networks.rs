@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::config::{self, Draft, Network};
 use crate::error::Result;
 use crate::netavark;
+use crate::request::json;
 
 /// The plugin's type in CNI, its driver in netavark.
 const TYPE: &str = "flatnet";
@@ -68,7 +69,7 @@ fn list(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
 
 /// The network in a file's text, if it is one of flatnet's.
 fn parse(text: &str, lower: Lower) -> Result<Option<config::Configured>, String> {
-    let value = serde_json::from_str(text).map_err(|e| format!("it is not JSON: {e}"))?;
+    let value = json::parse(text).map_err(|refusal| refusal.to_string())?;
     lower(&value).transpose().map_err(|error| format!("{error} ({})", error.remedy()))
 }
 

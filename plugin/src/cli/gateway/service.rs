@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
@@ -34,6 +35,13 @@ pub(super) fn say(out: &mut impl Write, line: &str) {
 /// Says what is wrong, to whoever still reads it.
 pub(super) fn warn(what: &str) {
     drop(writeln!(io::stderr(), "flatnet: {what}"));
+}
+
+/// The time of day.
+pub(super) fn clock() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (hours, minutes, seconds) = (now / 3600 % 24, now / 60 % 60, now % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02} UTC")
 }
 
 /// The start-up protocol of `sd_notify(3)`: units that come after this one may start. Without systemd there is nobody to tell.
