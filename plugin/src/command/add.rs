@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use serde_json::{Map, Value};
 
-use super::{DEADLINE, del, or_undo, within_deadline, within_part};
+use super::{del, or_undo, within_deadline, within_part};
 use crate::config::Network;
 use crate::deadline::waiting_for;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
@@ -33,6 +33,8 @@ use crate::sysctl;
 
 /// The kernel opens a bridge port from a work queue, some microseconds after its carrier: the first look finds it open, as a rule.
 const PORT_INTERVAL: Duration = Duration::from_millis(1);
+/// How often an ADD is made again that somebody deletes the bridge under.
+const TRIES_MAX: u32 = 64;
 /// The loopback link is the first of every network namespace (`LOOPBACK_IFINDEX`, net/flow.h of Linux).
 const LOOPBACK_INDEX: u32 = 1;
 
@@ -107,8 +109,8 @@ pub(super) async fn attach<T>(
         Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
     let (published, guarded, bridge) = (Cell::new(false), Cell::new(false), Cell::new(None));
     let site = Site { network, target, netns, host, container, published, guarded, bridge };
-    let until = Instant::now() + DEADLINE;
     let mut tell = Some(tell);
+    let mut tries = 1;
     loop {
         let made = Made::default();
         // On the heap: it is tens of kilobytes, and each future around it would be as large once more.
@@ -119,7 +121,7 @@ pub(super) async fn attach<T>(
             tell(success)
         });
         match or_undo(work, || site.undo(&made)).await {
-            Err(error) if tell.is_some() && Instant::now() < until && site.lost_its_bridge(&error).await => {}
+            Err(error) if tell.is_some() && tries < TRIES_MAX && site.lost_its_bridge(&error).await => tries += 1,
             outcome => return outcome,
         }
     }

@@ -154,7 +154,12 @@ pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> 
         match port::put_back(host, &link, bridge, &network.options.port).await {
             // Its container has just ended.
             Ok(()) | Err(Errno::ENODEV) => {}
-            Err(errno) => return Err(errno).doing(|| format!("put {} back on {}", link.name, network.bridge)),
+            Err(errno) => {
+                // The kernel takes a bridge that is gone for one that never was.
+                let found = host.link_by_index(bridge.index).await.doing(|| format!("look up {}", network.bridge))?;
+                let errno = if found.is_none() { Errno::ENODEV } else { errno };
+                return Err(errno).doing(|| format!("put {} back on {}", link.name, network.bridge));
+            }
         }
     }
     Ok(())
