@@ -15,7 +15,6 @@ pub(crate) use self::del::{Published, detach, remove};
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -141,7 +140,7 @@ async fn within_reserve<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 async fn within<T>(left: Duration, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     let waits = Waits::default();
     // Not dropped before its waits are asked for.
-    let mut guarded = pin!(watched(waits.clone(), AssertUnwindSafe(work).catch_unwind()));
+    let mut guarded = Box::pin(watched(waits.clone(), AssertUnwindSafe(work).catch_unwind()));
     match tokio::time::timeout(left, guarded.as_mut()).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(Error::Internal { message: panic_message(panic.as_ref()) }),
