@@ -13,6 +13,7 @@ mod l3;
 mod link;
 mod namespace;
 pub(crate) mod nftables;
+mod pair;
 mod socket;
 mod vlan;
 
@@ -30,6 +31,7 @@ pub(crate) use self::changes::{Announced, Changes};
 pub(crate) use self::conntrack::forget_udp;
 pub(crate) use self::l3::{Address, AddressState, Route, RouteAttributes, RouteKind};
 pub(crate) use self::link::{Link, NewBridge, NewVeth, PortSettings};
+pub(crate) use self::pair::Ipv4Setting;
 use self::socket::{Death, Exchange};
 use crate::deadline::waiting_for;
 use crate::error::errno_of;

@@ -3,6 +3,7 @@
 //! Only the families that a network has are looked at, and nothing is written that is right already.
 
 use std::fs;
+use std::io;
 
 use nix::errno::Errno;
 
@@ -71,7 +72,15 @@ pub(crate) fn not_forwarding(network: &Network) -> Result<Option<&'static str>> 
     Ok(None)
 }
 
-/// Writes a setting.
+/// Gives a setting a value. One that has it already is not written: it may be that nobody can.
+pub(crate) fn set(file: &str, value: &str) -> io::Result<()> {
+    match fs::read_to_string(file) {
+        Ok(text) if text.trim() == value => Ok(()),
+        _ => fs::write(file, value),
+    }
+}
+
+/// The same in the namespace of the caller.
 pub(crate) fn write(file: &str, value: &str) -> Result<(), Errno> {
-    fs::write(file, value).map_err(|e| errno_of(&e))
+    set(file, value).map_err(|e| errno_of(&e))
 }

@@ -35,7 +35,7 @@ use crate::command::within_deadline;
 use crate::config::{Draft, Network};
 use crate::error::{self, Doing};
 use crate::firewall::family::IpFamily;
-use crate::firewall::{forward, masquerade, spoofing};
+use crate::firewall::{forward, masquerade, ports, spoofing};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
 use crate::link::bridge::{self, Bridge};
 use crate::netlink::{Link, Netlink};
@@ -160,7 +160,8 @@ impl Gateway {
         let masquerades = networks.iter().any(|network| network.masquerade);
         let subnets_of = |network: &Network| (network.gateway_link().to_owned(), network.pools.subnets());
         let ruled: Vec<_> = networks.iter().filter(|network| network.masquerade).map(subnets_of).collect();
-        if masquerades || guards {
+        let published = within_deadline(may_be_published()).await.unwrap_or(true);
+        if masquerades || guards || published {
             // First: nothing that is written below can then be wiped unheard.
             watch.also_rules();
         }
@@ -197,6 +198,9 @@ impl Gateway {
         }
         if guards {
             self.found.extend(within_deadline(guard()).await.err().as_ref().map(words));
+        }
+        if published {
+            self.found.extend(within_deadline(publish()).await.err().as_ref().map(words));
         }
         self.node.keep(kept);
     }
@@ -313,6 +317,18 @@ async fn masquerade(network: &Network, link: &Link, beside: &[IpNetwork]) -> err
 async fn guard() -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     spoofing::repair(&host).await
+}
+
+/// Whether containers have published ports.
+async fn may_be_published() -> error::Result<bool> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    ports::may_be_published(&host).await
+}
+
+/// The rules of published ports, as the containers' links say.
+async fn publish() -> error::Result<()> {
+    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    ports::repair(&host).await
 }
 
 /// The rules of networks whose bridge is gone; those in other firewalls' chains went when the way was opened.

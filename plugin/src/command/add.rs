@@ -12,8 +12,7 @@ use super::{del, or_undo, within_deadline, within_part};
 use crate::config::Network;
 use crate::deadline::waiting_for;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
-use crate::firewall::family::IpFamily;
-use crate::firewall::ports::{self, Door, Port};
+use crate::firewall::ports::{self, Port};
 use crate::firewall::spoofing::{self, Guarded, Speaker};
 use crate::firewall::{forward, masquerade};
 use crate::ipam::lease::{self, Attachment};
@@ -116,7 +115,7 @@ pub(super) async fn attach<T>(
         // On the heap: it is tens of kilobytes, and each future around it would be as large once more.
         let work = Box::pin(async {
             let success = site.attach(&made).await?;
-            site.publish(&success, ports).await?;
+            site.publish(ports).await?;
             let tell = tell.take().ok_or_else(|| Error::Internal { message: "an answer was made twice".into() })?;
             tell(success)
         });
@@ -165,19 +164,14 @@ impl Site<'_> {
     }
 
     /// Also without ports: what is published at this address may be a dead container's, and must not lead to this one.
-    async fn publish(&self, success: &Success, asked: Option<&[Port]>) -> Result<()> {
+    async fn publish(&self, asked: Option<&[Port]>) -> Result<()> {
         let Some(asked) = asked else { return Ok(()) };
-        let addresses: Vec<_> = IpFamily::BOTH
-            .into_iter()
-            .filter_map(|family| success.ips.iter().map(|ip| ip.address).find(|address| family.has(*address)))
-            .collect();
-        let bridge = self.network.gateway_link();
-        if asked.is_empty() && !ports::is_in_use(bridge, addresses.iter().any(IpNetwork::is_ipv6)).await {
+        if asked.is_empty() && !ports::is_in_use(&self.host, self.network.gateway_link()).await {
             return Ok(());
         }
         let attachment = Attachment { network: &self.network.name, target: self.target };
-        let door = Door { attachment: &attachment, addresses: &addresses, bridge, begun: &self.published };
-        ports::publish(&self.host, &door, asked).await
+        // On the heap: it is large, and CNI never comes here.
+        Box::pin(ports::publish(&self.host, &attachment, asked, &self.published)).await
     }
 
     /// Whether an ADD that was undone whole had failed because somebody deleted the bridge meanwhile: then there is nothing against another
@@ -206,7 +200,7 @@ impl Site<'_> {
         let withdrawn = if self.published.get() {
             let attachment = Attachment { network: &self.network.name, target: self.target };
             // It may be the packet filter that never answers.
-            within_part(ports::withdraw(host, &attachment.name(), self.network.gateway_link())).await
+            Box::pin(within_part(ports::withdraw(host, &attachment.name()))).await
         } else {
             Ok(())
         };

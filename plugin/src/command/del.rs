@@ -35,10 +35,8 @@ pub(crate) async fn detach(target: &Target, network: &str, published: Published<
         let withdrawn = match published {
             Published::Never => Ok(()),
             Published::Perhaps { bridge, asked } => {
-                // Without a link nobody knows what it had.
-                let with_ipv6 = !matches!(&found, Ok(Some(link)) if lease::leases(link).all(|it| it.is_ipv4()));
                 // A packet filter that never answers must not keep the link.
-                within_part(withdraw_at(&host, &attachment.name(), (bridge, asked), with_ipv6)).await
+                within_part(withdraw_at(&host, &attachment.name(), (bridge, asked))).await
             }
         };
         let deleted = match found {
@@ -66,17 +64,14 @@ pub(crate) async fn remove(host: &Netlink, link: &Link) -> Result<()> {
 async fn withdraw(host: &Netlink, link: &Link) -> Result<()> {
     let (Some(name), Some(index)) = (lease::attachment_of(link), gateway_of(host, link).await?) else { return Ok(()) };
     match host.link_by_index(index).await.doing(|| format!("look up link {index}"))? {
-        Some(gateway) => {
-            let with_ipv6 = lease::leases(link).any(|address| address.is_ipv6());
-            withdraw_at(host, name, (&gateway.name, false), with_ipv6).await
-        }
+        Some(gateway) => withdraw_at(host, name, (&gateway.name, false)).await,
         None => Ok(()),
     }
 }
 
 /// The same for an attachment of that name, to a bridge where ports were asked for, or may be published.
-async fn withdraw_at(host: &Netlink, name: &str, (bridge, asked): (&str, bool), with_ipv6: bool) -> Result<()> {
-    if asked || ports::is_in_use(bridge, with_ipv6).await { ports::withdraw(host, name, bridge).await } else { Ok(()) }
+async fn withdraw_at(host: &Netlink, name: &str, (bridge, asked): (&str, bool)) -> Result<()> {
+    if asked || ports::is_in_use(host, bridge).await { Box::pin(ports::withdraw(host, name)).await } else { Ok(()) }
 }
 
 /// Deletes an attachment's host end, and with it everything else; goes on past an error, and tells both if there are two.

@@ -86,13 +86,19 @@ pub(super) fn of(family: IpFamily, placed: &PlacedRule) -> Rule {
                 rule.verdict = Verdict::Accept;
             }
             // It may load any register.
-            Expression::Unknown(_) => {
+            Expression::Unknown(_) | Expression::Map { .. } => {
                 registers.clear();
                 rule.conditions.push(unknown());
             }
-            Expression::Lookup { .. } | Expression::Match { .. } | Expression::Masquerade => {
-                rule.conditions.push(unknown());
+            Expression::Change { slot: to, .. } | Expression::DestinationType { to } | Expression::Status { to } => {
+                registers.push((*to, Loaded::Other));
             }
+            // Each may fill several registers.
+            Expression::Value { .. } => registers.clear(),
+            Expression::Lookup { .. }
+            | Expression::Match { .. }
+            | Expression::Masquerade
+            | Expression::Translate { .. } => rule.conditions.push(unknown()),
         }
     }
     rule

@@ -114,7 +114,7 @@ impl Place<'_> {
                 match self.netns {
                     // By lo the container reaches its own address.
                     Some(netns) => {
-                        netns.visit(|| fs::write(&file, "0").and_then(|()| fs::write(LOOPBACK_SWITCH, "0")))?;
+                        netns.visit(|| sysctl::set(&file, "0").and_then(|()| sysctl::set(LOOPBACK_SWITCH, "0")))?;
                     }
                     None => sysctl::write(&file, "0")?,
                 }
@@ -203,11 +203,9 @@ impl Place<'_> {
 
 /// In the namespace of the calling thread.
 fn ignore_routers(accept_ra: &str) -> io::Result<()> {
-    match fs::read_to_string(accept_ra) {
-        Ok(text) if text.trim() == "0" => Ok(()),
+    match sysctl::set(accept_ra, "0") {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        Ok(_) => fs::write(accept_ra, "0"),
-        Err(e) => Err(e),
+        done => done,
     }
 }
 

@@ -9,8 +9,11 @@
 
 mod batch;
 mod expression;
+mod map;
 mod network;
 mod object;
+mod packet;
+mod verdict;
 
 use std::fmt;
 use std::io;
@@ -23,12 +26,15 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use self::batch::Batch;
-pub(crate) use self::expression::{Base, Expression, Meta, Slot, Verdict, link};
+pub(crate) use self::expression::{Expression, FIB};
+pub(crate) use self::map::{Map, Mapping};
 pub(crate) use self::network::{from_network, networks, to_network};
 pub(crate) use self::object::{BaseChain, Chain, Element, Family, Field, Hook, PlacedRule, Rule, Set, key};
+pub(crate) use self::packet::{Base, Meta, Slot, link};
+pub(crate) use self::verdict::Verdict;
 use super::attribute::{Attributes, DONE, ERROR, Message, append};
 use super::farewell;
-use super::socket::uninterrupted;
+use super::socket::{make_room, uninterrupted};
 use crate::deadline::waiting_for;
 use crate::error::errno_of;
 
@@ -169,6 +175,22 @@ impl Nftables {
         }
     }
 
+    /// The elements of a map; nothing where there is no such map or table.
+    pub(crate) async fn mappings(
+        &mut self,
+        family: Family,
+        table: &str,
+        map: &str,
+    ) -> Result<Option<Vec<Mapping>>, Problem> {
+        let named = Attributes::default().text(object::ELEMENTS_TABLE, table).text(object::ELEMENTS_SET, map);
+        let doing = || format!("list map {map}");
+        let read = |_, elements: &[u8]| Mapping::read_all(elements);
+        match self.list(family, (GET_ELEMENT, NEW_ELEMENT), &named, doing, read).await {
+            Err(problem) if problem.errno() == Some(Errno::ENOENT) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
     /// All that the kernel lists about `about`, anew where something changed meanwhile: what `read` makes of a family's number and
     /// the attributes of each object.
     async fn list<T, I: IntoIterator<Item = T>>(
@@ -266,6 +288,7 @@ impl Nftables {
 
     /// The kernel takes it and answers within the call.
     fn send(&self, datagram: &[u8]) -> Result<(), Errno> {
+        make_room(self.socket.get_ref(), datagram.len());
         uninterrupted(|| self.socket.get_ref().send(datagram, 0)).map(drop).map_err(|e| errno_of(&e))
     }
 

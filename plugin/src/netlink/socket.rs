@@ -5,12 +5,14 @@
 //! as soon as the queue is empty.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
 use nix::errno::Errno;
+use nix::libc;
 use rtnetlink::sys::{AsyncSocket, Socket, SocketAddr};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -19,6 +21,9 @@ use crate::error::errno_of;
 
 /// How often a call that a signal has interrupted is made again: flatnet is sent none, as a rule.
 const INTERRUPTIONS_MAX: usize = 16;
+
+/// What a socket has room for if nobody asked for more (`net.core.wmem_default` of Linux), less what the kernel adds.
+const ROOM_BYTES: usize = 128 * 1024;
 
 /// Why a socket is of no use any more.
 #[derive(Clone, Debug, Default)]
@@ -140,4 +145,17 @@ pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::R
         }
     }
     call()
+}
+
+/// Has the kernel take a datagram of that size, which is larger than usual. Where it does not, sending it says so.
+pub(super) fn make_room(socket: &Socket, bytes: usize) {
+    if bytes <= ROOM_BYTES {
+        return;
+    }
+    let room = libc::c_int::try_from(bytes.saturating_mul(2)).unwrap_or(libc::c_int::MAX);
+    for option in [libc::SO_SNDBUF, libc::SO_SNDBUFFORCE] {
+        let size = libc::socklen_t::try_from(size_of_val(&room)).expect("four bytes");
+        // SAFETY: the socket is open while it is borrowed, and the kernel reads as many bytes as `room` has.
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const room).cast(), size) };
+    }
 }

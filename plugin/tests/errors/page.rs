@@ -56,9 +56,13 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
 /// Functions that return a text which is no message.
 const NO_MESSAGE: &[&str] = &[
     "config/section.rs string",
+    "firewall/ports.rs problem",
+    "firewall/ports/loopback.rs problem",
+    "firewall/ports/table.rs problem",
     "link/bridge.rs mark_of",
     "link/vlan.rs name",
     "netlink/attribute.rs text",
+    "netlink/nftables/object.rs comment_of_element",
     "netlink/link.rs alternative_name",
     "netlink/nftables/object.rs chain_of",
     "netlink/nftables/object.rs comment",

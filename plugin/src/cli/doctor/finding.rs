@@ -30,11 +30,8 @@ pub(super) const BINARY: Check = check("binary", "the plugin", "this version, wh
 pub(super) const PLUGIN_FOLDERS: Check =
     check("plugin-folders", "plugin folders", "Podman looks in the folder that flatnet is in");
 pub(super) const CONFIGURATION: Check = check("configuration", "the network", "a valid network of type flatnet");
-pub(super) const CHAINED_PLUGINS: Check = check(
-    "chained-plugins",
-    "chained plugins",
-    "what the network's list chains is installed; with Podman 5 nft, for published ports",
-);
+pub(super) const CHAINED_PLUGINS: Check =
+    check("chained-plugins", "chained plugins", "what the network's list chains is installed");
 pub(super) const NETWORK_CLASH: Check =
     check("network-clash", "other networks", "no other network has its name, bridge or subnet");
 pub(super) const IP_FORWARD: Check = check("ip-forward", "forwarding", "net.ipv4.ip_forward = 1");

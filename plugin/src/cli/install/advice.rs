@@ -5,7 +5,6 @@ use std::path::Path;
 use super::plan::Plan;
 use super::wanted::Wanted;
 use crate::cli::podman::Backend;
-use crate::cli::probe::{self, Ran};
 use crate::layout;
 
 pub(super) fn warn(wanted: &Wanted, plan: &mut Plan) {
@@ -27,11 +26,7 @@ pub(super) fn warn(wanted: &Wanted, plan: &mut Plan) {
                 warn("`podman run -p` needs the reference plugin portmap: install containernetworking-plugins, and run this again".into());
             }
         }
-        Backend::Netavark => {
-            if matches!(probe::run("nft", &["--version"]), Ran::Missing) {
-                warn("`podman run -p` needs nft: install nftables".into());
-            }
-        }
+        Backend::Netavark => {}
     }
     if !wanted.has_systemd {
         let gateway = format!("{} gateway", wanted.backend.binary());

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST};
 
 use super::Problem;
+use super::map::{Map, Mapping};
 use super::object::{self, Chain, Element, Family, Rule, Set};
 use super::{NF_TABLES, SUBSYSTEM, message_type};
 use crate::netlink::attribute::{Attributes, append};
@@ -21,6 +22,7 @@ const DELETE_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
 const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
+const DELETE_SET: u16 = 11;
 const NEW_ELEMENT: u16 = 12;
 const DELETE_ELEMENT: u16 = 14;
 /// An attribute's length is a number of 16 bits; with the longest key and comment an element takes 224 bytes.
@@ -133,6 +135,34 @@ impl Batch {
             let elements = Element::write_all(some, &self.table, set);
             self.step((NEW_ELEMENT, NLM_F_CREATE), elements, format!("add an element to set {set}"), None);
         }
+    }
+
+    /// Makes the map, if it is not there; one that is keeps its elements. Errors: `EEXIST` where it is another kind of set.
+    pub(crate) fn add_map(&mut self, map: &Map) {
+        let id = u32::try_from(self.steps.len()).expect("a few steps");
+        self.step((NEW_SET, NLM_F_CREATE), map.write(&self.table, id), format!("make map {}", map.name), None);
+    }
+
+    /// Adds the elements, as few messages as they fit in. Errors: `EEXIST` where one is there that leads elsewhere.
+    pub(crate) fn add_mappings(&mut self, map: &str, mappings: &[Mapping]) {
+        for some in mappings.chunks(ELEMENTS_PER_MESSAGE) {
+            let elements = Mapping::write_all(some, &self.table, map);
+            self.step((NEW_ELEMENT, NLM_F_CREATE), elements, format!("add an element to map {map}"), None);
+        }
+    }
+
+    /// Deletes the elements with these keys, of a set or a map. Errors: `ENOENT`.
+    pub(crate) fn delete_elements(&mut self, set: &str, elements: &[Element]) {
+        for some in elements.chunks(ELEMENTS_PER_MESSAGE) {
+            let elements = Element::write_all(some, &self.table, set);
+            self.step((DELETE_ELEMENT, 0), elements, format!("delete elements of set {set}"), None);
+        }
+    }
+
+    /// Deletes the set or map with its elements. Errors: `ENOENT`; `EBUSY` where a rule looks there.
+    pub(crate) fn delete_set(&mut self, set: &str) {
+        let named = Attributes::default().text(object::SET_TABLE, &self.table).text(object::SET_NAME, set);
+        self.step((DELETE_SET, 0), named, format!("delete set {set}"), None);
     }
 
     /// Deletes the element with that key. Errors: `ENOENT`.

@@ -3,17 +3,17 @@
 //! Only those are understood that flatnet writes, or has to judge in other firewalls' rules. Any other is read as `Unknown`, which
 //! equals none that is wanted: so a rule that somebody changed is never mistaken for flatnet's own.
 
+use super::object::Family;
+use super::packet::{Base, Meta, Slot};
+use super::verdict::Verdict;
 use crate::netlink::attribute::{self, Attributes};
 
-/// `linux/netfilter/nf_tables.h`: `NFTA_LIST_ELEM`, `NFTA_EXPR_NAME` and `_DATA`, `NFTA_DATA_VALUE` and `_VERDICT`,
-/// `NFTA_VERDICT_CODE` and `_CHAIN`.
+/// `linux/netfilter/nf_tables.h`: `NFTA_LIST_ELEM`, `NFTA_EXPR_NAME` and `_DATA`, `NFTA_DATA_VALUE` and `_VERDICT`.
 const LIST_ELEMENT: u16 = 1;
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
 const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
-const VERDICT_CODE: u16 = 1;
-const VERDICT_CHAIN: u16 = 2;
 /// `NFT_LOOKUP_F_INV`.
 const LOOKUP_INVERTED: u32 = 1;
 /// `NFT_CMP_EQ` and `NFT_CMP_NEQ`; `NFT_REG_VERDICT`; `NFT_BITWISE_MASK_XOR` (as `NFT_BITWISE_BOOL` was called before).
@@ -21,75 +21,19 @@ const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 const VERDICT_REGISTER: u32 = 0;
 const MASK_AND_XOR: u32 = 0;
-/// `NFT_CT_STATE`.
+/// `NFT_CT_STATE` and `NFT_CT_STATUS`.
 const CT_STATE: u32 = 0;
-/// `NF_DROP`, `NF_ACCEPT`, and the verdicts of nftables' own.
-const DROP: u32 = 0;
-const ACCEPT: u32 = 1;
-const JUMP: u32 = (-3_i32).cast_unsigned();
-const GOTO: u32 = (-4_i32).cast_unsigned();
-const RETURN: u32 = (-5_i32).cast_unsigned();
-/// `IFNAMSIZ`: nftables compares the names of links with all of their bytes.
-const LINK_NAME_BYTES: usize = 16;
-
-/// Where a packet's bytes are kept: 16 slots of four bytes each. A concatenated key takes consecutive slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot(pub(crate) u8);
-
-impl Slot {
-    /// What a single comparison uses.
-    pub(crate) const FIRST: Self = Self(0);
-
-    /// As `NFT_REG32_00` and the others.
-    fn number(self) -> u32 {
-        8 + u32::from(self.0)
-    }
-
-    /// The kernel shows the first of four as one of the older registers of 16 bytes.
-    fn of(number: u32) -> Option<Self> {
-        match number {
-            1..=4 => u8::try_from((number - 1) * 4).ok().map(Self),
-            8..=23 => u8::try_from(number - 8).ok().map(Self),
-            _ => None,
-        }
-    }
-}
-
-/// What is known of a packet beside its bytes (`enum nft_meta_keys`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Meta {
-    /// What the link carries, such as 0x0800 for IPv4.
-    Protocol = 1,
-    /// The number of the link that it came by, in the byte order of the host.
-    InLinkIndex = 4,
-    InLink = 6,
-    OutLink = 7,
-    /// `NFPROTO_IPV4` or another, in one byte.
-    Family = 15,
-    TransportProtocol = 16,
-    /// The number of the group of the link that it leaves by, in the byte order of the host.
-    OutLinkGroup = 22,
-}
-
-/// Where counting of a packet's bytes begins (`enum nft_payload_bases`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Base {
-    Link = 0,
-    Network = 1,
-    Transport = 2,
-}
-
-/// What becomes of the packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Accept,
-    Drop,
-    /// Back to the calling chain; in a base chain, its policy.
-    Return,
-    Jump(String),
-    Goto(String),
-}
-
+const CT_STATUS: u32 = 2;
+/// `NFT_FIB_RESULT_ADDRTYPE`, and `NFTA_FIB_F_DADDR`.
+const FIB_TYPE: u32 = 3;
+const FIB_OF_DESTINATION: u32 = 2;
+/// `NFT_NAT_SNAT` and `NFT_NAT_DNAT`.
+const NAT_OF_SOURCE: u32 = 0;
+const NAT_OF_DESTINATION: u32 = 1;
+/// `NF_NAT_RANGE_MAP_IPS` and `NF_NAT_RANGE_PROTO_SPECIFIED`.
+const NAT_DERIVED_FLAGS: u32 = 1 | 2;
+/// What stock kernels of WSL lack: until 6.6.114 for IPv6, and 5.15 for both families.
+pub(crate) const FIB: &str = "fib (CONFIG_NFT_FIB_IPV4, CONFIG_NFT_FIB_IPV6)";
 /// One step of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expression {
@@ -108,6 +52,17 @@ pub(crate) enum Expression {
         slot: Slot,
         bits: Vec<u8>,
     },
+    /// Keeps some bits, in place, and then inverts others.
+    Change {
+        slot: Slot,
+        keep: Vec<u8>,
+        invert: Vec<u8>,
+    },
+    /// Puts these bytes there.
+    Value {
+        bytes: Vec<u8>,
+        to: Slot,
+    },
     /// Goes on with the rule only where the bytes are equal, or are not.
     Compare {
         slot: Slot,
@@ -119,6 +74,27 @@ pub(crate) enum Expression {
         set: String,
         slot: Slot,
         present: bool,
+    },
+    /// Goes on only where the map has the key that starts at `slot`; gets what it leads to.
+    Map {
+        map: String,
+        slot: Slot,
+        to: Slot,
+    },
+    /// What the destination is to this host (`RTN_LOCAL` or another of `linux/rtnetlink.h`), in the byte order of the host.
+    DestinationType {
+        to: Slot,
+    },
+    /// What has become of the packet's connection (`IPS_DST_NAT` and others, as bits), in the byte order of the host.
+    Status {
+        to: Slot,
+    },
+    /// Gives the connection another source or destination.
+    Translate {
+        source: bool,
+        family: Family,
+        address: Slot,
+        port: Option<Slot>,
     },
     Verdict(Verdict),
     /// Gives the connection the address of the link that it leaves by.
@@ -142,13 +118,6 @@ pub(crate) enum Expression {
     Unknown(String),
 }
 
-/// Packets that leave (or came) by that link, or by any other.
-pub(crate) fn link(key: Meta, name: &str, equal: bool) -> [Expression; 2] {
-    let mut value = name.as_bytes().to_vec();
-    value.resize(LINK_NAME_BYTES, 0);
-    [Expression::Meta { key, to: Slot::FIRST }, Expression::Compare { slot: Slot::FIRST, equal, value }]
-}
-
 /// The content of `NFTA_RULE_EXPRESSIONS`.
 pub(super) fn write(expressions: &[Expression]) -> Attributes {
     expressions.iter().fold(Attributes::default(), |list, expression| list.nested(LIST_ELEMENT, expression.write()))
@@ -162,7 +131,12 @@ pub(super) fn read(list: &[u8]) -> Vec<Expression> {
 impl Expression {
     /// What a kernel without it lacks, where it is a module of its own.
     pub(super) fn piece(&self) -> Option<&'static str> {
-        matches!(self, Self::Masquerade).then_some("masquerade (CONFIG_NFT_MASQ)")
+        match self {
+            Self::Masquerade => Some("masquerade (CONFIG_NFT_MASQ)"),
+            Self::Translate { .. } => Some("address translation (CONFIG_NFT_NAT)"),
+            Self::DestinationType { .. } => Some(FIB),
+            _ => None,
+        }
     }
 
     fn write(&self) -> Attributes {
@@ -174,11 +148,9 @@ impl Expression {
                 let place = new().number(1, to.number()).number(2, *base as u32);
                 ("payload", place.number(3, *offset).number(4, *length))
             }
-            Self::Mask { slot, bits } => {
-                let length = u32::try_from(bits.len()).expect("as many bytes as registers have");
-                let registers = new().number(1, slot.number()).number(2, slot.number()).number(3, length);
-                ("bitwise", registers.nested(4, value(bits)).nested(5, value(&vec![0; bits.len()])))
-            }
+            Self::Mask { slot, bits } => ("bitwise", change(*slot, bits, &vec![0; bits.len()])),
+            Self::Change { slot, keep, invert } => ("bitwise", change(*slot, keep, invert)),
+            Self::Value { bytes, to } => ("immediate", new().number(1, to.number()).nested(2, value(bytes))),
             Self::Compare { slot, equal, value: bytes } => {
                 let operation = if *equal { EQUAL } else { NOT_EQUAL };
                 ("cmp", new().number(1, slot.number()).number(2, operation).nested(3, value(bytes)))
@@ -186,6 +158,18 @@ impl Expression {
             Self::Lookup { set, slot, present } => {
                 let flags = if *present { 0 } else { LOOKUP_INVERTED };
                 ("lookup", new().text(1, set).number(2, slot.number()).number(5, flags))
+            }
+            Self::Map { map, slot, to } => {
+                ("lookup", new().text(1, map).number(2, slot.number()).number(3, to.number()))
+            }
+            Self::DestinationType { to } => {
+                ("fib", new().number(1, to.number()).number(2, FIB_TYPE).number(3, FIB_OF_DESTINATION))
+            }
+            Self::Status { to } => ("ct", new().number(1, to.number()).number(2, CT_STATUS)),
+            Self::Translate { source, family, address, port } => {
+                let kind = if *source { NAT_OF_SOURCE } else { NAT_OF_DESTINATION };
+                let nat = new().number(1, kind).number(2, *family as u32).number(3, address.number());
+                ("nat", port.iter().fold(nat, |nat, port| nat.number(5, port.number())))
             }
             Self::Verdict(verdict) => {
                 let verdict = new().nested(DATA_VERDICT, verdict.write());
@@ -220,10 +204,12 @@ impl Expression {
                 to: slot(1)?,
             }),
             "bitwise" => {
-                let plain = slot(1)? == slot(2)?
-                    && number(6).is_none_or(|operation| operation == MASK_AND_XOR)
-                    && value(5)?.iter().all(|byte| *byte == 0);
-                plain.then_some(Self::Mask { slot: slot(1)?, bits: value(4)? })
+                let plain = slot(1)? == slot(2)? && number(6).is_none_or(|operation| operation == MASK_AND_XOR);
+                let (slot, keep, invert) = (slot(1)?, value(4)?, value(5)?);
+                let only_keeps = invert.iter().all(|byte| *byte == 0);
+                let change =
+                    if only_keeps { Self::Mask { slot, bits: keep } } else { Self::Change { slot, keep, invert } };
+                plain.then_some(change)
             }
             "cmp" => {
                 let equal = match number(2)? {
@@ -238,15 +224,24 @@ impl Expression {
                 let present = number(5).unwrap_or_default() & LOOKUP_INVERTED == 0;
                 Some(Self::Lookup { set: attribute::text(data, 1)?, slot: slot(2)?, present })
             }
+            "lookup" if number(5).is_none_or(|flags| flags == 0) => {
+                Some(Self::Map { map: attribute::text(data, 1)?, slot: slot(2)?, to: slot(3)? })
+            }
+            "fib" if number(2)? == FIB_TYPE && number(3)? == FIB_OF_DESTINATION => {
+                Some(Self::DestinationType { to: slot(1)? })
+            }
+            "nat" => Self::translation(data),
             "immediate" if number(1)? == VERDICT_REGISTER => {
                 let verdict = attribute::find(attribute::find(data, 2)?, DATA_VERDICT)?;
                 Verdict::read(verdict).map(Self::Verdict)
             }
+            "immediate" => Some(Self::Value { bytes: value(2)?, to: slot(1)? }),
             // With flags or ports it is another's.
             "masq" if data.is_empty() => Some(Self::Masquerade),
             "counter" => Some(Self::Counter),
             // With a source it sets.
             "ct" if number(2)? == CT_STATE => Some(Self::State { to: slot(1)? }),
+            "ct" if number(2)? == CT_STATUS => Some(Self::Status { to: slot(1)? }),
             "match" => {
                 let name = attribute::text(data, 1)?;
                 let text = |info: &[u8]| {
@@ -260,56 +255,38 @@ impl Expression {
             _ => None,
         }
     }
-}
 
-impl Meta {
-    fn of(number: u32) -> Option<Self> {
-        let known = [
-            Self::Protocol,
-            Self::InLinkIndex,
-            Self::InLink,
-            Self::OutLink,
-            Self::Family,
-            Self::TransportProtocol,
-            Self::OutLinkGroup,
-        ];
-        known.into_iter().find(|key| *key as u32 == number)
-    }
-}
-
-impl Base {
-    fn of(number: u32) -> Option<Self> {
-        [Self::Link, Self::Network, Self::Transport].into_iter().find(|base| *base as u32 == number)
-    }
-}
-
-impl Verdict {
-    fn write(&self) -> Attributes {
-        let (code, chain) = match self {
-            Self::Accept => (ACCEPT, None),
-            Self::Drop => (DROP, None),
-            Self::Return => (RETURN, None),
-            Self::Jump(chain) => (JUMP, Some(chain)),
-            Self::Goto(chain) => (GOTO, Some(chain)),
+    /// Of one address and at most one port: a range of either is another's. What the kernel derives from these is in the flags.
+    fn translation(data: &[u8]) -> Option<Self> {
+        let number = |kind| attribute::number(data, kind);
+        let (first, last) = (number(3)?, number(4));
+        let (port, last_port) = (number(5), number(6));
+        let plain = last.is_none_or(|last| last == first) && last_port.is_none_or(|last| Some(last) == port);
+        let flags = number(7).unwrap_or_default() & !NAT_DERIVED_FLAGS;
+        let family = match number(2)? {
+            2 => Family::Ip,
+            10 => Family::Ip6,
+            _ => return None,
         };
-        let verdict = Attributes::default().number(VERDICT_CODE, code);
-        match chain {
-            Some(chain) => verdict.text(VERDICT_CHAIN, chain),
-            None => verdict,
-        }
+        let source = match number(1)? {
+            NAT_OF_SOURCE => true,
+            NAT_OF_DESTINATION => false,
+            _ => return None,
+        };
+        let port = match port {
+            Some(port) => Some(Slot::of(port)?),
+            None => None,
+        };
+        (plain && flags == 0).then_some(Self::Translate { source, family, address: Slot::of(first)?, port })
     }
+}
 
-    fn read(verdict: &[u8]) -> Option<Self> {
-        let chain = attribute::text(verdict, VERDICT_CHAIN);
-        match (attribute::number(verdict, VERDICT_CODE)?, chain) {
-            (ACCEPT, None) => Some(Self::Accept),
-            (DROP, None) => Some(Self::Drop),
-            (RETURN, None) => Some(Self::Return),
-            (JUMP, Some(chain)) => Some(Self::Jump(chain)),
-            (GOTO, Some(chain)) => Some(Self::Goto(chain)),
-            _ => None,
-        }
-    }
+/// The content of a bitwise step.
+fn change(slot: Slot, keep: &[u8], invert: &[u8]) -> Attributes {
+    let value = |bytes: &[u8]| Attributes::default().bytes(DATA_VALUE, bytes);
+    let length = u32::try_from(keep.len()).expect("as many bytes as registers have");
+    let registers = Attributes::default().number(1, slot.number()).number(2, slot.number()).number(3, length);
+    registers.nested(4, value(keep)).nested(5, value(invert))
 }
 
 #[cfg(test)]
@@ -317,6 +294,7 @@ mod tests {
     use ipnetwork::IpNetwork;
 
     use super::super::network::{from_network, to_network};
+    use super::super::packet::link;
     use super::*;
 
     #[test]
@@ -329,6 +307,15 @@ mod tests {
         steps.extend(link(Meta::OutLink, "flatnet-br0", true));
         steps.push(Expression::Lookup { set: "known".into(), slot: Slot(4), present: false });
         steps.push(Expression::Masquerade);
+        let slot = Slot(4);
+        steps.push(Expression::Change { slot, keep: vec![0, 255, 255, 255], invert: vec![127, 0, 0, 0] });
+        steps.push(Expression::Value { bytes: vec![127, 0, 0, 1], to: slot });
+        steps.push(Expression::Map { map: "published".into(), slot: Slot::FIRST, to: slot });
+        steps.push(Expression::DestinationType { to: slot });
+        steps.push(Expression::Status { to: slot });
+        for (source, port) in [(true, None), (false, Some(Slot(5)))] {
+            steps.push(Expression::Translate { source, family: Family::Ip, address: slot, port });
+        }
         for verdict in
             [Verdict::Accept, Verdict::Drop, Verdict::Return, Verdict::Jump("a".into()), Verdict::Goto("b".into())]
         {

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::expression::{Base, Expression, Slot};
+use super::expression::Expression;
+use super::packet::{Base, Slot};
 
 /// Packets from an address of `network`, or from any other of its family.
 pub(crate) fn from_network(network: IpNetwork, equal: bool) -> Vec<Expression> {

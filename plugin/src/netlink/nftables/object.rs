@@ -21,18 +21,18 @@ pub(super) const RULE_POSITION: u16 = 6;
 const RULE_USERDATA: u16 = 7;
 pub(super) const SET_TABLE: u16 = 1;
 pub(super) const SET_NAME: u16 = 2;
-const SET_FLAGS: u16 = 3;
-const SET_KEY_TYPE: u16 = 4;
-const SET_KEY_LENGTH: u16 = 5;
-const SET_ID: u16 = 10;
+pub(super) const SET_FLAGS: u16 = 3;
+pub(super) const SET_KEY_TYPE: u16 = 4;
+pub(super) const SET_KEY_LENGTH: u16 = 5;
+pub(super) const SET_ID: u16 = 10;
 const SET_USERDATA: u16 = 13;
 pub(super) const ELEMENTS_TABLE: u16 = 1;
 pub(super) const ELEMENTS_SET: u16 = 2;
 pub(super) const ELEMENTS: u16 = 3;
-const LIST_ELEMENT: u16 = 1;
-const ELEMENT_KEY: u16 = 1;
+pub(super) const LIST_ELEMENT: u16 = 1;
+pub(super) const ELEMENT_KEY: u16 = 1;
 const ELEMENT_USERDATA: u16 = 6;
-const DATA_VALUE: u16 = 1;
+pub(super) const DATA_VALUE: u16 = 1;
 /// In the data of user space: `NFTNL_UDATA_RULE_COMMENT`, `NFTNL_UDATA_SET_ELEM_COMMENT` of libnftnl, by which `nft` shows comments.
 const COMMENT: u8 = 0;
 /// The same for sets: `NFTNL_UDATA_SET_KEYBYTEORDER`, a number of four bytes. `nft` would show names of links as empty texts without.
@@ -77,6 +77,7 @@ impl Family {
 pub(crate) enum Hook {
     Prerouting = 0,
     Forward = 2,
+    Output = 3,
     Postrouting = 4,
 }
 
@@ -122,6 +123,10 @@ pub(crate) enum Field {
     Ipv4Address = 7,
     Ipv6Address = 8,
     EthernetAddress = 9,
+    /// The number of a transport protocol.
+    Protocol = 12,
+    /// A port.
+    Service = 13,
     /// In the byte order of the host.
     LinkIndex = 20,
 }
@@ -158,11 +163,24 @@ pub(crate) fn key(parts: &[(Field, &[u8])]) -> Vec<u8> {
     key
 }
 
+/// The type of a concatenation.
+pub(super) fn kind(fields: &[Field]) -> u32 {
+    fields.iter().fold(0, |kind, field| kind << TYPE_BITS | *field as u32)
+}
+
+/// Its length in bytes.
+pub(super) fn length(fields: &[Field]) -> usize {
+    match fields {
+        [field] => field.bytes(),
+        fields => fields.iter().map(|field| field.slots() * 4).sum(),
+    }
+}
+
 impl Field {
     /// How many registers of four bytes it takes.
     pub(crate) const fn slots(self) -> usize {
         match self {
-            Self::Ipv4Address | Self::LinkIndex => 1,
+            Self::Ipv4Address | Self::LinkIndex | Self::Protocol | Self::Service => 1,
             Self::EthernetAddress => 2,
             Self::Ipv6Address => 4,
         }
@@ -171,6 +189,8 @@ impl Field {
     /// Its own length in bytes, which a key of one field has.
     const fn bytes(self) -> usize {
         match self {
+            Self::Protocol => 1,
+            Self::Service => 2,
             Self::Ipv4Address | Self::LinkIndex => 4,
             Self::EthernetAddress => 6,
             Self::Ipv6Address => 16,
@@ -243,17 +263,12 @@ impl PlacedRule {
 impl Set {
     /// `id` tells the set from others of one transaction.
     pub(super) fn write(&self, table: &str, id: u32) -> Attributes {
-        let kind = self.key.iter().fold(0, |kind, field| kind << TYPE_BITS | *field as u32);
-        let bytes = match self.key.as_slice() {
-            [field] => field.bytes(),
-            fields => fields.iter().map(|field| field.slots() * 4).sum(),
-        };
         let set = Attributes::default()
             .text(SET_TABLE, table)
             .text(SET_NAME, &self.name)
             .number(SET_FLAGS, 0)
-            .number(SET_KEY_TYPE, kind)
-            .number(SET_KEY_LENGTH, u32::try_from(bytes).expect("as many bytes as registers have"))
+            .number(SET_KEY_TYPE, kind(&self.key))
+            .number(SET_KEY_LENGTH, u32::try_from(length(&self.key)).expect("as many bytes as registers have"))
             .number(SET_ID, id);
         match self.key.as_slice() {
             [Field::LinkIndex] => set.bytes(SET_USERDATA, &IN_HOST_ORDER),
@@ -279,7 +294,7 @@ impl Element {
         let list = attribute::find(attributes, ELEMENTS).unwrap_or_default();
         let read = |element| {
             let key = attribute::find(attribute::find(element, ELEMENT_KEY)?, DATA_VALUE)?.to_vec();
-            Some(Self { key, comment: attribute::find(element, ELEMENT_USERDATA).and_then(comment) })
+            Some(Self { key, comment: comment_of_element(element) })
         };
         attribute::each(list).filter_map(|(_, element)| read(element)).collect()
     }
@@ -293,6 +308,11 @@ fn with_comment(attributes: Attributes, kind: u16, comment: Option<&str>) -> Att
     let mut entry = vec![COMMENT, u8::try_from(text.len()).expect("a text that was cut")];
     entry.extend(text);
     attributes.bytes(kind, &entry)
+}
+
+/// The comment of an element.
+pub(super) fn comment_of_element(element: &[u8]) -> Option<String> {
+    attribute::find(element, ELEMENT_USERDATA).and_then(comment)
 }
 
 fn comment(mut data: &[u8]) -> Option<String> {
