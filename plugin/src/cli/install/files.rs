@@ -2,13 +2,14 @@
 //!
 //! A path has the old content or the new one and nothing in between, also where the machine stops midway.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::AT_FDCWD;
+use nix::libc::O_NOFOLLOW;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
@@ -96,7 +97,7 @@ pub(super) fn put(path: &Path, wanted: Option<&Saved>) -> Result<()> {
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.flatnet-{}", std::process::id()));
-    let made = write(&beside, wanted).and_then(|()| fs::rename(&beside, path));
+    let made = write(&beside, wanted).and_then(|()| fs::rename(&beside, path)).and_then(|()| sync_folder(path));
     if made.is_err() {
         // It may not even be there; what went wrong before is what has to be told.
         drop(fs::remove_file(&beside));
@@ -105,22 +106,24 @@ pub(super) fn put(path: &Path, wanted: Option<&Saved>) -> Result<()> {
 }
 
 fn write(path: &Path, wanted: &Saved) -> io::Result<()> {
-    match &wanted.content {
-        Content::Link(target) => symlink(target, path)?,
-        Content::Bytes(bytes) => {
-            let mut file = File::create_new(path)?;
-            file.set_permissions(Permissions::from_mode(wanted.mode))?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-        }
-    }
-    let data = fs::symlink_metadata(path)?;
     let (user, group) = wanted.owner;
-    if (data.uid(), data.gid()) != wanted.owner {
-        lchown(path, Some(user), Some(group))?;
-        // A change of owner takes the set-user-ID bit away.
-        if !data.is_symlink() {
-            fs::set_permissions(path, Permissions::from_mode(wanted.mode))?;
+    let is_owned = |data: &fs::Metadata| (data.uid(), data.gid()) == wanted.owner;
+    match &wanted.content {
+        Content::Link(target) => {
+            symlink(target, path)?;
+            if !is_owned(&fs::symlink_metadata(path)?) {
+                lchown(path, Some(user), Some(group))?;
+            }
+        }
+        Content::Bytes(bytes) => {
+            let mut file = create(path)?;
+            file.write_all(bytes)?;
+            if !is_owned(&file.metadata()?) {
+                fchown(&file, Some(user), Some(group))?;
+            }
+            // Last: a change of owner takes the set-user-ID bit away.
+            file.set_permissions(Permissions::from_mode(wanted.mode))?;
+            file.sync_all()?;
         }
     }
     if let Some((seconds, nanoseconds)) = wanted.changed {
@@ -128,6 +131,16 @@ fn write(path: &Path, wanted: &Saved) -> io::Result<()> {
         utimensat(AT_FDCWD, path, &time, &time, UtimensatFlags::NoFollowSymlink)?;
     }
     Ok(())
+}
+
+/// A new file that nobody else can open, whatever the umask is: it gets its mode when it has its content and its owner.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW).open(path)
+}
+
+/// The file's name is on the disk as well.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// The folders that have to be made before a file can be at `path`, outermost first.
@@ -140,6 +153,8 @@ pub(super) fn missing_folders(path: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::stat::{Mode, umask};
+
     use super::*;
 
     #[test]
@@ -163,6 +178,22 @@ mod tests {
         assert_eq!(look(&file).expect("a look"), None);
         // Nothing of the steps between is left.
         assert_eq!(fs::read_dir(folder.path()).expect("a list").count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_nobody_elses_before_it_is_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        // The process's, and so that of other tests for a moment: none looks at a mode that it has not set itself.
+        let former = umask(Mode::empty());
+        let made = create(&path);
+        umask(former);
+        assert_eq!(made.expect("a file").metadata().expect("its mode").mode() & 0o777, 0o600);
+        assert_eq!(create(&path).expect_err("it is there").kind(), io::ErrorKind::AlreadyExists);
+        let elsewhere = folder.path().join("link");
+        symlink(folder.path().join("nowhere"), &elsewhere).expect("a link");
+        create(&elsewhere).expect_err("a link is in the way");
+        assert!(!folder.path().join("nowhere").exists());
     }
 
     #[test]

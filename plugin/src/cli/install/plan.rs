@@ -2,9 +2,9 @@
 //!
 //! Making a plan changes nothing. A step that fails ends it, and the steps before it are undone in reverse.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -144,7 +144,7 @@ fn words(line: &str) -> Vec<String> {
 /// For all to look into, whatever the umask is: Podman without root reads its settings here too. It may have been made since, as
 /// Podman makes some of them by itself when it is asked anything.
 fn make_folder(path: &Path) -> Result<()> {
-    let made = match fs::create_dir(path) {
+    let made = match DirBuilder::new().mode(0o755).create(path) {
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
         Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         failed => failed,
