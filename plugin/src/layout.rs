@@ -48,6 +48,12 @@ pub(crate) const FIREWALLD: &str = "/etc/firewalld/firewalld.conf";
 /// The bridge's zone in firewalld, and the policy that lets others in there; they may not have the same name.
 pub(crate) const FIREWALLD_ZONE: &str = "/etc/firewalld/zones/flatnet.xml";
 pub(crate) const FIREWALLD_POLICY: &str = "/etc/firewalld/policies/flatnet-in.xml";
+/// There while systemd-networkd runs, and its file that keeps it off flatnet's links: the first that matches a link counts.
+pub(crate) const NETWORKD: &str = "/run/systemd/netif";
+pub(crate) const NETWORKD_FILE: &str = "/etc/systemd/network/00-flatnet.network";
+/// There while `NetworkManager` runs, and its file that keeps it off flatnet's links.
+pub(crate) const NETWORK_MANAGER: &str = "/run/NetworkManager";
+pub(crate) const NETWORK_MANAGER_FILE: &str = "/etc/NetworkManager/conf.d/flatnet.conf";
 /// What `flatnet install` changed, for `flatnet uninstall`.
 pub(crate) const RECORD: &str = "/var/lib/flatnet/installed.json";
 /// What `flatnet install` replaced, until it is put back.

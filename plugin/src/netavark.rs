@@ -15,6 +15,7 @@
 mod create;
 mod network;
 mod options;
+pub(crate) mod planned;
 mod ports;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;

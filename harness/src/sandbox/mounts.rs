@@ -10,7 +10,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::statvfs;
 
 /// Where flatnet keeps or finds state, and where it is installed: all empty in a new world.
-pub const STATE_FOLDERS: [&str; 9] = [
+pub const STATE_FOLDERS: [&str; 11] = [
     "/run",
     "/var/lib/cni",
     "/var/lib/flatnet",
@@ -18,6 +18,8 @@ pub const STATE_FOLDERS: [&str; 9] = [
     "/etc/containers",
     "/etc/firewalld",
     "/etc/systemd/system",
+    "/etc/systemd/network",
+    "/etc/NetworkManager",
     "/opt/cni",
     "/usr/local/libexec/netavark",
 ];

@@ -6,6 +6,7 @@
 //! restart that is at work on a container), then the processes are looked at. So what is starting meanwhile is not mistaken for dead.
 
 mod attachment;
+mod bridge;
 mod delegate;
 mod podman;
 mod processes;
@@ -34,7 +35,7 @@ use crate::netlink::Netlink;
 /// Deletes the attachments whose container Podman knows as ended, or as running where no process of it is left (Podman or the
 /// container's monitor was killed), and the ports published for them. Whatever has a process in its network namespace stays. An
 /// attachment whose container Podman does not know is told, and deleted with --yes only: it may be another runtime's
-/// (nerdctl, buildah, on WSL another distribution's). The rules of bridges that are gone go too, whether they masquerade or open the
+/// (nerdctl, buildah, on WSL another distribution's). Bridges go that flatnet made, no network names and no container is on. The rules of bridges that are gone go too, whether they masquerade or open the
 /// way through another firewall. Exit code 0: done, also if there was nothing to do; 1: failed; 2: the arguments are wrong.
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -70,9 +71,20 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     if !arguments.dry_run {
         outcome = both(outcome, command::block_on(command::within_deadline(sweep())));
     }
-    let text = if arguments.json { report::json(&outcomes, arguments.dry_run) } else { report::text(&outcomes) };
+    let mut bridges = Vec::new();
+    let mut deleted = Ok(());
+    if arguments.network.is_none() {
+        let manner = bridge::Manner { dry_run: arguments.dry_run, yes: arguments.yes };
+        deleted = bridge::collect(&manner, &mut bridges);
+    }
+    let text = if arguments.json {
+        report::json(&outcomes, &bridges, arguments.dry_run)
+    } else {
+        report::text(&outcomes, &bridges)
+    };
     out.write_all(text.as_bytes()).context("write what was done")?;
-    Ok(outcome?)
+    outcome?;
+    deleted
 }
 
 /// Judges and deletes; goes on past what cannot be deleted. The inner result tells of all those.

@@ -9,6 +9,7 @@ mod files;
 pub(super) mod plan;
 pub(super) mod record;
 pub(super) mod take_back;
+mod values;
 mod wanted;
 
 use std::io::Write;
@@ -26,7 +27,6 @@ use self::record::{Before, Record, Written};
 use self::wanted::Wanted;
 use super::podman::Backend;
 use super::probe::{self, Ran};
-use crate::config::gateways;
 use crate::layout;
 
 /// Put flatnet on this host, for the Podman that is there
@@ -40,20 +40,20 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     host_id: Option<u8>,
     /// Another subnet than the host's number gives, such as 10.87.16.0/22, or one of each family: `--subnet 10.87.1.0/24 --subnet fd87:1::/64`
-    #[arg(long = "subnet", value_name = "CIDR", conflicts_with = "host_id")]
+    #[arg(long = "subnet", value_name = "CIDR", conflicts_with = "host_id", value_parser = values::subnet)]
     subnets: Vec<IpNetwork>,
     /// Addresses of IPv6 as well, of `fd87:N::/64` for the host that owns 10.87.N.0/24 [default: no, or as installed]
     #[arg(long, conflicts_with = "subnets")]
     ipv6: bool,
     /// The bridge's name [default: flatnet-br0, or as installed]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = values::bridge)]
     bridge: Option<String>,
     /// The network's name [default: flatnet, or as installed]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = values::name)]
     name: Option<String>,
     /// A gateway outside the flat range, which has a route to the containers: what they send there keeps its address. An address or a
     /// subnet, such as 172.30.0.1; may be said several times [default: none, or as installed]
-    #[arg(long = "gateway", value_name = "ADDRESS", value_parser = gateways::one)]
+    #[arg(long = "gateway", value_name = "ADDRESS", value_parser = values::gateway)]
     gateways: Vec<IpNetwork>,
     /// Do not masquerade what containers send beyond the flat range: they then reach what has a route back to them
     #[arg(long, conflicts_with = "masquerade")]
@@ -140,12 +140,13 @@ fn plan(wanted: &Wanted, earlier: Option<&Record>) -> Result<Plan> {
     if !service.is_empty() {
         plan.steps.extend(take_back::former_service(earlier));
     }
-    plan.steps.extend(take_back::with_firewalld(gone.into_iter().chain(changes).collect()));
+    plan.steps.extend(take_back::with_readers(gone.into_iter().chain(changes).collect()));
     plan.steps.extend(bridge);
     plan.steps.extend(network);
     plan.steps.extend(service);
     if !is_edited {
         refuse_conflict(wanted, earlier)?;
+        ask_about_routes(wanted, earlier, &mut plan)?;
         bridge::refuse_masquerade(&wanted.parsed)?;
     }
     ask_about_containers(wanted, earlier, &mut plan)?;
@@ -339,6 +340,18 @@ fn refuse_conflict(wanted: &Wanted, earlier: Option<&Record>) -> Result<()> {
         return Ok(());
     }
     bridge::refuse_conflict(&wanted.parsed)
+}
+
+/// What the host reaches in the subnet, it would look for among the containers.
+fn ask_about_routes(wanted: &Wanted, earlier: Option<&Record>, plan: &mut Plan) -> Result<()> {
+    if earlier.is_none_or(|record| record.network.subnets != wanted.network.subnets) {
+        for route in bridge::routes_into(&wanted.parsed)? {
+            plan.questions.push(format!(
+                "take a subnet that the host has a route into, {route}: what is there is then not reached from here; another --subnet avoids that"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A change of backend takes the networks from containers that exist.

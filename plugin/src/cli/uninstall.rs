@@ -11,11 +11,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::install::plan::{Manner, Plan, Step};
-use super::install::record::Record;
+use super::install::record::{Network, Record};
 use super::install::{bridge, require_root, take_back};
 use super::probe;
 use crate::ipam::memory;
 use crate::layout;
+use crate::netavark::planned::All;
 
 /// Put everything back as install found it
 ///
@@ -63,13 +64,19 @@ fn plan(record: &Record) -> Result<Plan> {
         files.extend(steps);
         plan.questions.extend(question);
     }
-    plan.steps.extend(take_back::with_firewalld(files));
+    plan.steps.extend(take_back::with_readers(files));
     if record.enabled_service && probe::has_systemd() {
         plan.steps.push(take_back::reload());
     }
     if attached.is_empty() && bridge::is_idle(&network.bridge)? {
         plan.steps.push(Step::DeleteBridge { name: network.bridge.clone() });
     }
+    // Of networks that were removed, or whose containers no flatnet serves any more.
+    let left = bridge::left()?.into_iter().filter(|name| *name != network.bridge);
+    plan.steps.extend(left.map(|name| Step::DeleteBridge { name }));
+    plan.warnings.extend(stay_behind(network).map(|name| {
+        format!("network {name} is of flatnet and was not made by install: it stays, and works no more (`podman network rm {name}`)")
+    }));
     if memory::is_there() {
         plan.steps.push(Step::ForgetAddresses);
     }
@@ -77,6 +84,12 @@ fn plan(record: &Record) -> Result<Plan> {
     plan.steps.extend(folders(record).into_iter().map(Step::RemoveFolder));
     plan.next.push("flatnet is uninstalled, and everything is as it was before.".into());
     Ok(plan)
+}
+
+/// The networks of flatnet that somebody else has made.
+fn stay_behind(network: &Network) -> impl Iterator<Item = String> {
+    let others = All::read().networks.into_iter().filter(|other| other.kind == "flatnet" && other.name != network.name);
+    others.map(|other| other.name)
 }
 
 /// Innermost first; the record's own are among them.

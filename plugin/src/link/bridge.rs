@@ -4,6 +4,7 @@
 
 mod addresses;
 mod group;
+mod left;
 
 use std::fs;
 
@@ -21,6 +22,7 @@ use crate::mac::Mac;
 use crate::netlink::{Address, Link, Netlink, NewBridge};
 
 pub(crate) use self::addresses::{has_gateways, overlap, refuse_conflict, refuse_overlap};
+pub(crate) use self::left::left;
 
 /// What a kernel needs to have been built with whose bridges keep VLANs apart.
 pub(crate) const VLAN_FILTERING: &str = "CONFIG_BRIDGE_VLAN_FILTERING";

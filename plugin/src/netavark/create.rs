@@ -2,17 +2,13 @@
 //!
 //! Nothing is made yet. Name, id and driver come back as they were, as does every key that flatnet does not know.
 
-use std::fs;
-use std::net::IpAddr;
-use std::path::Path;
-
 use serde_json::{Map, Value, json};
 
-use super::network;
+use super::planned::{All, Planned};
+use super::{network, subnets};
 use crate::command;
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
-use crate::layout;
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
 
@@ -23,13 +19,18 @@ const BRIDGES: u8 = 100;
 
 /// The configuration as Podman will keep it.
 pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
+    let planned = All::read();
+    if config.get("subnets").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        take_free_subnet(&mut config, &planned)?;
+    }
     let (mut network, allocator) = network::parse("", &config)?;
     let is_named = config.get("network_interface").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
     command::block_on(command::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         if !is_named {
-            network.bridge = free_bridge(&host, &mut network).await?;
+            network.bridge = free_bridge(&host, &mut network, &planned).await?;
         }
+        refuse_planned(&network, &planned)?;
         bridge::refuse_conflict(&host, &network).await
     }))?;
     let asked = config.get("subnets").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -56,15 +57,51 @@ pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
     Ok(Value::Object(config))
 }
 
+/// A subnet for a network that names none, which no other network has: the first host's of the address plan, or from the top of the plan
+/// down, where no host's is likely to be. Errors: 2 where all are taken, and what the configuration has otherwise wrong.
+fn take_free_subnet(config: &mut Map<String, Value>, planned: &All) -> Result<()> {
+    for subnet in subnets::defaults_in_turn() {
+        config.insert("subnets".into(), json!([{ "subnet": subnet }]));
+        let (network, _) = network::parse("", config)?;
+        if network.pools.subnets().iter().all(|subnet| planned.overlapping(*subnet, &network.name).is_none()) {
+            return Ok(());
+        }
+    }
+    Err(Error::Unsupported {
+        key: "subnets".into(),
+        value: "[]".into(),
+        remedy: "name a subnet with --subnet: other networks have all of 10.87.0.0/16".into(),
+    })
+}
+
+/// Errors: 105 where another network has the subnet on another bridge, which may not be there yet: the same addresses would be in two places.
+fn refuse_planned(network: &Network, planned: &All) -> Result<()> {
+    for subnet in network.pools.subnets() {
+        let Some(other) = planned.overlapping(subnet, &network.name) else { continue };
+        if other.bridge.as_ref() != Some(&network.bridge) {
+            let remedy = "give this one another subnet with --subnet, or the other's bridge with --interface-name";
+            return Err(Error::BridgeConflict {
+                bridge: network.bridge.clone(),
+                found: format!("network {} has addresses of {subnet} already", other.name),
+                remedy: remedy.into(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// The first bridge that no network with another gateway has, neither in the kernel nor, as a bridge is made by the first
-/// container only, in Podman's files.
-async fn free_bridge(host: &Netlink, network: &mut Network) -> Result<String> {
+/// container only, in files.
+async fn free_bridge(host: &Netlink, network: &mut Network, planned: &All) -> Result<String> {
     let gateways = network.gateway_networks();
-    let planned = planned(Path::new(layout::NETAVARK_NETWORKS));
     for number in 0..BRIDGES {
         network.bridge = format!("{BRIDGE_PREFIX}{number}");
-        let is_ours = |others: &Vec<IpAddr>| gateways.iter().any(|own| others.contains(&own.ip()));
-        if planned.iter().any(|(bridge, others)| *bridge == network.bridge && !is_ours(others)) {
+        let is_others = |other: &Planned| {
+            other.bridge.as_ref() == Some(&network.bridge)
+                && other.name != network.name
+                && !gateways.iter().any(|own| other.gateways.contains(&own.ip()))
+        };
+        if planned.networks.iter().any(is_others) {
             continue;
         }
         let free = match bridge::find(host, &network.bridge).await {
@@ -95,36 +132,4 @@ async fn is_free(host: &Netlink, network: &Network, bridge: &Link) -> Result<boo
     let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
     let gateways = network.gateway_networks();
     Ok(addresses.is_empty() || addresses.iter().any(|address| gateways.contains(address)))
-}
-
-/// The bridges and gateways of the networks that Podman keeps in `folder`. What cannot be read is none of flatnet's.
-fn planned(folder: &Path) -> Vec<(String, Vec<IpAddr>)> {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    let network = |file: fs::DirEntry| {
-        let network: Value = serde_json::from_str(&fs::read_to_string(file.path()).ok()?).ok()?;
-        let subnets = network["subnets"].as_array()?.iter();
-        let gateways: Vec<_> = subnets.filter_map(|subnet| subnet["gateway"].as_str()?.parse().ok()).collect();
-        Some((network["network_interface"].as_str().filter(|_| !gateways.is_empty())?.to_owned(), gateways))
-    };
-    files.filter_map(network).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn podmans_files_name_the_bridges_of_networks() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("a file");
-        write(
-            "a.json",
-            r#"{"network_interface": "flatnet-br0", "subnets": [{"gateway": "10.87.1.1"}, {"gateway": "fd87:1::1"}]}"#,
-        );
-        write("b.json", r#"{"driver": "macvlan"}"#);
-        write("c.json", "nonsense");
-        let gateways = ["10.87.1.1", "fd87:1::1"].map(|text| text.parse().expect("an address"));
-        assert_eq!(planned(folder.path()), [("flatnet-br0".to_owned(), gateways.to_vec())]);
-        assert_eq!(planned(&folder.path().join("missing")), []);
-    }
 }

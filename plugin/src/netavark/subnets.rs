@@ -2,6 +2,7 @@
 //!
 //! A container gets an address of each subnet, as with netavark's own bridge driver.
 
+use std::iter;
 use std::net::Ipv4Addr;
 
 use ipnetwork::{IpNetwork, Ipv4Network};
@@ -20,6 +21,12 @@ const DEFAULT: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87
     Some(network) => network,
     None => unreachable!(),
 };
+
+/// The subnets that a network may have which names none, the likeliest first.
+pub(super) fn defaults_in_turn() -> impl Iterator<Item = Ipv4Network> {
+    let of_host = |host| Ipv4Network::new(Ipv4Addr::new(10, 87, host, 0), 24).ok();
+    iter::once(DEFAULT).chain((2..=254).rev().filter_map(of_host))
+}
 
 /// The pools, one a subnet. With `ipv6_enabled` and no subnet of IPv6 there is one more, which goes with the one of IPv4. Errors: 2 and 7.
 pub(super) fn parse(section: &mut Section, config: &Map<String, Value>) -> Result<Pools> {

@@ -64,6 +64,7 @@ const NO_MESSAGE: &[&str] = &[
     "netlink/attribute.rs text",
     "netlink/nftables/object.rs comment_of_element",
     "netlink/link.rs alternative_name",
+    "netavark/planned.rs text",
     "netlink/nftables/object.rs chain_of",
     "netlink/nftables/object.rs comment",
 ];

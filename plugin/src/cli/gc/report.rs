@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::attachment::Attachment;
+use super::bridge::Left;
 
 /// What became of one attachment, and why.
 #[derive(Debug)]
@@ -35,12 +36,14 @@ impl Action {
     }
 }
 
-pub(super) fn text(outcomes: &[Outcome]) -> String {
-    if outcomes.is_empty() {
+pub(super) fn text(outcomes: &[Outcome], bridges: &[Left]) -> String {
+    if outcomes.is_empty() && bridges.is_empty() {
         return "nothing to collect\n".into();
     }
-    let mut text: String = outcomes.iter().map(line).collect();
-    if outcomes.iter().any(|outcome| outcome.action == Action::Unknown) {
+    let of_bridge = |left: &Left| format!("{} bridge {}: {}\n", left.action.as_str(), left.bridge, left.reason);
+    let mut text: String = outcomes.iter().map(line).chain(bridges.iter().map(of_bridge)).collect();
+    let mut actions = outcomes.iter().map(|outcome| outcome.action).chain(bridges.iter().map(|left| left.action));
+    if actions.any(|action| action == Action::Unknown) {
         text.push_str("`flatnet gc --yes` removes what is unknown; first make sure that no other runtime needs it\n");
     }
     text
@@ -72,9 +75,9 @@ struct Entry<'a> {
 }
 
 /// What simply stays is not in it.
-pub(super) fn json(outcomes: &[Outcome], dry_run: bool) -> String {
+pub(super) fn json(outcomes: &[Outcome], bridges: &[Left], dry_run: bool) -> String {
     let entries: Vec<_> = outcomes.iter().map(entry).collect();
-    format!("{:#}\n", serde_json::json!({ "dry_run": dry_run, "attachments": entries }))
+    format!("{:#}\n", serde_json::json!({ "dry_run": dry_run, "attachments": entries, "bridges": bridges }))
 }
 
 fn entry(outcome: &Outcome) -> Entry<'_> {
@@ -119,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_line_tells_what_whose_and_why() {
-        insta::assert_snapshot!(text(&outcomes()), @r"
+        insta::assert_snapshot!(text(&outcomes(), &[]), @r"
         removed 10.87.1.2 of web (0123456789ab, eth0, network flatnet): its container is exited
         unknown link fn-00000001 of 0123456789ab (eth0): Podman does not know its container
         would remove link fn-00000001: its ADD was cut short
@@ -127,15 +130,24 @@ mod tests {
         ");
     }
 
+    fn left() -> Left {
+        Left { action: Action::Removed, bridge: "flatnet-br1".into(), reason: "no network names it".into() }
+    }
+
+    #[test]
+    fn a_bridge_is_a_line_of_its_own() {
+        assert_eq!(text(&[], &[left()]), "removed bridge flatnet-br1: no network names it\n");
+    }
+
     #[test]
     fn nothing_is_said_in_words() {
-        assert_eq!(text(&[]), "nothing to collect\n");
-        assert_eq!(json(&[], true), "{\n  \"dry_run\": true,\n  \"attachments\": []\n}\n");
+        assert_eq!(text(&[], &[]), "nothing to collect\n");
+        assert_eq!(json(&[], &[], true), "{\n  \"dry_run\": true,\n  \"attachments\": [],\n  \"bridges\": []\n}\n");
     }
 
     #[test]
     fn json_has_all_of_it() {
-        insta::assert_snapshot!(json(&outcomes()[..1], false), @r#"
+        insta::assert_snapshot!(json(&outcomes()[..1], &[left()], false), @r#"
         {
           "dry_run": false,
           "attachments": [
@@ -150,6 +162,13 @@ mod tests {
               "interface": "eth0",
               "link": "fn-00000001",
               "reason": "its container is exited"
+            }
+          ],
+          "bridges": [
+            {
+              "action": "removed",
+              "bridge": "flatnet-br1",
+              "reason": "no network names it"
             }
           ]
         }

@@ -3,6 +3,7 @@
 //! A bridge with anything on it is never deleted.
 
 use anyhow::Result;
+use ipnetwork::IpNetwork;
 
 use crate::command::{block_on, within_deadline};
 use crate::config::Network;
@@ -33,13 +34,21 @@ pub(in crate::cli) fn is_idle(name: &str) -> Result<bool> {
 }
 
 /// Deletes the bridge, if there is one with nothing on it, the rules that are there for it, and what crashed containers have left of others.
-pub(super) fn delete(name: &str) -> Result<()> {
+pub(in crate::cli) fn delete(name: &str) -> Result<()> {
     Ok(block_on(within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         if let Some(index) = idle(&host, name).await? {
             host.delete_link(index).await.doing(|| format!("delete bridge {name}"))?;
         }
         firewall::sweep(&host).await
+    }))?)
+}
+
+/// The bridges that flatnet has made and nobody uses any more, of whichever network.
+pub(in crate::cli) fn left() -> Result<Vec<String>> {
+    Ok(block_on(within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        Ok(bridge::left(&host).await?.into_iter().map(|link| link.name).collect())
     }))?)
 }
 
@@ -53,6 +62,39 @@ async fn idle(host: &Netlink, name: &str) -> error::Result<Option<u32>> {
     let Ok(Some(bridge)) = bridge::find(host, name).await else { return Ok(None) };
     let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {name}"))?;
     Ok(ports.is_empty().then_some(bridge.index))
+}
+
+/// The host's routes into the network's subnets, in whichever table, each as `ip route` shows it: those by the network's own bridge are none,
+/// nor are those to more than the whole subnet, which its own route goes before.
+pub(super) fn routes_into(network: &Network) -> Result<Vec<String>> {
+    /// `RT_TABLE_LOCAL` of linux/rtnetlink.h: of the host's own addresses, which [`refuse_conflict`] looks at.
+    const LOCAL: u32 = 255;
+    Ok(block_on(within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let mut found = Vec::new();
+        for ipv4 in [true, false] {
+            let routes = host.routes_of_all_tables(ipv4).await.doing(|| "list the routes".into())?;
+            for route in routes.iter().filter(|route| route.attributes.table != Some(LOCAL)) {
+                let is_into = |subnet: &IpNetwork| {
+                    bridge::overlap(*subnet, route.destination) && route.destination.prefix() >= subnet.prefix()
+                };
+                if !network.pools.subnets().iter().any(is_into) {
+                    continue;
+                }
+                let link = match route.link {
+                    Some(link) => host.link_by_index(link).await.doing(|| "look up a route's link".into())?,
+                    None => None,
+                };
+                let link = link.map(|link| link.name).unwrap_or_default();
+                if link != network.bridge && link != network.gateway_link() {
+                    let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+                    let dev = if link.is_empty() { String::new() } else { format!(" dev {link}") };
+                    found.push(format!("{}{via}{dev}", route.destination));
+                }
+            }
+        }
+        Ok(found)
+    }))?)
 }
 
 /// Errors: 105 where the host's bridge or addresses are in the way of the network.

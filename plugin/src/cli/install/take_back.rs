@@ -14,7 +14,39 @@ use super::record::{Before, Network, Record, Written};
 use crate::cli::probe::{self, Ran};
 use crate::layout;
 
-const RELOAD_FIREWALLD: &str = "firewall-cmd --reload";
+/// A program that reads files of ours, and does so anew when it is asked.
+struct Reader {
+    name: &'static str,
+    files: &'static [&'static str],
+    /// What tells whether it runs: it succeeds, and says this word.
+    state: (&'static str, &'static [&'static str]),
+    running: &'static str,
+    reload: &'static str,
+}
+
+const READERS: [Reader; 3] = [
+    Reader {
+        name: "firewalld",
+        files: &[layout::FIREWALLD_ZONE, layout::FIREWALLD_POLICY],
+        state: ("firewall-cmd", &["--state"]),
+        running: "",
+        reload: "firewall-cmd --reload",
+    },
+    Reader {
+        name: "systemd-networkd",
+        files: &[layout::NETWORKD_FILE],
+        state: ("systemctl", &["is-active", "systemd-networkd"]),
+        running: "active",
+        reload: "networkctl reload",
+    },
+    Reader {
+        name: "NetworkManager",
+        files: &[layout::NETWORK_MANAGER_FILE],
+        state: ("nmcli", &["-t", "-f", "RUNNING", "general"]),
+        running: "running",
+        reload: "nmcli general reload conf",
+    },
+];
 
 /// The steps that put back what was there before one of our files, if there is anything to do; and the question that goes with them.
 pub(in crate::cli) fn file(written: &Written) -> Result<(Vec<Step>, Option<String>)> {
@@ -71,18 +103,27 @@ pub(super) fn former_service(earlier: Option<&Record>) -> Vec<Step> {
     restart.into_iter().chain([Step::only_undo("systemctl daemon-reload")]).collect()
 }
 
-/// The steps, and where files of firewalld's are among them and it runs, it reads its files anew after them, or once they are undone.
+/// The steps, and where files are among them that a program which runs has read, it reads them anew after them, or once they are undone.
 /// Connections go on meanwhile.
-pub(in crate::cli) fn with_firewalld(steps: Vec<Step>) -> Vec<Step> {
-    let ours = [layout::FIREWALLD_ZONE, layout::FIREWALLD_POLICY].map(Path::new);
-    let is_ours = |step: &Step| matches!(step, Step::File { path, .. } if ours.contains(&path.as_path()));
-    let runs = || matches!(probe::run_within(PROGRAM_PATIENCE, "firewall-cmd", &["--state"]), Ran::Well(_));
-    if !steps.iter().any(is_ours) || !runs() {
-        return steps;
+pub(in crate::cli) fn with_readers(steps: Vec<Step>) -> Vec<Step> {
+    READERS.iter().fold(steps, |steps, reader| reader.around(steps))
+}
+
+impl Reader {
+    fn around(&self, steps: Vec<Step>) -> Vec<Step> {
+        let is_read = |step: &Step| matches!(step, Step::File { path, .. } if self.files.iter().any(|file| Path::new(file) == path));
+        if !steps.iter().any(is_read) || !self.runs() {
+            return steps;
+        }
+        let reload = Step::run("reload", self.name, self.reload, None);
+        // What comes first is undone last.
+        iter::once(Step::only_undo(self.reload)).chain(steps).chain([reload]).collect()
     }
-    let reload = Step::run("reload", "firewalld", RELOAD_FIREWALLD, None);
-    // What comes first is undone last.
-    iter::once(Step::only_undo(RELOAD_FIREWALLD)).chain(steps).chain([reload]).collect()
+
+    fn runs(&self) -> bool {
+        let (program, arguments) = self.state;
+        matches!(probe::run_within(PROGRAM_PATIENCE, program, arguments), Ran::Well(text) if text.contains(self.running))
+    }
 }
 
 /// systemd forgets a file that is gone.

@@ -24,6 +24,10 @@ const CONFLIST: &str = include_str!("../../../dist/flatnet.conflist");
 const UNIT: &str = include_str!("../../../dist/systemd/flatnet.service");
 const FIREWALLD_ZONE: &str = include_str!("../../../dist/firewalld/zone.xml");
 const FIREWALLD_POLICY: &str = include_str!("../../../dist/firewalld/policy.xml");
+const NETWORKD: &str = include_str!("../../../dist/systemd/00-flatnet.network");
+const NETWORK_MANAGER: &str = include_str!("../../../dist/networkmanager/flatnet.conf");
+/// The bridges that both of them leave alone, whatever the network's is called.
+const BRIDGES: &str = "flatnet-br";
 const DROP_IN: &str = "\
 # By `flatnet install`: flatnet is a CNI plugin, and Podman 4 uses netavark unless told otherwise.
 [network]
@@ -77,6 +81,11 @@ impl Wanted {
                 asked => asked.to_vec(),
             },
         };
+        if let Some((gateway, subnet)) = misplaced(&network) {
+            bail!(
+                "use --gateway {gateway}: it is in the subnet {subnet}, whose addresses are containers'; leave it out"
+            );
+        }
         let settings = Settings::read();
         let folders = settings.plugin_folders(Backend::Cni);
         let has_portmap = folders.iter().any(|folder| folder.join(PORTMAP).is_file());
@@ -117,7 +126,25 @@ impl Wanted {
             files.push((layout::FIREWALLD_ZONE.into(), Saved::new(zone, 0o644)));
             files.push((layout::FIREWALLD_POLICY.into(), Saved::new(FIREWALLD_POLICY, 0o644)));
         }
+        let is_of_this_host = |runs: &str, file: &str| Path::new(runs).is_dir() || Path::new(file).exists();
+        if is_of_this_host(layout::NETWORKD, layout::NETWORKD_FILE) {
+            files.push((layout::NETWORKD_FILE.into(), Saved::new(self.leaving_alone(NETWORKD, " ", ""), 0o644)));
+        }
+        if is_of_this_host(layout::NETWORK_MANAGER, layout::NETWORK_MANAGER_FILE) {
+            let text = self.leaving_alone(NETWORK_MANAGER, ";", "interface-name:");
+            files.push((layout::NETWORK_MANAGER_FILE.into(), Saved::new(text, 0o644)));
+        }
         Ok(files)
+    }
+
+    /// A shipped list of links, with the network's bridge and the VLANs on it, if they are not among them.
+    fn leaving_alone(&self, text: &str, between: &str, before: &str) -> String {
+        let bridge = &self.network.bridge;
+        if bridge.starts_with(BRIDGES) {
+            return text.to_owned();
+        }
+        let all = format!("{before}{BRIDGES}*");
+        text.replace(&all, &format!("{all}{between}{before}{bridge}{between}{before}{bridge}.*"))
     }
 
     /// The file whose word on the backend Podman would take over the drop-in's, if it is another word.
@@ -127,6 +154,17 @@ impl Wanted {
         let later = self.settings.only || (last.parent() == drop_in.parent() && last > drop_in);
         (later && self.settings.string("network_backend") != Some(Backend::Cni.as_str())).then_some(last)
     }
+}
+
+/// A gateway that is among the containers, and the subnet.
+fn misplaced(network: &Network) -> Option<(String, IpNetwork)> {
+    let is_inside = |gateway: &IpNetwork, subnet: &IpNetwork| {
+        subnet.is_ipv4() == gateway.is_ipv4() && subnet.contains(gateway.ip()) && gateway.prefix() >= subnet.prefix()
+    };
+    network.gateways.iter().find_map(|gateway| {
+        let subnet = network.subnets.iter().find(|subnet| is_inside(gateway, subnet))?;
+        Some((gateways::text(*gateway), *subnet))
+    })
 }
 
 /// One, or one of each family.

@@ -5,6 +5,7 @@
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
+use super::left::is_left;
 use super::{find, mark_of};
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
@@ -55,7 +56,9 @@ pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<
         let link = host.link_by_index(*index).await.doing(|| format!("look up who has {other}"))?;
         let Some(link) = link.filter(|link| link.name != network.gateway_link()) else { continue };
         let (name, bridge) = (&link.name, &network.bridge);
-        let rename = if other == gateway && link.kind.as_deref() == Some("bridge") {
+        let rename = if is_left(host, &link).await? {
+            "delete that bridge if its network was removed (`sudo flatnet gc`), or ".to_owned()
+        } else if other == gateway && link.kind.as_deref() == Some("bridge") {
             format!(
                 "name it back if it is {bridge} renamed (`ip link set {name} down`, `ip link set {name} name {bridge}`), or "
             )
@@ -66,7 +69,7 @@ pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<
             bridge: bridge.clone(),
             found: format!("{name} already has {other}, which overlaps network {}'s {gateway}", network.name),
             remedy: format!(
-                "{rename}give the network another subnet (`ipam.subnet` in its .conflist, `--subnet` with Podman 5)"
+                "{rename}give the network another subnet (`--subnet` of `flatnet install` and `podman network create`, `ipam.subnet` in a .conflist)"
             ),
         });
     }
