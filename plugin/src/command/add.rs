@@ -243,6 +243,8 @@ impl Site<'_> {
     async fn claim_addresses(&self, link: &Link, bridge: &Link) -> Result<(Vec<Own>, Mac)> {
         let Self { network, target, host, .. } = self;
         if let Some(mac) = target.args.mac {
+            // First: of two at once that ask for the same, one finds the other.
+            lease::claim_mac(host, link, mac, (&bridge.name, network.options.port.vlan)).await?;
             port::refuse_taken_mac(host, mac, (link, network.options.port.vlan), bridge).await?;
         }
         let memory = Attachment { network: &network.name, target }.memory();

@@ -18,6 +18,8 @@ use crate::request::Target;
 
 const ADDRESS_PREFIX: &str = "flatnet-ip-";
 const ATTACHMENT_PREFIX: &str = "flatnet-att-";
+/// The bridge, the VLAN (0 for none) and the MAC follow: containers of two bridges or VLANs never meet.
+const MAC_PREFIX: &str = "flatnet-mac-";
 const LINK_PREFIX: &str = "fn-";
 /// ALTIFNAMSIZ (linux/if.h) without its closing NUL.
 pub(crate) const ALTERNATIVE_NAME_MAX_BYTES: usize = 127;
@@ -294,10 +296,22 @@ async fn claim(host: &Netlink, link: &Link, address: IpAddr) -> Result<bool> {
     }
 }
 
+/// Claims the MAC that the container asked for, on its bridge and VLAN. Errors: 102.
+pub(crate) async fn claim_mac(host: &Netlink, link: &Link, mac: Mac, (bridge, vlan): (&str, Option<u16>)) -> Result<()> {
+    let name = format!("{MAC_PREFIX}{bridge}-{}-{mac}", vlan.unwrap_or_default());
+    match host.add_alternative_name(link.index, &name).await {
+        Err(Errno::EEXIST) => Err(Error::MacTaken { mac, holder: holder_of(host, &name).await? }),
+        done => done.doing(|| format!("name link {} {name}", link.name)),
+    }
+}
+
 /// Who holds `address`, in words.
 async fn holder(host: &Netlink, address: IpAddr) -> Result<String> {
-    let name = address_name(address);
-    let link = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))?;
+    holder_of(host, &address_name(address)).await
+}
+
+async fn holder_of(host: &Netlink, name: &str) -> Result<String> {
+    let link = host.link_by_alternative_name(name).await.doing(|| format!("look up {name}"))?;
     Ok(link.as_ref().map_or_else(|| "a link that was deleted just now".to_owned(), in_words))
 }
 
