@@ -297,7 +297,12 @@ async fn claim(host: &Netlink, link: &Link, address: IpAddr) -> Result<bool> {
 }
 
 /// Claims the MAC that the container asked for, on its bridge and VLAN. Errors: 102.
-pub(crate) async fn claim_mac(host: &Netlink, link: &Link, mac: Mac, (bridge, vlan): (&str, Option<u16>)) -> Result<()> {
+pub(crate) async fn claim_mac(
+    host: &Netlink,
+    link: &Link,
+    mac: Mac,
+    (bridge, vlan): (&str, Option<u16>),
+) -> Result<()> {
     let name = format!("{MAC_PREFIX}{bridge}-{}-{mac}", vlan.unwrap_or_default());
     match host.add_alternative_name(link.index, &name).await {
         Err(Errno::EEXIST) => Err(Error::MacTaken { mac, holder: holder_of(host, &name).await? }),
