@@ -20,6 +20,7 @@ mod netns;
 mod processes;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+mod reach;
 mod reply;
 mod request;
 mod rootless;

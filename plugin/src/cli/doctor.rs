@@ -3,6 +3,8 @@
 //! It changes nothing, looks at everything on each run, and ends in time whatever hangs. Exit code 1 where a line is red.
 
 mod bridge;
+mod cache;
+mod containers;
 mod finding;
 mod firewall;
 mod forwarding;
@@ -34,8 +36,8 @@ use self::networks::Networks;
 use self::podman::Podman;
 use self::server::Gateway;
 use self::wsl::Networking;
-use super::podman::Backend;
-use super::probe::Host;
+use super::podman::{Backend, Settings};
+use super::probe::{self, Host};
 use crate::command;
 use crate::config::Network;
 use crate::error::{Doing, Result};
@@ -44,10 +46,14 @@ use crate::netlink::{Link, Netlink};
 /// Say what keeps containers from being reached, and how to mend it
 ///
 /// Looks at everything that reachability needs: kernel, Podman, files, forwarding, firewall, bridge, containers, name service,
-/// WSL, gateway. It changes nothing. Exit code 0: nothing is bad; 1: something is; 2: the arguments are wrong.
+/// WSL, gateway. It tries each container with a packet, and changes nothing. With a container's name, id or address it tries that one
+/// only. Exit code 0: nothing is bad; 1: something is; 2: the arguments are wrong, or there is no such container.
 #[derive(Args)]
 #[command(after_long_help = checks())]
 pub(super) struct Arguments {
+    /// Try this container only, by its name, id or address
+    #[arg(value_name = "CONTAINER")]
+    container: Option<String>,
     /// Print one JSON object, for scripts
     #[arg(long)]
     json: bool,
@@ -67,11 +73,31 @@ fn checks() -> String {
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let findings = examine(arguments);
+    let findings = match &arguments.container {
+        None => examine(arguments),
+        Some(asked) => one(arguments, asked)?,
+    };
+    if let (true, Some(asked)) = (findings.is_empty(), &arguments.container) {
+        eprintln!("flatnet: no container has the name, id or address {asked} (`flatnet ls` lists them)");
+        return Ok(ExitCode::from(2));
+    }
     let text = if arguments.json { report::json(&findings) } else { report::table(&findings) };
     out.write_all(text.as_bytes()).context("write the findings")?;
     let bad = findings.iter().any(|finding| finding.state == State::Bad);
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// One container, on any network that files describe.
+fn one(arguments: &Arguments, asked: &str) -> Result<Vec<Finding>> {
+    let only = arguments.network.as_deref();
+    let folder = Settings::read().network_folder();
+    let read = |backend| Networks::read(backend, folder.clone(), only);
+    let (cni, netavark) = (read(Backend::Cni), read(Backend::Netavark));
+    let ours = cni.ours.iter().chain(&netavark.ours);
+    let mut networks: Vec<_> = ours.filter_map(|it| it.network.as_ref()).collect();
+    networks.sort_by(|one, other| one.name.cmp(&other.name));
+    networks.dedup_by(|one, other| one.name == other.name);
+    containers::one(asked, &networks, arguments.gateway.as_ref().and_then(Gateway::address))
 }
 
 /// Everything, in the order of [`finding::ALL`]. What waits for programs or servers waits beside the rest.
@@ -92,10 +118,14 @@ fn examine(arguments: &Arguments) -> Vec<Finding> {
         arguments.gateway.clone().or_else(|| kernel_says.windows(networking).map(|it| Gateway::from(IpAddr::from(it))))
     };
     let mut findings = kernel;
+    let (kernel_says, firewall, networks) = (&kernel_says, &firewall, &networks);
     let (files, state, gateway) = thread::scope(|scope| {
         let gateway = scope.spawn(|| server::gateway(wanted().as_ref(), arguments.gateway.is_some()));
-        let state = scope.spawn(|| kernel_says.check(host, &firewall, &networks, networking));
+        let asked = arguments.gateway.as_ref().and_then(Gateway::address);
+        let state = scope.spawn(move || kernel_says.check(host, firewall, networks, (networking, asked)));
         let mut files = podman.check(backend);
+        files.push(cache::check(backend));
+        files.push(containers::leases(host));
         files.extend(plugin::check(backend, &folders, &networks.ours));
         files.extend(networks.check(only));
         files.push(wsl::check(networking));
@@ -106,6 +136,9 @@ fn examine(arguments: &Arguments) -> Vec<Finding> {
     findings.push(gateway);
     let place = |finding: &Finding| finding::ALL.iter().position(|check| check.id == finding.id);
     findings.sort_by_key(place);
+    if !probe::has_systemd() {
+        findings = findings.into_iter().map(Finding::without_systemd).collect();
+    }
     findings
 }
 
@@ -191,7 +224,7 @@ impl Snapshot {
         host: &Host,
         firewall: &Firewall,
         networks: &Networks,
-        networking: Option<Networking>,
+        (networking, gateway): (Option<Networking>, Option<IpAddr>),
     ) -> Vec<Finding> {
         let known = match &self.0 {
             Ok(known) => known,
@@ -228,7 +261,7 @@ impl Snapshot {
         findings.extend(untold);
         for configured in &networks.ours {
             let Some(network) = &configured.network else { continue };
-            let lines = of_network(host, known, firewall, network, networking).into_iter();
+            let lines = of_network(host, known, firewall, network, (networking, gateway)).into_iter();
             findings.extend(lines.map(|line| match &configured.delegate {
                 Some(plugin) if line.id == finding::POOL.id => {
                     finding::POOL.skipped(format!("{plugin} gives the addresses")).of(&network.name)
@@ -262,11 +295,11 @@ fn of_network(
     known: &Known,
     firewall: &Firewall,
     network: &Network,
-    networking: Option<Networking>,
+    (networking, gateway): (Option<Networking>, Option<IpAddr>),
 ) -> Vec<Finding> {
     let standing = command::block_on(command::within_deadline(async {
         let netlink = Netlink::open().doing(|| "open a netlink socket".into())?;
-        bridge::check(&netlink, network).await
+        bridge::check(&netlink, network, gateway).await
     }));
     let mut findings = firewall.check(host, known.uplink.as_deref(), network);
     let has_bridge = standing.as_ref().is_ok_and(|standing| standing.exists);
@@ -275,7 +308,7 @@ fn of_network(
     findings.push(wsl::route(networking, network, &known.own));
     let name_service = match &standing {
         Ok(bridge::Standing { sound: true, exists: true, .. }) => server::name_service(&network.gateway_networks()),
-        Ok(bridge::Standing { exists: false, .. }) => finding::NAME_SERVICE.skipped("there is no bridge yet"),
+        Ok(bridge::Standing { exists: false, .. }) => finding::NAME_SERVICE.skipped("there is no bridge"),
         _ => finding::NAME_SERVICE.skipped("hangs on the bridge"),
     };
     findings.push(name_service);

@@ -6,6 +6,7 @@ mod answers;
 mod door;
 pub(super) mod networks;
 mod node;
+mod reached;
 mod service;
 mod shares;
 mod visitor;

@@ -14,6 +14,7 @@ mod report;
 mod verdict;
 
 use std::io::Write;
+use std::net::IpAddr;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -29,6 +30,7 @@ use crate::error::{Doing, Result, both};
 use crate::firewall;
 use crate::ipam::lease;
 use crate::netlink::Netlink;
+use crate::reach;
 
 /// Free the addresses of containers that died without Podman's noticing
 ///
@@ -125,6 +127,28 @@ async fn collect(
         outcomes.push(Outcome { action, attachment: attachment.clone(), reason });
     }
     Ok(deleted)
+}
+
+/// The attachments of containers that have no process: they are dead, or about to start.
+pub(super) fn uninhabited() -> Result<Vec<(IpAddr, String)>> {
+    command::block_on(command::within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let found = attachment::list(&host, None).await?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let processes = Processes::look(&host, &found).await?;
+        let dead = found.iter().filter(|it| !it.is_half_made() && !processes.inhabit(it));
+        Ok(dead.filter_map(|it| Some((*it.addresses.first()?, reach::who(&it.link)))).collect())
+    }))
+}
+
+/// Some of them, as a list.
+pub(super) fn names(dead: &[(IpAddr, String)]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<_> = dead.iter().take(SHOWN).map(|(address, who)| format!("{who} ({address})")).collect();
+    let more = dead.len().saturating_sub(SHOWN);
+    format!("{}{}", shown.join(", "), if more == 0 { String::new() } else { format!(" and {more} more") })
 }
 
 /// Rules of networks whose bridge is gone belong to nobody.

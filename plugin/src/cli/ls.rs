@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
+use super::gc;
 use super::names::{Double, Names};
 use crate::command;
 use crate::error::{Doing, Result};
@@ -32,6 +33,15 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
         // Not in the list, which scripts may read by its columns.
         for double in doubles {
             drop(writeln!(io::stderr(), "flatnet: {double}"));
+        }
+        // Who is not root may not ask; the list is whole without it.
+        let dead = if nix::unistd::geteuid().is_root() { gc::uninhabited().unwrap_or_default() } else { Vec::new() };
+        if !dead.is_empty() {
+            let names = gc::names(&dead);
+            drop(writeln!(
+                io::stderr(),
+                "flatnet: no process is left in {names}: unless it starts now, `flatnet gc` frees its address"
+            ));
         }
     }
     Ok(())

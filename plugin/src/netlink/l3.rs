@@ -377,7 +377,7 @@ fn read_address(message: RouteNetlinkMessage) -> Option<Address> {
     Some(Address { link: message.header.index, network, state, permanent })
 }
 
-fn read_route(message: RouteNetlinkMessage) -> Option<Route> {
+pub(super) fn read_route(message: RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
     let destination = everything(message.header.address_family == AddressFamily::Inet);
     let attributes = RouteAttributes::read(&message);

@@ -3,16 +3,19 @@
 //! Each line is about one thing: what only follows from another line's fault is skipped, and says so.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::finding::{ATTACHMENTS, BRIDGE, Finding, POOL, SUBNET};
+use super::containers;
+use super::finding::{ATTACHMENTS, BRIDGE, Finding, POOL, SUBNET, State};
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
 use crate::ipam::pool::Pool;
 use crate::link::{bridge, vlan};
 use crate::netlink::{Link, Netlink};
+use crate::reach;
 
 /// A bridge has no more ports than this (`BR_MAX_PORTS`), however large the subnet is.
 const PORTS_MAX: usize = 1023;
@@ -29,22 +32,44 @@ pub(super) struct Standing {
     pub(super) sound: bool,
 }
 
-pub(super) async fn check(host: &Netlink, network: &Network) -> Result<Standing> {
+/// `gateway` is one that a person has named.
+pub(super) async fn check(host: &Netlink, network: &Network, gateway: Option<IpAddr>) -> Result<Standing> {
     let (found, line) = match judge(host, network).await {
         Ok((found, line)) => (found, line),
         Err(error @ Error::BridgeConflict { .. }) => (None, BRIDGE.failed(&error)),
         Err(error) => return Err(error),
     };
-    let sound = found.is_some() && line.state == super::finding::State::Ok;
-    let conflict = found.is_none() && line.state == super::finding::State::Bad;
+    let sound = found.is_some() && line.state == State::Ok;
+    let conflict = found.is_none() && line.state == State::Bad;
+    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let has_leases = !reach::subjects(&links, network).is_empty();
     let mut findings = vec![line, subnet(host, network, sound).await?];
     match &found {
-        None => {
+        None if !has_leases => {
             let why = if conflict { "hangs on the bridge" } else { "no container has been added yet" };
             findings.extend([ATTACHMENTS.skipped(why), POOL.skipped(why)]);
         }
+        None => {
+            if !conflict {
+                let lost = format!("there is no {}, and containers have addresses on it", network.bridge);
+                findings[0] = BRIDGE.bad(
+                    lost,
+                    format!(
+                        "start a container, or `flatnet gateway`: either makes {} again and puts the containers back",
+                        network.bridge
+                    ),
+                );
+            }
+            let report = reach::look(host, network, &links, gateway, |_| true).await?;
+            findings.extend([containers::judge(&report), POOL.skipped("hangs on the bridge")]);
+        }
         Some(bridge) => {
-            findings.push(attachments(host, network, bridge).await?);
+            let report = reach::look(host, network, &links, gateway, |_| true).await?;
+            let unfinished = links.iter().find(|link| link.bridge == Some(bridge.index) && lease::is_unfinished(link));
+            findings.push(match (containers::judge(&report), unfinished) {
+                (line, Some(port)) if line.state != State::Bad => containers::unfinished(port, &bridge.name),
+                (line, _) => line,
+            });
             findings.push(pool(host, network, bridge).await?);
         }
     }
@@ -135,47 +160,6 @@ async fn stolen(host: &Netlink, destination: &str, link: Option<u32>) -> Result<
     ))
 }
 
-async fn attachments(host: &Netlink, network: &Network, bridge: &Link) -> Result<Finding> {
-    let links = host.links().await.doing(|| "list the host's links".into())?;
-    let of_network: Vec<_> = lease::of_network(host, &network.name).await?.into_iter().map(|(_, link)| link).collect();
-    let unfinished = links.iter().find(|link| link.bridge == Some(bridge.index) && lease::is_unfinished(link));
-    Ok(judge_attachments(&of_network, bridge, unfinished))
-}
-
-/// The first fault; down before blocked, as it is the reason for it.
-fn judge_attachments(links: &[Link], bridge: &Link, unfinished: Option<&Link>) -> Finding {
-    let name = &bridge.name;
-    let who = |link: &Link| {
-        let part = |key| lease::record_part(link.alias.as_deref().unwrap_or_default(), key);
-        format!("{} of {}", link.name, part("name").or_else(|| part("container")).unwrap_or("an unknown container"))
-    };
-    if let Some(link) = links.iter().find(|link| link.bridge != Some(bridge.index)) {
-        let remedy = format!("run `ip link set {} master {name}`, or recreate the container", link.name);
-        return ATTACHMENTS.bad(format!("{} is not a port of {name}", who(link)), remedy);
-    }
-    if let Some(link) = links.iter().find(|link| !link.up) {
-        return ATTACHMENTS.bad(format!("{} is down", who(link)), format!("run `ip link set {} up`", link.name));
-    }
-    // A bridge that is down passes nothing for anybody; its own line says so.
-    if let Some(link) = links.iter().find(|link| bridge.up && !link.forwarding) {
-        return ATTACHMENTS.bad(
-            format!("{} is blocked: the container's end is down", who(link)),
-            "if its container is gone, run `flatnet gc`; else recreate the container",
-        );
-    }
-    if let Some(link) = unfinished {
-        return ATTACHMENTS.warning(
-            format!("{} on {name} belongs to no container", link.name),
-            format!("if it stays, an ADD was cut short: run `flatnet gc --yes`, or `ip link del {}`", link.name),
-        );
-    }
-    ATTACHMENTS.ok(match links.len() {
-        0 => "none".to_owned(),
-        1 => "1, which is reached".to_owned(),
-        count => format!("{count}, each of which is reached"),
-    })
-}
-
 async fn pool(host: &Netlink, network: &Network, bridge: &Link) -> Result<Finding> {
     let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
     let taken: BTreeSet<_> = ports.iter().flat_map(lease::leases).collect();
@@ -205,7 +189,6 @@ fn judge_pool(used: usize, free: usize, of: &str, bridge: &str) -> Finding {
 mod tests {
     use rstest::rstest;
 
-    use super::super::finding::State;
     use super::*;
 
     #[rstest]
@@ -215,17 +198,5 @@ mod tests {
     #[case::full(253, 0, State::Bad)]
     fn pools(#[case] used: usize, #[case] free: usize, #[case] expected: State) {
         assert_eq!(judge_pool(used, free, "", "flatnet-br0").state, expected);
-    }
-
-    #[rstest]
-    #[case::good(Link { up: true, bridge: Some(7), forwarding: true, ..Link::default() }, State::Ok, "")]
-    #[case::down(Link { up: false, bridge: Some(7), ..Link::default() }, State::Bad, "ip link set  up")]
-    #[case::elsewhere(Link { up: true, bridge: Some(8), ..Link::default() }, State::Bad, "master flatnet-br0")]
-    #[case::blocked(Link { up: true, bridge: Some(7), ..Link::default() }, State::Bad, "flatnet gc")]
-    fn links(#[case] link: Link, #[case] state: State, #[case] words: &str) {
-        let bridge = Link { index: 7, name: "flatnet-br0".into(), up: true, ..Link::default() };
-        let finding = judge_attachments(&[link], &bridge, None);
-        assert_eq!(finding.state, state);
-        assert!(finding.remedy.unwrap_or_default().contains(words));
     }
 }

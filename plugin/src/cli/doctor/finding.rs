@@ -26,6 +26,8 @@ pub(super) const KERNEL_LINKS: Check =
 pub(super) const PODMAN: Check = check("podman", "Podman", "Podman 4 or newer, which runs");
 pub(super) const PODMAN_BACKEND: Check =
     check("podman-backend", "Podman's backend", "cni with Podman 4, netavark with Podman 5");
+pub(super) const CNI_CACHE: Check =
+    check("cni-cache", "CNI's cache", "with Podman 4 a /var/lib/cni that can be written to");
 pub(super) const BINARY: Check = check("binary", "the plugin", "this version, where the runtime looks for it");
 pub(super) const PLUGIN_FOLDERS: Check =
     check("plugin-folders", "plugin folders", "Podman looks in the folder that flatnet is in");
@@ -62,8 +64,12 @@ pub(super) const REVERSE_PATH: Check =
 pub(super) const BRIDGE: Check = check("bridge", "bridge", "a bridge that is up, with each gateway's address");
 pub(super) const SUBNET: Check =
     check("subnet", "subnet", "each subnet is the bridge's, and no other link's or route's");
-pub(super) const ATTACHMENTS: Check =
-    check("attachments", "containers", "each container's link is up, on the bridge, and forwarding");
+pub(super) const ATTACHMENTS: Check = check(
+    "attachments",
+    "containers",
+    "each leased address answers a packet, by the way that a gateway's packets take",
+);
+pub(super) const LEASES: Check = check("leases", "leases", "each container that has an address has a process");
 pub(super) const NAMES: Check = check("names", "names", "no container has a name that leads to another one");
 pub(super) const POOL: Check = check("pool", "addresses", "a free address of each range");
 pub(super) const SERVICE: Check = check("service", "flatnet.service", "enabled and active");
@@ -81,6 +87,7 @@ pub(super) const ALL: &[Check] = &[
     KERNEL_LINKS,
     PODMAN,
     PODMAN_BACKEND,
+    CNI_CACHE,
     BINARY,
     PLUGIN_FOLDERS,
     CONFIGURATION,
@@ -98,6 +105,7 @@ pub(super) const ALL: &[Check] = &[
     BRIDGE,
     SUBNET,
     ATTACHMENTS,
+    LEASES,
     NAMES,
     POOL,
     SERVICE,
@@ -183,6 +191,27 @@ impl Check {
 }
 
 impl Finding {
+    /// The same on a host without systemd: a remedy never names a program that is not there.
+    pub(super) fn without_systemd(mut self) -> Self {
+        const INSTEAD: [(&str, &str); 6] = [
+            (
+                "run `systemctl enable --now flatnet.service`; without systemd, start `flatnet gateway` at boot",
+                "start `flatnet gateway`, and have it started at boot",
+            ),
+            ("run `systemctl restart flatnet.service`", "start `flatnet gateway` again"),
+            ("run `systemctl restart flatnet`", "start `flatnet gateway` again"),
+            ("`systemctl restart flatnet`", "a new start of `flatnet gateway`"),
+            ("start a container or a new start of", "start a container, or start again"),
+            ("see `journalctl -u flatnet.service`", "see what `flatnet gateway` writes"),
+        ];
+        if let Some(remedy) = &mut self.remedy {
+            for (with, without) in INSTEAD {
+                *remedy = remedy.replace(with, without);
+            }
+        }
+        self
+    }
+
     /// The same, about one network.
     pub(super) fn of(self, network: &str) -> Self {
         Self { network: Some(network.to_owned()), ..self }
@@ -194,6 +223,27 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn no_remedy_names_systemd_where_it_does_not_run() {
+        // All remedies that do are texts of these files.
+        let sources = [
+            include_str!("bridge.rs"),
+            include_str!("forwarding.rs"),
+            include_str!("ipv6.rs"),
+            include_str!("masquerade.rs"),
+            include_str!("server.rs"),
+            include_str!("spoofing.rs"),
+        ];
+        for line in sources
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter(|line| line.contains("ctl ") && !line.contains("sysctl -w net.bridge"))
+        {
+            let remedy = BRIDGE.bad("", line).without_systemd().remedy.expect("a remedy");
+            assert!(!remedy.contains("systemctl") && !remedy.contains("journalctl"), "{remedy}");
+        }
+    }
 
     const MANUAL: &str = include_str!("../../../dist/troubleshooting.md");
 

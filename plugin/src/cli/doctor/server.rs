@@ -18,8 +18,8 @@ use crate::layout;
 const HEALTH: &str = "health.flatnet.invalid";
 const HTTP_PORT: u16 = 80;
 
-/// For the name service of this host.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// For the name service of this host: longer than it may take to try containers of which some do not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// For a gateway: longer than flatnet.conf lets it wait for the name service. Then it says that it does not reach this host.
 const GATEWAY_PATIENCE: Duration = Duration::from_secs(9);
 

@@ -13,6 +13,7 @@ use ipnetwork::IpNetwork;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::reached::Reached;
 use super::visitor::Visitor;
 use crate::cli::names::{Entry, Names};
 use crate::command::within_deadline;
@@ -30,6 +31,7 @@ pub(super) struct Node {
     /// The last one, and when it was begun.
     health: Mutex<Option<(Instant, Rc<Health>)>>,
     networks: RefCell<Rc<Vec<Kept>>>,
+    reached: Reached,
 }
 
 /// What is remembered: both go when something is announced that cannot be followed.
@@ -76,7 +78,13 @@ impl Node {
     /// The host whose network namespace the calling thread is in. It keeps no networks yet.
     pub(super) fn new() -> Result<Self> {
         let changes = Changes::of_links().doing(|| "listen to the kernel's announcements".into())?;
-        Ok(Self { changes, known: Mutex::default(), health: Mutex::default(), networks: RefCell::default() })
+        Ok(Self {
+            changes,
+            known: Mutex::default(),
+            health: Mutex::default(),
+            networks: RefCell::default(),
+            reached: Reached::default(),
+        })
     }
 
     /// The networks that are kept from now on.
@@ -126,7 +134,10 @@ impl Node {
         for Kept { network, problem } in kept.iter() {
             let found = match problem {
                 Some(problem) => Some(problem.clone()),
-                None => within_deadline(bridge_problem(network)).await.unwrap_or_else(|error| Some(error.to_string())),
+                None => match within_deadline(bridge_problem(network)).await {
+                    Ok(None) => self.reached.problem(network).await,
+                    found => found.unwrap_or_else(|error| Some(error.to_string())),
+                },
             };
             let own = |entry: &&Entry| entry.network.as_ref() == Some(&network.name);
             // One with an address of each family is there twice.
