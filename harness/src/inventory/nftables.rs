@@ -2,7 +2,7 @@
 //!
 //! Invariant: asks the kernel itself, so it needs no `nft`; a kernel without nftables has none.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use anyhow::{Context, Result, bail};
@@ -91,7 +91,21 @@ pub(crate) fn list() -> Result<Vec<String>> {
         dump(&socket, kind, &mut lines).with_context(|| format!("list nftables {}s", kind.name))?;
     }
     lines.retain(|line| !is_of_gone_link(line));
+    count_rules_of_links(&mut lines);
     Ok(lines)
+}
+
+/// The rules of links' chains are written anew all together, so that their handles change where nothing else does: their place in the chain
+/// stands for the handle.
+fn count_rules_of_links(lines: &mut [String]) {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for line in lines.iter_mut().filter(|line| OF_LINKS.iter().any(|prefix| line.starts_with(prefix))) {
+        let Some((chain, rest)) = line.split_once(" #") else { continue };
+        let comment = rest.split_once(' ').map_or_else(String::new, |(_, comment)| format!(" {comment}"));
+        let count = counts.entry(chain.to_owned()).or_default();
+        *count += 1;
+        *line = format!("{chain} #{count}{comment}");
+    }
 }
 
 /// Whether it is of the chain that flatnet has for the frames of a link which is gone: like an element of a set, it does nothing, and goes

@@ -16,6 +16,7 @@ mod names;
 mod networks;
 mod plugin;
 mod podman;
+mod ports;
 mod report;
 mod server;
 mod spoofing;
@@ -257,6 +258,7 @@ impl Snapshot {
         }
         ways.extend(known.uplink.clone());
         findings.push(forwarding::reverse_path(&ways, forwarding::is_shared(&known.links)));
+        findings.push(ports::check(host, &known.links));
         findings.push(names::check(&known.links));
         findings.extend(untold);
         for configured in &networks.ours {
@@ -274,7 +276,7 @@ impl Snapshot {
 }
 
 /// The lines that hang on the kernel and a network.
-const KERNEL_LINES: [finding::Check; 13] = [
+const KERNEL_LINES: [finding::Check; 14] = [
     finding::IP_FORWARD,
     finding::FIREWALL,
     finding::MASQUERADE,
@@ -284,6 +286,7 @@ const KERNEL_LINES: [finding::Check; 13] = [
     finding::BRIDGE,
     finding::SUBNET,
     finding::ATTACHMENTS,
+    finding::PORTS,
     finding::NAMES,
     finding::POOL,
     finding::NAME_SERVICE,

@@ -162,7 +162,6 @@ pub(crate) async fn may_be_published(host: &Netlink) -> Result<bool> {
 }
 
 /// What is wrong with the rules for the ports that the host's links claim ([`claimed`]), to follow "failed to ...: ". Errors: 109.
-#[expect(dead_code, reason = "doctor is to have a line for it")]
 pub(crate) async fn problem(host: &Netlink) -> Result<Option<String>> {
     let state = State::read(host).await?;
     if state.links.iter().all(|link| claimed(link).next().is_none()) {

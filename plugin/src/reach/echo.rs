@@ -51,11 +51,8 @@ struct Echo {
 
 impl Echo {
     fn open(ipv4: bool) -> Result<Self, Errno> {
-        let (family, protocol) = if ipv4 {
-            (AddressFamily::Inet, SockProtocol::Icmp)
-        } else {
-            (AddressFamily::Inet6, SockProtocol::IcmpV6)
-        };
+        let (family, protocol) =
+            if ipv4 { (AddressFamily::Inet, SockProtocol::Icmp) } else { (AddressFamily::Inet6, SockProtocol::IcmpV6) };
         let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, protocol)?;
         // SAFETY: the descriptor is owned, given to nobody else, and open until the object is dropped.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
