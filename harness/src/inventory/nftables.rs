@@ -2,7 +2,7 @@
 //!
 //! Invariant: asks the kernel itself, so it needs no `nft`; a kernel without nftables has none.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use anyhow::{Context, Result, bail};
@@ -91,7 +91,20 @@ pub(crate) fn list() -> Result<Vec<String>> {
         dump(&socket, kind, &mut lines).with_context(|| format!("list nftables {}s", kind.name))?;
     }
     lines.retain(|line| !is_of_gone_link(line));
+    number(&mut lines);
     Ok(lines)
+}
+
+/// Numbers the rules of the chains that see one link's frames within their chain: the handles change where the table is made anew, and the rules
+/// do not.
+fn number(lines: &mut [String]) {
+    let mut seen = BTreeMap::<String, usize>::new();
+    for line in lines.iter_mut().filter(|line| line.starts_with(OF_LINKS[1])) {
+        let Some((chain, _)) = line.split_once(" #") else { continue };
+        let count = seen.entry(chain.to_owned()).or_default();
+        *count += 1;
+        *line = format!("{chain} #{count}");
+    }
 }
 
 /// Whether it is of the chain that flatnet has for the frames of a link which is gone: like an element of a set, it does nothing, and goes
