@@ -67,6 +67,7 @@ const NO_MESSAGE: &[&str] = &[
     "netavark/planned.rs text",
     "netlink/nftables/object.rs chain_of",
     "netlink/nftables/object.rs comment",
+    "reach.rs problem",
 ];
 
 const HEAD: &str = "\
