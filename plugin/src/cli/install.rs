@@ -61,11 +61,24 @@ pub(super) struct Arguments {
     /// Masquerade it, where an earlier installation does not
     #[arg(long)]
     masquerade: bool,
+    #[command(flatten)]
+    spoofing: Spoofing,
     /// Install for this network backend, and do not ask Podman for its version
     #[arg(long, value_enum)]
     backend: Option<Backend>,
     #[command(flatten)]
     manner: Manner,
+}
+
+/// Whether containers may send as others.
+#[derive(Args)]
+struct Spoofing {
+    /// Have containers send as themselves only (`macspoofchk`) [default: where the kernel can, or as installed]
+    #[arg(long)]
+    macspoofchk: bool,
+    /// Let those that may send any frame (`NET_RAW`) send as anybody
+    #[arg(long, conflicts_with = "macspoofchk")]
+    no_macspoofchk: bool,
 }
 
 const AFTER: &str = "\

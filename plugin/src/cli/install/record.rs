@@ -46,6 +46,9 @@ pub(in crate::cli) struct Network {
     /// Who beyond the flat range has a route to the containers.
     #[serde(default)]
     pub(in crate::cli) gateways: Vec<IpNetwork>,
+    /// Whether containers send as themselves only. Records of before that was the default do not say, and such a network keeps its ways.
+    #[serde(default)]
+    pub(in crate::cli) macspoofchk: bool,
 }
 
 fn yes() -> bool {

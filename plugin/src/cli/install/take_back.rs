@@ -166,7 +166,8 @@ pub(super) fn create_network(network: &Network) -> String {
 pub(super) fn options(network: &Network) -> impl Iterator<Item = String> {
     let gateways = (!network.gateways.is_empty()).then(|| format!("gateways={}", network.gateways()));
     let masquerade = (!network.masquerade).then(|| "ipmasq=false".to_owned());
-    gateways.into_iter().chain(masquerade)
+    let macspoofchk = network.macspoofchk.then(|| "macspoofchk=true".to_owned());
+    gateways.into_iter().chain(masquerade).chain(macspoofchk)
 }
 
 /// The record itself, and what it kept, once nothing refers to them any more.

@@ -16,7 +16,9 @@ use super::record::{Network, Record};
 use crate::cli::gateway::networks::of_cni;
 use crate::cli::podman::{self, Backend, Settings};
 use crate::cli::probe::{self, Ran};
+use crate::command::{block_on, within_deadline};
 use crate::config::{self, gateways};
+use crate::firewall::spoofing;
 use crate::layout;
 
 /// The shipped files.
@@ -48,6 +50,8 @@ pub(super) struct Wanted {
     conflist: String,
     pub(super) has_portmap: bool,
     pub(super) has_systemd: bool,
+    /// What the kernel lacks for `macspoofchk`, where that would be the default.
+    pub(super) unguarded: Option<String>,
 }
 
 impl Wanted {
@@ -64,6 +68,7 @@ impl Wanted {
             }
         };
         let before = earlier.map(|record| &record.network);
+        let (macspoofchk, unguarded) = macspoofchk(arguments, before)?;
         let network = Network {
             name: arguments.name.clone().or(before.map(|it| it.name.clone())).unwrap_or(layout::NETWORK.into()),
             subnets: subnets(arguments, before)?,
@@ -80,6 +85,7 @@ impl Wanted {
                 [] => before.map(|it| it.gateways.clone()).unwrap_or_default(),
                 asked => asked.to_vec(),
             },
+            macspoofchk,
         };
         if let Some((gateway, subnet)) = misplaced(&network) {
             bail!(
@@ -101,6 +107,7 @@ impl Wanted {
             conflist: format!("{list:#}\n"),
             has_portmap,
             has_systemd: probe::has_systemd(),
+            unguarded,
         })
     }
 
@@ -167,6 +174,17 @@ fn misplaced(network: &Network) -> Option<(String, IpNetwork)> {
     })
 }
 
+/// What is not said stays as an earlier installation has it, and is the default of a new one where the kernel can; else with the reason why not.
+fn macspoofchk(arguments: &Arguments, before: Option<&Network>) -> Result<(bool, Option<String>)> {
+    let lacking = || block_on(within_deadline(spoofing::refuse_lacking()));
+    match (arguments.spoofing.macspoofchk, arguments.spoofing.no_macspoofchk, before) {
+        (true, ..) => Ok(lacking().map(|()| (true, None))?),
+        (_, true, _) => Ok((false, None)),
+        (.., Some(before)) => Ok((before.macspoofchk, None)),
+        _ => Ok(lacking().map_or_else(|error| (false, Some(error.to_string())), |()| (true, None))),
+    }
+}
+
 /// One, or one of each family.
 fn subnets(arguments: &Arguments, before: Option<&Network>) -> Result<Vec<IpNetwork>> {
     if !arguments.subnets.is_empty() {
@@ -219,6 +237,9 @@ fn conflist(network: &Network, has_portmap: bool) -> Result<Value> {
     if !network.masquerade {
         list["plugins"][0]["ipMasq"] = json!(false);
     }
+    if network.macspoofchk {
+        list["plugins"][0]["macspoofchk"] = json!(true);
+    }
     if !network.gateways.is_empty() {
         let gateways: Vec<_> = network.gateways.iter().map(|gateway| gateways::text(*gateway)).collect();
         list["plugins"][0]["gateways"] = json!(gateways);
@@ -253,6 +274,7 @@ mod tests {
             bridge: "flatnet-br2".into(),
             masquerade: true,
             gateways: Vec::new(),
+            macspoofchk: false,
         };
         let list = conflist(&network, true).expect("a list");
         insta::assert_snapshot!(format!("{list:#}"), @r#"
@@ -295,6 +317,7 @@ mod tests {
             bridge: "flatnet-br2".into(),
             masquerade: true,
             gateways: Vec::new(),
+            macspoofchk: false,
         };
         let list = conflist(&network, false).expect("a list");
         let ranges = json!([[{ "subnet": "10.87.2.0/24" }], [{ "subnet": "fd87:2::/64" }]]);
@@ -312,14 +335,18 @@ mod tests {
             bridge: "flatnet-br2".into(),
             masquerade: false,
             gateways: gateways::parse(["172.30.0.1", "192.168.50.0/24"]).expect("gateways"),
+            macspoofchk: true,
         };
         let plugin = conflist(&network, false).expect("a list")["plugins"][0].clone();
         assert_eq!(
-            (&plugin["ipMasq"], &plugin["gateways"]),
-            (&json!(false), &json!(["172.30.0.1", "192.168.50.0/24"]))
+            (&plugin["ipMasq"], &plugin["gateways"], &plugin["macspoofchk"]),
+            (&json!(false), &json!(["172.30.0.1", "192.168.50.0/24"]), &json!(true))
         );
         let line = super::super::take_back::create_network(&network);
-        assert!(line.ends_with(" --opt gateways=172.30.0.1,192.168.50.0/24 --opt ipmasq=false two"), "{line}");
+        assert!(
+            line.ends_with(" --opt gateways=172.30.0.1,192.168.50.0/24 --opt ipmasq=false --opt macspoofchk=true two"),
+            "{line}"
+        );
     }
 
     #[test]
