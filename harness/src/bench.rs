@@ -1,4 +1,4 @@
-//! Times the plugin against the reference bridge and host-local: the same verbs, in turn, in the same world.
+//! Times the plugin, without and with `macspoofchk`, against the reference bridge and host-local: the same verbs, in turn, in the same world.
 //!
 //! Invariant: a figure counts only from calls that succeeded, and a ratio only compares calls of the same round, as machines
 //! are noisy and drift.
@@ -49,9 +49,24 @@ pub struct Row {
     pub reference: f64,
     /// The median of the ratios flatnet / reference, round by round.
     pub ratio: f64,
+    /// flatnet's median with `macspoofchk`.
+    pub guarded: f64,
+    /// The median of the ratios with `macspoofchk` / without, round by round.
+    pub guarded_ratio: f64,
 }
 
-/// One of the two, with the configuration that it gets.
+/// What one round measured of one thing.
+#[derive(Clone, Copy)]
+struct Sample {
+    flatnet: f64,
+    reference: f64,
+    guarded: f64,
+}
+
+/// How many plugins are compared.
+const CONTENDERS: usize = 3;
+
+/// A plugin that is compared, with the configuration that it gets.
 struct Contender {
     binary: PathBuf,
     path: PathBuf,
@@ -79,19 +94,19 @@ impl Bench {
     }
 
     fn compare(&self, place: &Place<'_>, progress: &impl Fn(u32, u32)) -> Result<Vec<Row>> {
-        let contenders = [self.flatnet()?, self.reference()?];
+        let contenders = [self.flatnet(false)?, self.reference()?, self.flatnet(true)?];
         let mut times = [const { Vec::new() }; VERBS.len()];
         let rounds = WARM_UP_ROUNDS + self.rounds.get();
         for round in 0..rounds {
-            let mut pair = [[Duration::ZERO; VERBS.len()]; 2];
+            let mut lives = [[Duration::ZERO; VERBS.len()]; CONTENDERS];
             // Who goes first changes from round to round.
-            let first = usize::from(round % 2 == 1);
-            for which in [first, 1 - first] {
-                pair[which] = contenders[which].live(place)?;
+            let first = round as usize;
+            for which in (first..first + CONTENDERS).map(|turn| turn % CONTENDERS) {
+                lives[which] = contenders[which].live(place)?;
             }
             if round >= WARM_UP_ROUNDS {
                 for (verb, times) in times.iter_mut().enumerate() {
-                    times.push((milliseconds(pair[0][verb]), milliseconds(pair[1][verb])));
+                    times.push(Sample::new(lives.map(|life| milliseconds(life[verb]))));
                 }
             }
             progress(round + 1, rounds);
@@ -103,19 +118,26 @@ impl Bench {
     }
 
     /// The peak resident memory of an ADD's own process, in MiB.
-    fn memory(contenders: &[Contender; 2], place: &Place<'_>) -> Result<Row> {
-        let mut peaks = [0.0; 2];
+    fn memory(contenders: &[Contender; CONTENDERS], place: &Place<'_>) -> Result<Row> {
+        let mut peaks = [0.0; CONTENDERS];
         for (contender, peak) in contenders.iter().zip(&mut peaks) {
             *peak = memory::peak_mebibytes(contender.command("ADD", &contender.config, place)?)?;
             contender.call("DEL", &contender.config, place)?;
         }
-        Ok(row("peak memory of ADD, MiB".into(), &[(peaks[0], peaks[1])]))
+        Ok(row("peak memory of ADD, MiB".into(), &[Sample::new(peaks)]))
     }
 
-    fn flatnet(&self) -> Result<Contender> {
+    /// The guarded one has the same bridge under another name: what one leaves behind does not help the other.
+    fn flatnet(&self, macspoofchk: bool) -> Result<Contender> {
         let list = shipped::list()?;
         let mut config: Value = list["plugins"][0].clone();
         config["name"] = list["name"].clone();
+        if macspoofchk {
+            config["name"] = json!("guarded");
+            config["bridge"] = json!("flatnet-br1");
+            config["ipam"] = json!({ "subnet": "10.87.2.0/24" });
+            config["macspoofchk"] = json!(true);
+        }
         config["cniVersion"] = list["cniVersion"].clone();
         Contender::new(&self.plugin_dir, "flatnet", config)
     }
@@ -194,12 +216,21 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-fn row(what: String, pairs: &[(f64, f64)]) -> Row {
+impl Sample {
+    const fn new([flatnet, reference, guarded]: [f64; CONTENDERS]) -> Self {
+        Self { flatnet, reference, guarded }
+    }
+}
+
+fn row(what: String, samples: &[Sample]) -> Row {
+    let middle = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure));
     Row {
         what,
-        flatnet: median(pairs.iter().map(|pair| pair.0)),
-        reference: median(pairs.iter().map(|pair| pair.1)),
-        ratio: median(pairs.iter().map(|pair| pair.0 / pair.1)),
+        flatnet: middle(|it| it.flatnet),
+        reference: middle(|it| it.reference),
+        ratio: middle(|it| it.flatnet / it.reference),
+        guarded: middle(|it| it.guarded),
+        guarded_ratio: middle(|it| it.guarded / it.flatnet),
     }
 }
 
@@ -212,9 +243,12 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 /// The rows as a Markdown table.
 pub fn table(rows: &[Row]) -> String {
-    let mut text = String::from("| | flatnet | bridge + host-local | ratio |\n|---|---|---|---|\n");
+    const HEAD: &str = "| | flatnet | bridge + host-local | ratio | with `macspoofchk` | ratio to without |\n|---|---|---|---|---|---|\n";
+    let mut text = HEAD.to_owned();
     for row in rows {
-        let line = format!("| {} | {:.2} | {:.2} | {:.2} |\n", row.what, row.flatnet, row.reference, row.ratio);
+        let Row { what, flatnet, reference, ratio, guarded, guarded_ratio } = row;
+        let line =
+            format!("| {what} | {flatnet:.2} | {reference:.2} | {ratio:.2} | {guarded:.2} | {guarded_ratio:.2} |\n");
         text.push_str(&line);
     }
     text
@@ -227,11 +261,12 @@ mod tests {
     #[test]
     fn a_row_compares_round_by_round() {
         // The machine was ten times slower in the third round: the ratio does not see it.
-        let row = row("ADD, ms".into(), &[(2.0, 8.0), (3.0, 12.0), (20.0, 80.0)]);
+        let samples = [[2.0, 8.0, 3.0], [3.0, 12.0, 4.5], [20.0, 80.0, 30.0]].map(Sample::new);
+        let row = row("ADD, ms".into(), &samples);
         insta::assert_snapshot!(table(&[row]), @r"
-        | | flatnet | bridge + host-local | ratio |
-        |---|---|---|---|
-        | ADD, ms | 3.00 | 12.00 | 0.25 |
+        | | flatnet | bridge + host-local | ratio | with `macspoofchk` | ratio to without |
+        |---|---|---|---|---|---|
+        | ADD, ms | 3.00 | 12.00 | 0.25 | 4.50 | 1.50 |
         ");
     }
 }
