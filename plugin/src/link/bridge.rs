@@ -21,7 +21,7 @@ use crate::link::{ipv6, port, vlan};
 use crate::mac::Mac;
 use crate::netlink::{Address, Link, Netlink, NewBridge};
 
-pub(crate) use self::addresses::{has_gateways, overlap, refuse_conflict, refuse_overlap};
+pub(crate) use self::addresses::{conflict, has_gateways, overlap, refuse_conflict, refuse_overlap};
 pub(crate) use self::left::left;
 
 /// What a kernel needs to have been built with whose bridges keep VLANs apart.

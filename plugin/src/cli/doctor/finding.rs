@@ -34,8 +34,11 @@ pub(super) const PLUGIN_FOLDERS: Check =
 pub(super) const CONFIGURATION: Check = check("configuration", "the network", "a valid network of type flatnet");
 pub(super) const CHAINED_PLUGINS: Check =
     check("chained-plugins", "chained plugins", "what the network's list chains is installed");
-pub(super) const NETWORK_CLASH: Check =
-    check("network-clash", "other networks", "no other network has its name, bridge or subnet");
+pub(super) const NETWORK_CLASH: Check = check(
+    "network-clash",
+    "other networks",
+    "no other network has its name or subnet, or puts addresses on its bridge that keep it out",
+);
 pub(super) const IP_FORWARD: Check = check("ip-forward", "forwarding", "net.ipv4.ip_forward = 1");
 pub(super) const IPV6: Check = check("ipv6", "IPv6", "a kernel with IPv6 that is on, where a network has IPv6");
 pub(super) const IPV6_FORWARD: Check =

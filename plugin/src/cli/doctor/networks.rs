@@ -46,7 +46,10 @@ struct Claim {
     file: PathBuf,
     name: String,
     bridges: Vec<String>,
+    /// Of a network of flatnet's, with the gateways' addresses.
     subnets: Vec<IpNetwork>,
+    /// Whether it gives its bridge addresses.
+    is_gateway: bool,
 }
 
 /// All networks that files describe.
@@ -97,10 +100,15 @@ impl Networks {
             Backend::Cni => plugin_types(&value).iter().any(|kind| kind == "flatnet"),
             Backend::Netavark => text_of(&value, "driver") == "flatnet",
         };
-        if ours && only.is_none_or(|only| only == claim.name) {
-            self.ours.push(configured(backend, claim, &value));
-        } else {
+        if !ours {
             self.others.push(claim);
+            return;
+        }
+        let configured = configured(backend, claim, &value);
+        if only.is_none_or(|only| only == configured.name) {
+            self.ours.push(configured);
+        } else {
+            self.others.extend(configured.claim());
         }
     }
 
@@ -147,26 +155,20 @@ impl Networks {
 
     fn clashes(&self) -> Vec<Finding> {
         let valid = || self.ours.iter().filter_map(|it| Some((it, it.network.as_ref()?)));
-        let as_claim = |(it, network): (&Configured, &Network)| Claim {
-            file: it.file.clone(),
-            name: it.name.clone(),
-            // Who is no gateway there shares the bridge with whoever else.
-            bridges: network.options.is_gateway.then(|| network.gateway_link().to_owned()).into_iter().collect(),
-            subnets: network.gateway_networks(),
-        };
-        let claims: Vec<_> = valid().map(as_claim).collect();
+        let claims: Vec<_> = self.ours.iter().filter_map(Configured::claim).collect();
         let one = |(it, network): (&Configured, &Network)| {
-            let mut others = claims.iter().chain(&self.others).filter(|other| other.file != it.file);
-            let clash = others.find_map(|other| clash(network, other));
+            let others = || claims.iter().chain(&self.others).filter(|other| other.file != it.file);
+            let clash = others().find_map(|other| clash(network, other));
+            let link = network.gateway_link();
+            let sharing: Vec<_> = others().filter(|other| other.has(link)).map(|other| other.name.as_str()).collect();
             let finding = match clash {
                 Some((found, remedy)) => NETWORK_CLASH.bad(found, remedy),
                 None if !network.options.is_gateway => {
                     NETWORK_CLASH.ok(format!("it is no gateway: {} may be others' as well", network.bridge))
                 }
-                None => {
-                    let link = network.gateway_link();
-                    NETWORK_CLASH.ok(format!("{link} and {} are its own", network.subnets_in_words()))
-                }
+                None if !sharing.is_empty() => NETWORK_CLASH
+                    .ok(format!("{link} is shared with network {}: neither is in the other's way", sharing.join(", "))),
+                None => NETWORK_CLASH.ok(format!("{link} and {} are its own", network.subnets_in_words())),
             };
             finding.of(&it.name)
         };
@@ -178,7 +180,28 @@ impl Networks {
     }
 }
 
-/// What `other` takes that is `network`'s too, and the remedy.
+impl Configured {
+    /// What it takes, where that is known.
+    fn claim(&self) -> Option<Claim> {
+        let network = self.network.as_ref()?;
+        Some(Claim {
+            file: self.file.clone(),
+            name: self.name.clone(),
+            // Who is no gateway there shares the bridge with whoever else.
+            bridges: network.options.is_gateway.then(|| network.gateway_link().to_owned()).into_iter().collect(),
+            subnets: network.gateway_networks(),
+            is_gateway: network.options.is_gateway,
+        })
+    }
+}
+
+impl Claim {
+    fn has(&self, link: &str) -> bool {
+        self.bridges.iter().any(|bridge| bridge == link)
+    }
+}
+
+/// What `other` takes that keeps containers of either network out, and the remedy.
 fn clash(network: &Network, other: &Claim) -> Option<(String, String)> {
     let file = other.file.display();
     if other.name == network.name {
@@ -188,8 +211,13 @@ fn clash(network: &Network, other: &Claim) -> Option<(String, String)> {
         return None;
     }
     let link = network.gateway_link();
-    if other.bridges.iter().any(|bridge| bridge == link) {
-        let found = format!("network {} ({file}) has the bridge {link} too", other.name);
+    if other.has(link) && other.is_gateway {
+        // As ADD judges it; networks of flatnet's that pass may have one subnet, as the leases are the bridge's.
+        let (_, theirs) = bridge::conflict(&network.gateway_networks(), &other.subnets)?;
+        let found = format!(
+            "network {} ({file}) gives {link} an address of {theirs}: of the two, the one whose container comes first keeps the other out",
+            other.name
+        );
         return Some((found, "give one of the two another `bridge`".into()));
     }
     let subnets = network.pools.subnets();
@@ -299,6 +327,9 @@ fn collect(value: &Value, claim: &mut Claim) {
         Value::Array(items) => items.iter().for_each(|item| collect(item, claim)),
         Value::Object(map) => {
             for (key, value) in map {
+                // The reference's bridge, and netavark's, which always is one.
+                let is_gateway = matches!(key.as_str(), "isGateway" | "isDefaultGateway") && value == true;
+                claim.is_gateway |= is_gateway || (key == "driver" && value == "bridge");
                 match (key.as_str(), value.as_str()) {
                     ("bridge" | "network_interface", Some(name)) => claim.bridges.push(name.to_owned()),
                     ("subnet", Some(subnet)) => claim.subnets.extend(subnet.parse::<IpNetwork>().ok()),

@@ -101,7 +101,7 @@ pub(super) async fn clear_the_way(host: &Netlink, network: &Network, link: &Link
 }
 
 /// A gateway, and the address that is in its way: a link that has any other of the family's gateways is the network's already.
-fn conflict(gateways: &[IpNetwork], addresses: &[IpNetwork]) -> Option<(IpNetwork, IpNetwork)> {
+pub(crate) fn conflict(gateways: &[IpNetwork], addresses: &[IpNetwork]) -> Option<(IpNetwork, IpNetwork)> {
     let is_new = |gateway: &IpNetwork| {
         let mut present = gateways.iter().filter(|other| addresses.contains(other));
         !present.any(|other| other.is_ipv4() == gateway.is_ipv4())

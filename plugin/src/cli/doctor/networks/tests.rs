@@ -39,7 +39,8 @@ fn what_is_wrong_is_named(#[case] text: &str, #[case] id: &str, #[case] words: &
 
 #[rstest]
 #[case::subnet(r#"{"name": "other", "plugins": [{"type": "bridge", "bridge": "br1", "ipam": {"ranges": [[{"subnet": "10.87.0.0/16"}]]}}]}"#, "another subnet")]
-#[case::bridge(r#"{"name": "other", "plugins": [{"type": "bridge", "bridge": "flatnet-br0"}]}"#, "another `bridge`")]
+#[case::bridge(r#"{"name": "other", "plugins": [{"type": "bridge", "bridge": "flatnet-br0", "isGateway": true, "ipam": {"subnet": "10.99.0.0/24"}}]}"#, "another `bridge`")]
+#[case::its_subnet_on_the_bridge(r#"{"name": "other", "plugins": [{"type": "bridge", "bridge": "flatnet-br0", "ipam": {"subnet": "10.87.1.0/24"}}]}"#, "another subnet")]
 #[case::name(r#"{"name": "flatnet", "plugins": [{"type": "bridge", "bridge": "br1"}]}"#, "rename or remove")]
 fn another_network_in_the_way_is_named(#[case] other: &str, #[case] words: &str) {
     let found = bad(&read(Backend::Cni, &[("flatnet.conflist", SHIPPED), ("other.conflist", other)]));
@@ -56,12 +57,26 @@ fn another_network_in_the_way_is_named(#[case] other: &str, #[case] words: &str)
 #[case::no_gateway(r#""isGateway": false"#, r#""vlan": 0"#, 0)]
 #[case::no_gateways(r#""isGateway": false"#, r#""isGateway": false"#, 0)]
 fn networks_share_a_bridge_where_they_can(#[case] one: &str, #[case] other: &str, #[case] clashes: usize) {
+    expect_clashes((one, "10.87.1.0/24"), (other, "10.87.2.0/24"), clashes);
+}
+
+#[rstest]
+#[case::one_subnet("10.87.1.0/24", "10.87.1.0/24", 0)]
+#[case::wider("10.87.1.0/24", "10.87.0.0/16", 2)]
+#[case::of_two_families("10.87.1.0/24", "fd87:1::/64", 0)]
+#[case::two_of_ipv6("fd87:1::/64", "fd87:2::/64", 0)]
+#[case::wider_of_ipv6("fd87:1::/64", "fd87::/16", 2)]
+fn subnets_on_one_bridge(#[case] one: &str, #[case] other: &str, #[case] clashes: usize) {
+    expect_clashes((r#""vlan": 0"#, one), (r#""vlan": 0"#, other), clashes);
+}
+
+fn expect_clashes((one, its): (&str, &str), (other, others): (&str, &str), clashes: usize) {
     let list = |name: &str, subnet: &str, more: &str| {
         format!(
             r#"{{"cniVersion": "1.0.0", "name": "{name}", "plugins": [{{"type": "flatnet", {more}, "ipam": {{"subnet": "{subnet}"}}}}]}}"#
         )
     };
-    let (one, other) = (list("one", "10.87.1.0/24", one), list("other", "10.87.2.0/24", other));
+    let (one, other) = (list("one", its, one), list("other", others, other));
     let found = bad(&read(Backend::Cni, &[("one.conflist", &one), ("other.conflist", &other)]));
     assert_eq!(found.len(), clashes, "{found:?}");
 }
@@ -69,7 +84,13 @@ fn networks_share_a_bridge_where_they_can(#[case] one: &str, #[case] other: &str
 #[test]
 fn what_is_nobodys_business_is_let_be() {
     let other = r#"{"name": "podman", "plugins": [{"type": "bridge", "bridge": "cni-podman0", "ipam": {"ranges": [[{"subnet": "10.88.0.0/16"}]]}}]}"#;
-    let files = [("flatnet.conflist", SHIPPED), ("87-podman.conflist", other), ("broken.conflist", "{")];
+    let plain = r#"{"name": "plain", "plugins": [{"type": "bridge", "bridge": "flatnet-br0", "ipam": {"subnet": "10.99.0.0/24"}}]}"#;
+    let files = [
+        ("flatnet.conflist", SHIPPED),
+        ("87-podman.conflist", other),
+        ("broken.conflist", "{"),
+        ("plain.conflist", plain),
+    ];
     assert_eq!(bad(&read(Backend::Cni, &files)), []);
 }
 
