@@ -86,6 +86,8 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
+    use tokio::net::TcpSocket;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(2);
@@ -114,8 +116,10 @@ mod tests {
     #[test]
     fn other_ends_are_told_in_kind() {
         assert_eq!(get(serving("SSH-2.0-x\r\n\r\n"), "x", "/", PATIENCE), Answer::Timeout);
-        // An address that no other test listens on: the port stays free.
-        let free = TcpListener::bind("127.0.0.77:0").and_then(|it| it.local_addr()).expect("a port");
-        assert_eq!(get(free, "x", "/", PATIENCE), Answer::Refused);
+        // Bound, and never listened on: a listener that is dropped lives on in whatever other tests have forked meanwhile, takes the connection,
+        // and resets it when that process ends.
+        let taken = TcpSocket::new_v4().expect("a socket");
+        taken.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        assert_eq!(get(taken.local_addr().expect("an address"), "x", "/", PATIENCE), Answer::Refused);
     }
 }
