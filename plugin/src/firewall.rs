@@ -31,10 +31,12 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(2);
 const LOCKED: &str = "/proc/self/ns/net";
 
 /// Takes away the rules of networks whose bridge has gone, flatnet's own and those in other firewalls' chains, and those of containers that
-/// ended with their links.
+/// ended with their links: what they may say, and the ports that they published.
 pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
     let swept = both(masquerade::sweep(host).await, forward::sweep(host).await);
-    both(swept, spoofing::forget_gone(host).await)
+    let swept = both(swept, spoofing::forget_gone(host).await);
+    // On the heap: it is large, and most hosts have none.
+    both(swept, Box::pin(ports::repair(host)).await)
 }
 
 /// Held until it is dropped.

@@ -74,6 +74,10 @@ fn plan(record: &Record) -> Result<Plan> {
     // Of networks that were removed, or whose containers no flatnet serves any more.
     let left = bridge::left()?.into_iter().filter(|name| *name != network.bridge);
     plan.steps.extend(left.map(|name| Step::DeleteBridge { name }));
+    // With a bridge they go anyhow.
+    if !plan.steps.iter().any(|step| matches!(step, Step::DeleteBridge { .. })) && bridge::may_be_published()? {
+        plan.steps.push(Step::Unpublish);
+    }
     plan.warnings.extend(stay_behind(network).map(|name| {
         format!("network {name} is of flatnet and was not made by install: it stays, and works no more (`podman network rm {name}`)")
     }));

@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use crate::command::{block_on, within_deadline};
 use crate::config::Network;
 use crate::error::{self, Doing};
-use crate::firewall::{self, forward, masquerade};
+use crate::firewall::{self, forward, masquerade, ports};
 use crate::ipam::lease;
 use crate::link::bridge;
 use crate::netlink::Netlink;
@@ -41,6 +41,22 @@ pub(in crate::cli) fn delete(name: &str) -> Result<()> {
             host.delete_link(index).await.doing(|| format!("delete bridge {name}"))?;
         }
         firewall::sweep(&host).await
+    }))?)
+}
+
+/// Whether there is anything of published ports.
+pub(in crate::cli) fn may_be_published() -> Result<bool> {
+    Ok(block_on(within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        ports::may_be_published(&host).await
+    }))?)
+}
+
+/// Takes away the ports that crashed containers have published, and leaves those of running ones.
+pub(in crate::cli) fn unpublish() -> Result<()> {
+    Ok(block_on(within_deadline(async {
+        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        ports::repair(&host).await
     }))?)
 }
 

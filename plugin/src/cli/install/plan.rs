@@ -82,6 +82,8 @@ pub(in crate::cli) enum Step {
     DeleteBridge {
         name: String,
     },
+    /// The published ports of crashed containers.
+    Unpublish,
     /// Which names had which addresses last, on all networks: a hint, which needs no way back.
     ForgetAddresses,
 }
@@ -100,7 +102,8 @@ impl Step {
     /// Nothing where there is nothing to tell of.
     fn describe(&self) -> Option<(&'static str, String)> {
         Some(match self {
-            Self::OnlyUndo(_) => return None,
+            // Where the plan is made, nobody knows yet whether there are any.
+            Self::OnlyUndo(_) | Self::Unpublish => return None,
             Self::File { action, path, .. } => (action, path.display().to_string()),
             Self::Unchanged { path } => ("unchanged", path.display().to_string()),
             Self::MakeFolder(path) => ("create", format!("{}/", path.display())),
@@ -119,6 +122,7 @@ impl Step {
             Self::RemoveFolder(path) => remove_folder(path),
             Self::Run { run, .. } => execute(run),
             Self::DeleteBridge { name } => super::bridge::delete(name),
+            Self::Unpublish => super::bridge::unpublish(),
             Self::ForgetAddresses => memory::forget_all().with_context(|| format!("empty {}", layout::MEMORY)),
         }
     }
@@ -132,6 +136,7 @@ impl Step {
             Self::Unchanged { .. }
             | Self::Run { undo: None, .. }
             | Self::DeleteBridge { .. }
+            | Self::Unpublish
             | Self::ForgetAddresses => Ok(()),
         }
     }
