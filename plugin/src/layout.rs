@@ -2,7 +2,7 @@
 //!
 //! One place for each: install writes them, doctor looks at them, uninstall takes them back.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
@@ -19,6 +19,9 @@ pub(crate) const FLAT_RANGE_IPV6: Ipv6Network =
     };
 /// The flat ranges, IPv4's first.
 pub(crate) const FLAT_RANGES: [IpNetwork; 2] = [IpNetwork::V4(FLAT_RANGE), IpNetwork::V6(FLAT_RANGE_IPV6)];
+/// Addresses that no network has (RFC 5737, RFC 3849): the route to one is the default route, whichever table that is in.
+pub(crate) const ELSEWHERE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 /// The link group of flat networks' gateways' links: what leaves by one of them is not translated.
 pub(crate) const LINK_GROUP: u32 = 1087;
 /// The binary, where CNI runtimes look for plugins.

@@ -131,7 +131,7 @@ async fn check_network(host: &Netlink, network: &Network, (link, bridge): (&Link
     if let Some(problem) = masquerade::problem(network).await? {
         return Ok(Some(problem));
     }
-    if let Some(problem) = forward::problem(network).await? {
+    if let Some(problem) = forward::problem(host, network).await? {
         return Ok(Some(problem));
     }
     if network.macspoofchk { spoofing::problem(std::slice::from_ref(link)).await } else { Ok(None) }

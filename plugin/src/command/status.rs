@@ -101,7 +101,7 @@ async fn refuse_suffering(host: &Netlink, network: &Network, bridge: &Link) -> R
         problem => problem,
     };
     let problem = match problem {
-        None => forward::problem(network).await?,
+        None => forward::problem(host, network).await?,
         problem => problem,
     };
     problem.map_or(Ok(()), |what| Err(cut_off(&what)))

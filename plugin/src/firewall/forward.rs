@@ -1,12 +1,14 @@
 //! The way to containers through other firewalls: where one would drop what is forwarded, flatnet puts an accept of its own there.
 //!
-//! The accepts are scoped by bridge and subnet, are there once, and go when the bridge has gone. Each family is looked at apart, and one
+//! The accepts are for what comes from and goes to links that no other program's containers are behind, for answers, and for published ports.
+//! They are scoped by bridge and subnet, are there once, and go when the bridge has gone. Each family is looked at apart, and one
 //! that the network does not have not at all. Nothing is written where nothing drops, and of the kernel no more is asked than a list
 //! of chains where no other firewall has any for what is forwarded. Rules of nftables, and so of today's iptables, are read and
 //! written without any program; only those of the older iptables need theirs.
 
 mod legacy;
 mod nftables;
+mod outside;
 mod plan;
 
 use std::fs;
@@ -50,7 +52,7 @@ enum Trouble {
 /// itself reaches containers all the same. Errors: 109 where it failed, and may not the next time.
 pub(crate) async fn open(host: &Netlink, network: &Network) -> Result<Option<Error>> {
     let mut beyond = None;
-    for (family, _) in wanted(network) {
+    for family in families(network) {
         for store in Store::BOTH {
             match store.mend(host, family, Some(network)).await {
                 Err(Trouble::Failed(error)) => return Err(error),
@@ -72,10 +74,14 @@ pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
 }
 
 /// What cuts the network's containers off, in words, for CHECK.
-pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
-    for (family, wanted) in wanted(network) {
+pub(crate) async fn problem(host: &Netlink, network: &Network) -> Result<Option<String>> {
+    for family in families(network) {
         for store in Store::BOTH {
             let Some(ruleset) = within_power(store.read(family).await)? else { continue };
+            if !ruleset.can_drop() {
+                continue;
+            }
+            let wanted = Wanted::of(host, network, family).await?;
             if let Some(chain) = plan::open(&ruleset, &wanted).obstacles.first() {
                 return Ok(Some(format!("{chain} drops what is forwarded, and flatnet's accept is not there")));
             }
@@ -104,9 +110,10 @@ pub(crate) fn is_bridged(family: IpFamily) -> bool {
     fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
 }
 
-/// What the network needs, of each family that it has.
-fn wanted(network: &Network) -> impl Iterator<Item = (IpFamily, Wanted<'_>)> {
-    IpFamily::BOTH.into_iter().filter_map(|family| Some((family, Wanted::of(network, family)?)))
+/// Those of which the network has subnets, and the host sees its containers' packets.
+fn families(network: &Network) -> impl Iterator<Item = IpFamily> {
+    let is_seen = |family| network.options.is_gateway || is_bridged(family);
+    IpFamily::BOTH.into_iter().filter(move |family| family.is_of(network) && is_seen(*family))
 }
 
 fn everywhere() -> impl Iterator<Item = (IpFamily, Store)> {
@@ -114,16 +121,16 @@ fn everywhere() -> impl Iterator<Item = (IpFamily, Store)> {
 }
 
 impl<'a> Wanted<'a> {
-    /// Nothing for a family of which the network has no subnet, and where the host sees no packet of its containers.
-    fn of(network: &'a Network, family: IpFamily) -> Option<Self> {
+    /// What the network needs of a family.
+    async fn of(host: &Netlink, network: &'a Network, family: IpFamily) -> Result<Self> {
         let subnets = family.subnets(network);
-        if subnets.is_empty() {
-            return None;
-        }
         let gateway_link = network.options.is_gateway.then(|| network.gateway_link());
         let bridge = is_bridged(family).then_some(network.bridge.as_str());
-        let is_seen = gateway_link.is_some() || bridge.is_some();
-        is_seen.then_some(Self { network: &network.name, gateway_link, bridge, subnets })
+        let outside = match gateway_link {
+            Some(_) => outside::links(host, network, family).await?,
+            None => Vec::new(),
+        };
+        Ok(Self { network: &network.name, gateway_link, outside, bridge, subnets })
     }
 }
 
@@ -183,8 +190,10 @@ impl Store {
 
     async fn plan(self, host: &Netlink, family: IpFamily, network: Option<&Network>) -> Result<Plan, Trouble> {
         let Some(ruleset) = self.read(family).await? else { return Ok(Plan::default()) };
-        let wanted = network.and_then(|network| Wanted::of(network, family));
-        let mut plan = wanted.map(|wanted| plan::open(&ruleset, &wanted)).unwrap_or_default();
+        let mut plan = match network.filter(|_| ruleset.can_drop()) {
+            Some(network) => plan::open(&ruleset, &Wanted::of(host, network, family).await?),
+            None => Plan::default(),
+        };
         let mut gone = Vec::new();
         for bridge in plan::bridges(&ruleset) {
             let link = host.link(&bridge).await.doing(|| format!("look up {bridge}"))?;

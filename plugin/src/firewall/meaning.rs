@@ -16,6 +16,11 @@ const TCP: u8 = 6;
 const LINK_NAME_BYTES: usize = 16;
 /// The bits of a connection's state (`NF_CT_STATE_BIT`): invalid, and those of `enum ip_conntrack_info`.
 const STATES: [(u32, &str); 5] = [(1, "invalid"), (2, "established"), (4, "related"), (8, "new"), (64, "untracked")];
+/// The same as iptables' condition `conntrack` has them (`XT_CONNTRACK_STATE_BIT`).
+const TRACKED_STATES: [(u32, &str); 7] =
+    [(1, "invalid"), (2, "established"), (4, "related"), (8, "new"), (64, "snat"), (128, "dnat"), (256, "untracked")];
+/// `IPS_DST_NAT` of linux/netfilter/nf_conntrack_common.h.
+const DNAT: u32 = 32;
 /// Expressions that change or count something and let the rule go on.
 const EFFECTS: [&str; 5] = ["log", "notrack", "dup", "ct_helper", "last"];
 /// Targets of iptables that end a packet's way; any other lets the rule go on.
@@ -32,6 +37,7 @@ enum Loaded {
     EtherType,
     Protocol,
     State { mask: Option<u32> },
+    Status { mask: Option<u32> },
     Other,
 }
 
@@ -68,6 +74,11 @@ pub(super) fn of(family: IpFamily, placed: &PlacedRule) -> Rule {
                 registers.push((*to, of_payload(family, *base, *offset, *length)));
             }
             Expression::State { to } => registers.push((*to, Loaded::State { mask: None })),
+            Expression::Status { to } => registers.push((*to, Loaded::Status { mask: None })),
+            Expression::Tracked { states } => {
+                let about = About::State(names_of(&TRACKED_STATES, u32::from(*states)));
+                rule.conditions.push(Condition { not: false, about });
+            }
             Expression::Mask { slot, bits } => registers.push((*slot, masked(family, loaded(slot), bits))),
             Expression::Compare { slot, equal, value } => {
                 rule.conditions.push(compared(family, loaded(slot), *equal, value));
@@ -90,7 +101,7 @@ pub(super) fn of(family: IpFamily, placed: &PlacedRule) -> Rule {
                 registers.clear();
                 rule.conditions.push(unknown());
             }
-            Expression::Change { slot: to, .. } | Expression::DestinationType { to } | Expression::Status { to } => {
+            Expression::Change { slot: to, .. } | Expression::DestinationType { to } => {
                 registers.push((*to, Loaded::Other));
             }
             // Each may fill several registers.
@@ -102,6 +113,10 @@ pub(super) fn of(family: IpFamily, placed: &PlacedRule) -> Rule {
         }
     }
     rule
+}
+
+fn names_of(states: &[(u32, &str)], bits: u32) -> Vec<String> {
+    states.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| (*name).to_owned()).collect()
 }
 
 fn unknown() -> Condition {
@@ -152,12 +167,14 @@ fn masked(family: IpFamily, loaded: Loaded, bits: &[u8]) -> Loaded {
             Loaded::Destination { bytes, mask }
         }
         // Registers hold numbers as the machine does.
-        Loaded::State { mask: None } => {
-            let mask = bits.try_into().ok().map(u32::from_ne_bytes);
-            mask.map_or(Loaded::Other, |mask| Loaded::State { mask: Some(mask) })
-        }
+        Loaded::State { mask: None } => number(bits).map_or(Loaded::Other, |mask| Loaded::State { mask: Some(mask) }),
+        Loaded::Status { mask: None } => number(bits).map_or(Loaded::Other, |mask| Loaded::Status { mask: Some(mask) }),
         _ => Loaded::Other,
     }
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    bytes.try_into().ok().map(u32::from_ne_bytes)
 }
 
 fn compared(family: IpFamily, loaded: Loaded, equal: bool, value: &[u8]) -> Condition {
@@ -173,10 +190,12 @@ fn compared(family: IpFamily, loaded: Loaded, equal: bool, value: &[u8]) -> Cond
         Loaded::Protocol => plain(About::Known(value == [TCP])),
         // "Not none of these bits" is "one of these states".
         Loaded::State { mask: Some(mask) } if value.iter().all(|byte| *byte == 0) => {
-            let states = STATES.iter().filter(|(bit, _)| mask & bit != 0).map(|(_, name)| (*name).to_owned());
-            Condition { not: equal, about: About::State(states.collect()) }
+            Condition { not: equal, about: About::State(names_of(&STATES, mask)) }
         }
-        Loaded::State { .. } | Loaded::Other => unknown(),
+        Loaded::Status { mask: Some(DNAT) } if value.iter().all(|byte| *byte == 0) => {
+            Condition { not: equal, about: About::State(vec!["dnat".into()]) }
+        }
+        Loaded::State { .. } | Loaded::Status { .. } | Loaded::Other => unknown(),
     }
 }
 
@@ -261,6 +280,8 @@ mod tests {
     #[case::ipv4(loaded(FAMILY, vec![compare(&[2], true)]), false, About::Known(true))]
     #[case::ipv6(loaded(FAMILY, vec![compare(&[10], true)]), false, About::Known(false))]
     #[case::states(loaded(STATE, vec![Expression::Mask { slot: Slot::FIRST, bits: 6_u32.to_ne_bytes().to_vec() }, compare(&[0; 4], false)]), false, About::State(vec!["established".into(), "related".into()]))]
+    #[case::published(loaded(Expression::Status { to: Slot::FIRST }, vec![Expression::Mask { slot: Slot::FIRST, bits: 32_u32.to_ne_bytes().to_vec() }, compare(&[0; 4], false)]), false, About::State(vec!["dnat".into()]))]
+    #[case::states_of_iptables(vec![Expression::Tracked { states: 134 }], false, About::State(vec!["established".into(), "related".into(), "dnat".into()]))]
     #[case::set(loaded(STATE, vec![Expression::Lookup { set: "__set0".into(), slot: Slot::FIRST, present: true }]), false, About::Unknown)]
     #[case::condition_of_iptables(vec![Expression::Match { name: "conntrack".into(), comment: None }], false, About::Unknown)]
     #[case::not_known(vec![Expression::Unknown("limit".into())], false, About::Unknown)]

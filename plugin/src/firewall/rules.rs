@@ -176,6 +176,13 @@ impl Ruleset {
         obstacles.into_iter().next()
     }
 
+    /// Whether any packet may be dropped at all.
+    pub(crate) fn can_drop(&self) -> bool {
+        let is_start = |chain: &Chain| chain.start.is_some_and(|(_, policy)| policy == Policy::Drop);
+        let has_drop = |chain: &Chain| chain.rules.iter().any(|rule| rule.verdict == Verdict::Drop);
+        self.chains.iter().any(|chain| is_start(chain) || has_drop(chain))
+    }
+
     /// Nothing for a chain where such packets do not begin.
     pub(crate) fn fate(&self, chain: &Chain, packet: &Packet) -> Option<Fate> {
         let (_, policy) = chain.start.filter(|(hook, _)| *hook == packet.hook)?;

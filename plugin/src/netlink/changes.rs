@@ -43,6 +43,12 @@ impl Changes {
         listen(NETLINK_ROUTE, &groups).map(|socket| Self { socket }).map_err(|e| errno_of(&e))
     }
 
+    /// Listens for routes, in the namespace of the calling thread.
+    pub(crate) fn of_routes() -> Result<Self, Errno> {
+        let groups = [MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route].map(|it| it as u32);
+        listen(NETLINK_ROUTE, &groups).map(|socket| Self { socket }).map_err(|e| errno_of(&e))
+    }
+
     /// Listens for nftables, in the namespace of the calling thread. Errors: `EPROTONOSUPPORT` where the kernel has none.
     pub(crate) fn of_rules() -> Result<Self, Errno> {
         listen(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]).map(|socket| Self { socket }).map_err(|e| errno_of(&e))

@@ -266,13 +266,18 @@ impl Netlink {
     /// The routes of the main table, IPv4's first.
     pub(crate) async fn routes(&self) -> Result<Vec<Route>, Errno> {
         let mut routes = self.ipv4_routes().await?;
-        routes.extend(self.routes_of(AddressFamily::Inet6, RouteAttributes::MAIN).await?);
+        routes.extend(self.ipv6_routes().await?);
         Ok(routes)
     }
 
     /// The IPv4 routes of the main table.
     pub(crate) async fn ipv4_routes(&self) -> Result<Vec<Route>, Errno> {
         self.routes_of(AddressFamily::Inet, RouteAttributes::MAIN).await
+    }
+
+    /// The IPv6 routes of the main table.
+    pub(crate) async fn ipv6_routes(&self) -> Result<Vec<Route>, Errno> {
+        self.routes_of(AddressFamily::Inet6, RouteAttributes::MAIN).await
     }
 
     /// One family's routes, whatever table they are in; the kernel's own are among them.

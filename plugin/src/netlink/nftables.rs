@@ -8,6 +8,7 @@
 //! all the same; the program `nft` may be missing, and starting it takes longer than all else that an ADD does.
 
 mod batch;
+mod conntrack;
 mod expression;
 mod map;
 mod network;

@@ -1,10 +1,10 @@
-//! What wakes `flatnet gateway`: the kernel's announcements of links and addresses, and of rules where a network has some.
+//! What wakes `flatnet gateway`: the kernel's announcements of links, addresses and routes, and of rules where a network has some.
 //!
 //! Nobody listens to nftables where no network needs it: that alone may load kernel modules.
 
 use std::pin::pin;
 
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 use nix::errno::Errno;
 
 use crate::error::{Doing, Result};
@@ -13,6 +13,8 @@ use crate::netlink::Changes;
 /// The announcements that count.
 pub(super) struct Watch {
     links: Changes,
+    /// Where they lead is where other firewalls let containers' packets pass to.
+    routes: Changes,
     rules: Rules,
 }
 
@@ -24,8 +26,9 @@ enum Rules {
 
 impl Watch {
     pub(super) fn open() -> Result<Self> {
-        let links = Changes::open().doing(|| "listen to the kernel's announcements".into())?;
-        Ok(Self { links, rules: Rules::NotAsked })
+        let doing = || "listen to the kernel's announcements".into();
+        let (links, routes) = (Changes::open().doing(doing)?, Changes::of_routes().doing(doing)?);
+        Ok(Self { links, routes, rules: Rules::NotAsked })
     }
 
     /// Listens to nftables from now on.
@@ -37,7 +40,12 @@ impl Watch {
 
     /// Ends as soon as something has changed.
     pub(super) async fn change(&self) -> Result<(), Errno> {
-        let Rules::Asked(Some(rules)) = &self.rules else { return self.links.wait().await };
-        select(pin!(self.links.wait()), pin!(rules.wait())).await.factor_first().0
+        let (links, routes) = (pin!(self.links.wait()), pin!(self.routes.wait()));
+        let ways = select(links, routes);
+        let Rules::Asked(Some(rules)) = &self.rules else { return ways.await.factor_first().0 };
+        match select(ways, pin!(rules.wait())).await {
+            Either::Left((ways, _)) => ways.factor_first().0,
+            Either::Right((rules, _)) => rules,
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use super::plan::{Accept, Edit, Position, Way};
+use super::plan::{Accept, Edit, Far, Position, Way};
 use super::{Changed, Trouble, failed};
 use crate::error::Error;
 use crate::firewall::family::IpFamily;
@@ -39,9 +39,9 @@ pub(super) async fn read(family: IpFamily) -> Result<Option<Ruleset>, Trouble> {
 pub(super) async fn change(family: IpFamily, edits: &[Edit]) -> Result<Changed, Trouble> {
     for edit in edits {
         let (Edit::Remove { accept, .. } | Edit::Insert { accept, .. }) = edit;
-        if accept.bridge.ends_with('+') {
-            let problem = format!("iptables takes {} for a pattern, which others' links may fit", accept.bridge);
-            return Err(Trouble::Beyond(failed(problem, "give the network a bridge whose name does not end with +")));
+        if let Some(link) = links(accept).find(|link| link.ends_with('+')) {
+            let problem = format!("iptables takes {link} for a pattern, which others' links may fit");
+            return Err(Trouble::Beyond(failed(problem, "give the network a link whose name does not end with +")));
         }
         let (words, accept) = match edit {
             Edit::Remove { chain, accept, .. } => (vec!["--delete".to_owned(), chain.name.clone()], accept),
@@ -70,11 +70,23 @@ fn specification(accept: &Accept) -> Vec<String> {
         Way::In => ("--out-interface", "--destination", "--in-interface"),
         Way::Out => ("--in-interface", "--source", "--out-interface"),
     };
-    let Accept { bridge, subnet, comment, .. } = accept;
+    let Accept { subnet, comment, .. } = accept;
     let subnet = &subnet.to_string();
-    let links = [near].into_iter().chain(accept.bridged.then_some(far)).flat_map(|link| [link, bridge]);
-    let rest = [network, subnet, "--match", "comment", "--comment", comment, "--jump", "ACCEPT"];
-    links.chain(rest).map(str::to_owned).collect()
+    let links = [near, far].into_iter().zip(links(accept)).flat_map(|(option, link)| [option, link]);
+    let states = match accept.far {
+        Far::Anybody | Far::Link(_) => None,
+        Far::Answers => Some("RELATED,ESTABLISHED"),
+        Far::Published => Some("DNAT"),
+    };
+    let states = states.into_iter().flat_map(|states| ["--match", "conntrack", "--ctstate", states]);
+    let rest = ["--match", "comment", "--comment", comment, "--jump", "ACCEPT"];
+    links.chain([network, subnet]).chain(states).chain(rest).map(str::to_owned).collect()
+}
+
+/// The near one, and the far one if it is about that.
+fn links(accept: &Accept) -> impl Iterator<Item = &str> {
+    let far = if let Far::Link(link) = &accept.far { Some(link.as_str()) } else { None };
+    [accept.bridge.as_str()].into_iter().chain(far)
 }
 
 /// Errors: 109 where it is not installed, or does not succeed.

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::plan::{Accept, Edit, Place, Position, Way};
+use super::plan::{Accept, Edit, Far, Place, Position, Way};
 use super::{Changed, Trouble, failed};
 use crate::error::Error;
 use crate::firewall::TABLE;
@@ -13,6 +13,13 @@ use crate::netlink::nftables::{
     Batch, Expression, Family, Hook as KernelHook, Meta, Nftables, Problem, Rule, Slot, Verdict, from_network, link,
     to_network,
 };
+
+/// The states of connection tracking that are answers, as bits; the same for nftables and iptables: established, related.
+const ANSWERS: u16 = 2 | 4;
+/// `XT_CONNTRACK_STATE_DNAT`: iptables takes it for a state.
+const IPTABLES_DNAT: u16 = 128;
+/// `IPS_DST_NAT`.
+const DNAT: u32 = 32;
 
 /// The families of tables whose chains see packets of that family.
 const fn families(family: IpFamily) -> [Family; 2] {
@@ -60,7 +67,7 @@ pub(super) async fn change(family: IpFamily, edits: &[Edit]) -> Result<Changed, 
         let Some((tables_family, name)) = split(family, table) else { continue };
         let mut batch = Batch::new(tables_family, name);
         for edit in edits.iter().filter(|edit| place(edit).table == table) {
-            add(&mut batch, (tables_family, family), edit);
+            add(&mut batch, (tables_family, family), table == iptables::table(family), edit);
         }
         match nftables.apply(&batch).await {
             Ok(()) => {}
@@ -100,13 +107,13 @@ fn split(family: IpFamily, table: &str) -> Option<(Family, &str)> {
     families(family).into_iter().find(|family| family.as_str() == of).map(|family| (family, name))
 }
 
-fn add(batch: &mut Batch, families: (Family, IpFamily), edit: &Edit) {
+fn add(batch: &mut Batch, families: (Family, IpFamily), is_iptables: bool, edit: &Edit) {
     match edit {
         Edit::Remove { chain, handle: Some(handle), .. } => batch.delete_rule(&chain.name, *handle),
         // What was read from the kernel has a handle.
         Edit::Remove { handle: None, .. } => {}
         Edit::Insert { chain, accept, position } => {
-            let rule = rule(families, accept);
+            let rule = rule(families, is_iptables, accept);
             match position {
                 Position::Before(_, Some(handle)) => batch.insert_rule_before(&chain.name, *handle, &rule),
                 Position::Last => batch.add_rule(&chain.name, &rule),
@@ -116,8 +123,8 @@ fn add(batch: &mut Batch, families: (Family, IpFamily), edit: &Edit) {
     }
 }
 
-/// With a comment and a counter as iptables would write it: it lists and saves the rule like its own.
-fn rule((tables_family, family): (Family, IpFamily), accept: &Accept) -> Rule {
+/// With a comment and a counter as iptables would write it: it lists and saves the rule like its own, if the condition is one that it has.
+fn rule((tables_family, family): (Family, IpFamily), is_iptables: bool, accept: &Accept) -> Rule {
     let mut expressions = Vec::new();
     if tables_family == Family::Inet {
         expressions.push(Expression::Meta { key: Meta::Family, to: Slot::FIRST });
@@ -127,12 +134,27 @@ fn rule((tables_family, family): (Family, IpFamily), accept: &Accept) -> Rule {
         Way::In => (Meta::OutLink, to_network(accept.subnet, true), Meta::InLink),
         Way::Out => (Meta::InLink, from_network(accept.subnet, true), Meta::OutLink),
     };
-    for key in [near].into_iter().chain(accept.bridged.then_some(far)) {
-        expressions.extend(link(key, &accept.bridge, true));
+    expressions.extend(link(near, &accept.bridge, true));
+    if let Far::Link(name) = &accept.far {
+        expressions.extend(link(far, name, true));
     }
     expressions.extend(network);
+    let to = Slot::FIRST;
+    match &accept.far {
+        Far::Anybody | Far::Link(_) => {}
+        Far::Answers if is_iptables => expressions.push(Expression::Tracked { states: ANSWERS }),
+        Far::Published if is_iptables => expressions.push(Expression::Tracked { states: IPTABLES_DNAT }),
+        Far::Answers => expressions.extend(any_of(Expression::State { to }, ANSWERS.into())),
+        Far::Published => expressions.extend(any_of(Expression::Status { to }, DNAT)),
+    }
     expressions.extend([Expression::Counter, Expression::Verdict(Verdict::Accept)]);
     Rule { expressions, comment: Some(accept.comment.clone()) }
+}
+
+/// What `load` has got has one of these bits.
+fn any_of(load: Expression, bits: u32) -> [Expression; 3] {
+    let (slot, bits) = (Slot::FIRST, bits.to_ne_bytes().to_vec());
+    [load, Expression::Mask { slot, bits }, Expression::Compare { slot, equal: false, value: vec![0; 4] }]
 }
 
 fn refused(problem: &Problem) -> Error {

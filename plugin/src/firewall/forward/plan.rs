@@ -24,6 +24,8 @@ pub(super) struct Wanted<'a> {
     pub(super) network: &'a str,
     /// The link by which the host reaches containers; none where it passes nothing on to them.
     pub(super) gateway_link: Option<&'a str>,
+    /// The links by which others reach that one.
+    pub(super) outside: Vec<String>,
     /// The bridge, where bridged packets pass through the chains as well (`br_netfilter`): it is where these come from and go to, whatever
     /// VLAN they are in.
     pub(super) bridge: Option<&'a str>,
@@ -37,10 +39,22 @@ pub(super) struct Accept {
     pub(super) way: Way,
     /// The bridge, or the VLAN on it that is the gateway's link.
     pub(super) bridge: String,
-    /// Only of what stays on the bridge.
-    pub(super) bridged: bool,
+    pub(super) far: Far,
     pub(super) subnet: IpNetwork,
     pub(super) comment: String,
+}
+
+/// Whom it lets containers speak with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Far {
+    /// Everybody, as earlier versions had it: other programs' containers, too. Never written.
+    Anybody,
+    /// Those behind that link.
+    Link(String),
+    /// Those with whom they do already.
+    Answers,
+    /// Those who ask for a published port.
+    Published,
 }
 
 /// From where a container is.
@@ -90,22 +104,26 @@ impl Wanted<'_> {
         let comment = COMMENT_PREFIX.chars().chain(name).collect::<String>();
         // By an accept for what is routed there pass bridged packets, too.
         let between = self.bridge.filter(|bridge| self.gateway_link != Some(*bridge));
-        let links = [(self.gateway_link, false), (between, true)];
-        let links = links.into_iter().filter_map(|(link, bridged)| Some((link?, bridged)));
-        let accepts = links.flat_map(|(link, bridged)| {
-            let accept = |subnet, way| {
-                let (bridge, comment) = (link.to_owned(), comment.clone());
-                Accept { way, bridge, bridged, subnet, comment }
-            };
-            let of_subnet = |subnet: &IpNetwork| [Way::In, Way::Out].map(|way| accept(*subnet, way));
-            self.subnets.iter().flat_map(of_subnet).collect::<Vec<_>>()
-        });
-        accepts.collect()
+        let among = |link: &str| (link.to_owned(), Way::Out, Far::Link(link.to_owned()));
+        let mut kinds: Vec<_> = [self.gateway_link, between].into_iter().flatten().map(among).collect();
+        if let Some(link) = self.gateway_link {
+            let outside = self.outside.iter().map(|far| Far::Link(far.clone()));
+            let both_ways = outside.chain([Far::Answers]).flat_map(|far| [(Way::In, far.clone()), (Way::Out, far)]);
+            kinds.extend(both_ways.chain([(Way::In, Far::Published)]).map(|(way, far)| (link.to_owned(), way, far)));
+        }
+        let of_subnet = |subnet: &IpNetwork| {
+            let (subnet, comment) = (*subnet, comment.clone());
+            let accept = move |(bridge, way, far)| Accept { way, bridge, far, subnet, comment: comment.clone() };
+            kinds.clone().into_iter().map(accept)
+        };
+        self.subnets.iter().flat_map(of_subnet).collect()
     }
 
-    /// Whether it is one of the network's. Others on the bridge, of the same subnet or of another, have theirs.
+    /// Whether it is one of the network's, or was. Others on the bridge, of the same subnet or of another, have theirs.
     fn has(&self, accept: &Accept) -> bool {
-        self.accepts().iter().any(|own| own.opens_as(accept))
+        let is_routed = self.gateway_link == Some(accept.bridge.as_str());
+        let is_bridged = self.bridge == Some(accept.bridge.as_str()) && accept.far == Far::Link(accept.bridge.clone());
+        self.subnets.contains(&accept.subnet) && (is_routed || is_bridged)
     }
 
     /// What has to pass: to containers, their answers, what they ask others, and what they send each other where that is filtered.
@@ -122,12 +140,14 @@ impl Wanted<'_> {
         };
         let mut packets = Vec::new();
         if let here @ Some(_) = self.gateway_link {
-            let (here, there) = ((here, subnet), (None, None));
-            packets.extend([
-                packet(there, here, "new"),
-                packet(here, there, "established"),
-                packet(here, there, "new"),
-            ]);
+            for link in &self.outside {
+                let (here, there) = ((here, subnet), (Some(link.as_str()), None));
+                packets.extend([
+                    packet(there, here, "new"),
+                    packet(here, there, "established"),
+                    packet(here, there, "new"),
+                ]);
+            }
         }
         if let here @ Some(_) = self.bridge {
             packets.push(packet((here, subnet), (here, subnet), "new"));
@@ -142,7 +162,7 @@ impl Accept {
         if !rule.comment.starts_with(COMMENT_PREFIX) || rule.verdict != Verdict::Accept {
             return None;
         }
-        let (mut input, mut output, mut network) = (None, None, None);
+        let (mut input, mut output, mut network, mut states) = (None, None, None, None);
         for Condition { not, about } in &rule.conditions {
             let is_second = match about {
                 _ if *not => return None,
@@ -150,6 +170,7 @@ impl Accept {
                 About::Input(names) => input.replace(names).is_some(),
                 About::Destination(networks) => network.replace((Way::In, networks)).is_some(),
                 About::Source(networks) => network.replace((Way::Out, networks)).is_some(),
+                About::State(found) => states.replace(found).is_some(),
                 About::Known(true) => false,
                 _ => return None,
             };
@@ -162,27 +183,54 @@ impl Accept {
             Way::In => (output?, input),
             Way::Out => (input?, output),
         };
-        let bridged = far.is_some();
+        let far = match (far.map(Vec::as_slice), states) {
+            (None, None) => Far::Anybody,
+            (Some([link]), None) => Far::Link(link.clone()),
+            (None, Some(states)) => Far::of_states(states)?,
+            _ => return None,
+        };
         let ([bridge], [subnet]) = (near.as_slice(), networks.as_slice()) else { return None };
         let (bridge, comment) = (bridge.clone(), rule.comment.clone());
-        far.is_none_or(|names| names == near).then_some(Self { way, bridge, bridged, subnet: *subnet, comment })
+        Some(Self { way, bridge, far, subnet: *subnet, comment })
     }
 
     /// Whether it lets the same packets pass: networks on one bridge share its accepts, whichever came first.
     fn opens_as(&self, other: &Self) -> bool {
-        let packets = |accept: &Self| (accept.way, accept.bridged, accept.subnet);
-        self.bridge == other.bridge && packets(self) == packets(other)
+        let whom = |accept: &Self| (accept.way, accept.subnet, accept.far.clone());
+        self.bridge == other.bridge && whom(self) == whom(other)
     }
 
     fn rule(&self) -> Rule {
         let (names, networks) = (vec![self.bridge.clone()], vec![self.subnet]);
-        let (near, network, far) = match self.way {
-            Way::In => (About::Output(names.clone()), About::Destination(networks), About::Input(names)),
-            Way::Out => (About::Input(names.clone()), About::Source(networks), About::Output(names)),
+        let (near, network) = match self.way {
+            Way::In => (About::Output(names), About::Destination(networks)),
+            Way::Out => (About::Input(names), About::Source(networks)),
         };
-        let abouts = [near, network].into_iter().chain(self.bridged.then_some(far));
+        let far = match (&self.far, self.way) {
+            (Far::Link(link), Way::In) => Some(About::Input(vec![link.clone()])),
+            (Far::Link(link), Way::Out) => Some(About::Output(vec![link.clone()])),
+            (far, _) => far.states().map(|states| About::State(states.map(str::to_owned).collect())),
+        };
+        let abouts = [near, network].into_iter().chain(far);
         let conditions = abouts.map(|about| Condition { not: false, about }).collect();
         Rule { conditions, verdict: Verdict::Accept, comment: self.comment.clone(), handle: None }
+    }
+}
+
+impl Far {
+    const ALL_BY_STATE: [(Self, &[&str]); 2] =
+        [(Self::Answers, &["established", "related"]), (Self::Published, &["dnat"])];
+
+    fn of_states(states: &[String]) -> Option<Self> {
+        let mut states: Vec<_> = states.iter().map(String::as_str).collect();
+        states.sort_unstable();
+        Self::ALL_BY_STATE.into_iter().find(|(_, known)| *known == states).map(|(far, _)| far)
+    }
+
+    /// Of connection tracking, any of which it takes.
+    fn states(&self) -> Option<impl Iterator<Item = &'static str>> {
+        let found = Self::ALL_BY_STATE.into_iter().find(|(far, _)| far == self);
+        found.map(|(_, states)| states.iter().copied())
     }
 }
 

@@ -2,16 +2,10 @@
 //!
 //! A link that the host's own default route leaves by leads to the world, too: it does not get the group.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use crate::config::Network;
 use crate::error::{Doing, Result};
-use crate::layout::LINK_GROUP;
+use crate::layout::{ELSEWHERE, LINK_GROUP};
 use crate::netlink::{Link, Netlink};
-
-/// Addresses that no network has (RFC 5737, RFC 3849): the route to one is the default route.
-const ELSEWHERE: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// Puts the gateway's link into the group, unless it is there. One that somebody put into another group stays in that.
 pub(super) async fn join(host: &Netlink, network: &Network, link: &Link) -> Result<()> {

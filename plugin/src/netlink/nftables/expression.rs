@@ -3,6 +3,7 @@
 //! Only those are understood that flatnet writes, or has to judge in other firewalls' rules. Any other is read as `Unknown`, which
 //! equals none that is wanted: so a rule that somebody changed is never mistaken for flatnet's own.
 
+use super::conntrack;
 use super::object::Family;
 use super::packet::{Base, Meta, Slot};
 use super::verdict::Verdict;
@@ -101,9 +102,13 @@ pub(crate) enum Expression {
     Masquerade,
     /// Counts packets and bytes.
     Counter,
-    /// Only read: the state of the packet's connection (`enum ip_conntrack_info`, as bits).
+    /// The state of the packet's connection (`enum ip_conntrack_info`, as bits).
     State {
         to: Slot,
+    },
+    /// State and status as iptables has them, `-m conntrack --ctstate`: one of these (`XT_CONNTRACK_STATE_BIT`).
+    Tracked {
+        states: u16,
     },
     /// Only read: a condition of iptables' (`iptables-extensions(8)`), with its text where it is a comment.
     Match {
@@ -178,6 +183,10 @@ impl Expression {
             Self::Masquerade => ("masq", new()),
             Self::Counter => ("counter", new()),
             Self::State { to } => ("ct", new().number(1, to.number()).number(2, CT_STATE)),
+            Self::Tracked { states } => {
+                let condition = new().text(1, conntrack::NAME).number(2, conntrack::REVISION);
+                ("match", condition.bytes(3, &conntrack::info(*states)))
+            }
             Self::Match { name, .. } => ("match", new().text(1, name)),
             Self::Target { name } => ("target", new().text(1, name)),
             Self::Unknown(name) => (name.as_str(), new()),
@@ -243,6 +252,9 @@ impl Expression {
             "ct" if number(2)? == CT_STATE => Some(Self::State { to: slot(1)? }),
             "ct" if number(2)? == CT_STATUS => Some(Self::Status { to: slot(1)? }),
             "match" => {
+                if let Some(states) = conntrack::states(data) {
+                    return Some(Self::Tracked { states });
+                }
                 let name = attribute::text(data, 1)?;
                 let text = |info: &[u8]| {
                     let end = info.iter().position(|byte| *byte == 0).unwrap_or(info.len());

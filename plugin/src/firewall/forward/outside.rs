@@ -1,0 +1,80 @@
+//! The links by which others reach the flat network: the host's uplinks, and its other flat networks.
+//!
+//! A link that a default route or the route to one of `gateways` leaves by counts always. Any other link with a route counts unless it is of
+//! a kind that container and VM networks are made of: what other programs keep apart there stays apart.
+
+use std::collections::BTreeSet;
+
+use ipnetwork::IpNetwork;
+
+use crate::config::Network;
+use crate::error::{Doing, Result};
+use crate::firewall::family::IpFamily;
+use crate::layout::{ELSEWHERE, LINK_GROUP};
+use crate::netlink::{Link, Netlink, Route};
+
+/// Kinds of links that other programs' networks of containers and virtual machines are behind (Docker, Podman, libvirt, LXD, Kubernetes).
+const KINDS_OF_OTHERS: [&str; 6] = ["bridge", "veth", "vxlan", "geneve", "openvswitch", "netkit"];
+
+/// Their names, in order.
+pub(super) async fn links(host: &Netlink, network: &Network, family: IpFamily) -> Result<Vec<String>> {
+    let routes = match family {
+        IpFamily::V4 => host.ipv4_routes().await,
+        IpFamily::V6 => host.ipv6_routes().await,
+    };
+    let mut routes = routes.doing(|| "list the routes".into())?;
+    // Each link has these, of other programs' containers, too.
+    routes.retain(|route| !is_link_local(route.destination));
+    let mut chosen = of(routes.iter().filter(|route| route.is_default()));
+    let gateways = network.gateways.iter().map(|gateway| gateway.network());
+    for address in ELSEWHERE.into_iter().chain(gateways).filter(|address| IpFamily::of(*address) == family) {
+        // There may be no route.
+        chosen.extend(host.way_to(address).await.ok().and_then(|route| route.link));
+    }
+    let all = of(&routes).union(&chosen).copied().collect::<BTreeSet<_>>();
+    let mut links = BTreeSet::new();
+    for index in all {
+        let Some(link) = host.link_by_index(index).await.doing(|| "look up a route's link".into())? else { continue };
+        let is_own = link.name == network.gateway_link() || link.name == network.bridge;
+        if !is_own && link.name != "lo" && (chosen.contains(&index) || is_outside(&link)) {
+            links.insert(link.name);
+        }
+    }
+    Ok(links.into_iter().collect())
+}
+
+fn of<'a>(routes: impl IntoIterator<Item = &'a Route>) -> BTreeSet<u32> {
+    routes.into_iter().filter_map(|route| route.link).collect()
+}
+
+fn is_outside(link: &Link) -> bool {
+    link.group == LINK_GROUP || link.kind.as_deref().is_none_or(|kind| !KINDS_OF_OTHERS.contains(&kind))
+}
+
+fn is_link_local(destination: IpNetwork) -> bool {
+    match destination {
+        IpNetwork::V4(_) => false,
+        IpNetwork::V6(network) => network.ip().is_unicast_link_local() || network.ip().is_multicast(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::a_device(None, 0, true)]
+    #[case::a_tunnel(Some("wireguard"), 0, true)]
+    #[case::a_vlan_of_the_lan(Some("vlan"), 0, true)]
+    #[case::docker(Some("bridge"), 0, false)]
+    #[case::a_pod(Some("veth"), 0, false)]
+    #[case::pods_of_other_nodes(Some("vxlan"), 0, false)]
+    #[case::a_flat_network(Some("bridge"), LINK_GROUP, true)]
+    #[case::of_another_group(Some("bridge"), 7, false)]
+    fn where_others_networks_are(#[case] kind: Option<&str>, #[case] group: u32, #[case] expected: bool) {
+        let link = Link { kind: kind.map(str::to_owned), group, ..Link::default() };
+        assert_eq!(is_outside(&link), expected);
+    }
+}
