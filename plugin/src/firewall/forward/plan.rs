@@ -276,7 +276,8 @@ pub(super) fn open(ruleset: &Ruleset, wanted: &Wanted<'_>) -> Plan {
         if is_in_place(&own, &places, wanted) && own.iter().all(|chain| passes(ruleset, chain)) {
             continue;
         }
-        plan.obstacles.extend(dropping.iter().map(ToString::to_string));
+        // What another network on the host has opened already is no obstacle, though each has accepts of its own.
+        plan.obstacles.extend(own.iter().filter(|chain| !passes(ruleset, chain)).map(ToString::to_string));
         plan.edits.extend(own.iter().flat_map(|chain| removals(chain, |accept| wanted.has(accept))));
         for (chain, position) in places {
             let insert = |accept| Edit::Insert { chain: Place::of(chain), accept, position };
