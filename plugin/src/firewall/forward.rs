@@ -13,7 +13,7 @@ mod plan;
 
 use std::fs;
 
-use self::plan::{Plan, Wanted};
+use self::plan::{Outside, Plan, Wanted};
 use super::family::IpFamily;
 use super::lock;
 use super::rules::Ruleset;
@@ -128,7 +128,7 @@ impl<'a> Wanted<'a> {
         let bridge = is_bridged(family).then_some(network.bridge.as_str());
         let outside = match gateway_link {
             Some(_) => outside::links(host, network, family).await?,
-            None => Vec::new(),
+            None => Outside::default(),
         };
         Ok(Self { network: &network.name, gateway_link, outside, bridge, subnets })
     }

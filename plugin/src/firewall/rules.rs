@@ -115,7 +115,7 @@ pub(crate) struct Packet {
     pub(crate) destination: Option<IpNetwork>,
     /// The port of TCP that it goes to.
     pub(crate) port: Option<u16>,
-    /// Of connection tracking: `new` or `established`.
+    /// Of connection tracking: `new` or `established`, or `dnat` for what a published port has led here.
     pub(crate) state: &'static str,
 }
 

@@ -4,34 +4,20 @@
 //! rules have a chain of their own, accepts go to its end, so that what the user wrote there comes first; else to the beginning
 //! of the chain that drops. Nothing is asked for where nothing drops.
 
+mod wanted;
+
 use ipnetwork::IpNetwork;
 
-use crate::firewall::rules::{About, Chain, Condition, Fate, Hook, Packet, Rule, Ruleset, Verdict};
+pub(super) use self::wanted::{Outside, Wanted};
+use crate::firewall::rules::{About, Chain, Condition, Rule, Ruleset, Verdict};
 
 /// Chains that firewalls leave to the user and reload without a change, or fill from the user's own files: Docker's
 /// (docs.docker.com, "Docker with iptables") and ufw's (ufw-framework(8)).
 const USER_CHAINS: [&str; 3] = ["DOCKER-USER", "ufw-user-forward", "ufw6-user-forward"];
 /// How every comment begins. The network's name follows, for people: whose rule it is, its bridge says.
 const COMMENT_PREFIX: &str = "flatnet: network ";
-/// iptables takes 255 bytes of comment, the program nft 128.
-const NAME_MAX_BYTES: usize = 64;
 /// Rules lead to users' chains at most this deep.
 const DEPTH_MAX: usize = 4;
-
-/// The network that is to be reached, by packets of one family.
-#[derive(Clone, Debug)]
-pub(super) struct Wanted<'a> {
-    pub(super) network: &'a str,
-    /// The link by which the host reaches containers; none where it passes nothing on to them.
-    pub(super) gateway_link: Option<&'a str>,
-    /// The links by which others reach that one.
-    pub(super) outside: Vec<String>,
-    /// The bridge, where bridged packets pass through the chains as well (`br_netfilter`): it is where these come from and go to, whatever
-    /// VLAN they are in.
-    pub(super) bridge: Option<&'a str>,
-    /// At least one.
-    pub(super) subnets: Vec<IpNetwork>,
-}
 
 /// One rule of flatnet's in another firewall's chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,65 +81,6 @@ pub(super) struct Plan {
     pub(super) edits: Vec<Edit>,
     /// The chains that drop what flatnet's containers need, in words.
     pub(super) obstacles: Vec<String>,
-}
-
-impl Wanted<'_> {
-    /// Both ways: whoever speaks first.
-    fn accepts(&self) -> Vec<Accept> {
-        let name = self.network.char_indices().take_while(|(at, _)| *at < NAME_MAX_BYTES).map(|(_, letter)| letter);
-        let comment = COMMENT_PREFIX.chars().chain(name).collect::<String>();
-        // By an accept for what is routed there pass bridged packets, too.
-        let between = self.bridge.filter(|bridge| self.gateway_link != Some(*bridge));
-        let among = |link: &str| (link.to_owned(), Way::Out, Far::Link(link.to_owned()));
-        let mut kinds: Vec<_> = [self.gateway_link, between].into_iter().flatten().map(among).collect();
-        if let Some(link) = self.gateway_link {
-            let outside = self.outside.iter().map(|far| Far::Link(far.clone()));
-            let both_ways = outside.chain([Far::Answers]).flat_map(|far| [(Way::In, far.clone()), (Way::Out, far)]);
-            kinds.extend(both_ways.chain([(Way::In, Far::Published)]).map(|(way, far)| (link.to_owned(), way, far)));
-        }
-        let of_subnet = |subnet: &IpNetwork| {
-            let (subnet, comment) = (*subnet, comment.clone());
-            let accept = move |(bridge, way, far)| Accept { way, bridge, far, subnet, comment: comment.clone() };
-            kinds.clone().into_iter().map(accept)
-        };
-        self.subnets.iter().flat_map(of_subnet).collect()
-    }
-
-    /// Whether it is one of the network's, or was. Others on the bridge, of the same subnet or of another, have theirs.
-    fn has(&self, accept: &Accept) -> bool {
-        let is_routed = self.gateway_link == Some(accept.bridge.as_str());
-        let is_bridged = self.bridge == Some(accept.bridge.as_str()) && accept.far == Far::Link(accept.bridge.clone());
-        self.subnets.contains(&accept.subnet) && (is_routed || is_bridged)
-    }
-
-    /// What has to pass: to containers, their answers, what they ask others, and what they send each other where that is filtered.
-    fn packets(&self) -> Vec<Packet> {
-        self.subnets.iter().flat_map(|subnet| self.packets_of(*subnet)).collect()
-    }
-
-    fn packets_of(&self, subnet: IpNetwork) -> Vec<Packet> {
-        let subnet = Some(subnet);
-        let packet = |(input, source), (output, destination), state| {
-            let name = |link: Option<&str>| link.map(str::to_owned);
-            let (input, output) = (name(input), name(output));
-            Packet { hook: Hook::Forward, input, output, source, destination, port: None, state }
-        };
-        let mut packets = Vec::new();
-        if let here @ Some(_) = self.gateway_link {
-            for link in &self.outside {
-                let (here, there) = ((here, subnet), (Some(link.as_str()), None));
-                packets.extend([
-                    packet(there, here, "new"),
-                    packet(here, there, "established"),
-                    packet(here, there, "new"),
-                ]);
-            }
-        }
-        if let here @ Some(_) = self.bridge {
-            packets.push(packet((here, subnet), (here, subnet), "new"));
-        }
-        packets
-    }
 }
 
 impl Accept {
@@ -250,10 +177,8 @@ pub(super) fn sweep(ruleset: &Ruleset, is_gone: impl Fn(&str) -> bool) -> Vec<Ed
 
 /// What opens the way for a network: of each table, all of its rules are right, or all are made anew.
 pub(super) fn open(ruleset: &Ruleset, wanted: &Wanted<'_>) -> Plan {
-    let packets = wanted.packets();
-    let passes = |ruleset: &Ruleset, chain: &Chain| {
-        packets.iter().all(|packet| ruleset.fate(chain, packet).is_none_or(|fate| fate == Fate::Passes))
-    };
+    let needed = wanted.packets();
+    let passes = |ruleset: &Ruleset, chain: &Chain| needed.iter().all(|it| it.passes(ruleset, chain));
     let bare = without_own(ruleset, wanted);
     let mut plan = Plan::default();
     let mut tables: Vec<&str> = ruleset.chains.iter().map(|chain| chain.table.as_str()).collect();

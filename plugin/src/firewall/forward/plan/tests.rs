@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::*;
 use crate::firewall::family::IpFamily;
 use crate::firewall::iptables;
-use crate::firewall::rules::Tool;
+use crate::firewall::rules::{Fate, Hook, Packet, Tool};
 
 /// As earlier versions wrote them.
 const IN: &str = "-d 10.87.1.0/24 -o flatnet-br0 -m comment --comment \"flatnet: network flatnet\" -j ACCEPT";
@@ -59,7 +59,7 @@ fn wanted(bridged: bool) -> Wanted<'static> {
 fn wanted_for(subnets: &[&str], bridged: bool) -> Wanted<'static> {
     let subnets = subnets.iter().map(|subnet| subnet.parse().expect("a subnet")).collect();
     let bridge = Some("flatnet-br0");
-    let outside = vec!["eth0".to_owned()];
+    let outside = Outside { uplinks: vec!["eth0".into()], flat: Vec::new() };
     Wanted { network: "flatnet", gateway_link: bridge, outside, bridge: bridge.filter(|_| bridged), subnets }
 }
 
@@ -199,6 +199,46 @@ fn nobody_passes_who_comes_from_elsewhere() {
     }
     // Who says that he is one of them comes by another link.
     assert_eq!(fate("docker0", "eth0", "new"), Some(Fate::Dropped));
+}
+
+#[test]
+fn what_a_published_port_has_led_here_passes_from_everywhere_even_without_an_uplink() {
+    let wanted = Wanted { outside: Outside::default(), ..wanted(false) };
+    let kinds = |plan: Plan| plan.edits.iter().map(words).collect::<Vec<_>>();
+    let all = ["Out flatnet-br0", "In answers", "Out answers", "In published"]
+        .map(|kind| format!("+ FORWARD {kind} 10.87.1.0/24 first"));
+    assert_eq!(kinds(open(&rules("-P FORWARD DROP\n"), &wanted)), all);
+    let published = "-P FORWARD DROP\n-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT\n";
+    assert_eq!(open(&rules(published), &wanted), Plan::default());
+}
+
+/// Its accepts are for its own subnet; whether that is all that comes by its bridge is not known here.
+#[test]
+fn what_another_flat_network_has_opened_is_no_obstacle() {
+    let outside = |flat: &str| Outside { uplinks: vec!["eth0".into()], flat: vec![flat.into()] };
+    let second = Wanted {
+        network: "second",
+        gateway_link: Some("second-br0"),
+        outside: outside("flatnet-br0"),
+        ..wanted_for(&["10.87.2.0/24"], false)
+    };
+    let mut ruleset = rules(&format!("-P FORWARD DROP\n{ACCEPTS}"));
+    let first = Wanted { outside: outside("second-br0"), ..wanted(false) };
+    assert_eq!(open(&ruleset, &first).obstacles, ["iptables chain FORWARD (policy drop)"]);
+    let plan = open(&ruleset, &second);
+    apply(&mut ruleset, &plan.edits);
+    assert_eq!(open(&ruleset, &second), Plan::default());
+    // With the next container it gets accepts of its own, which are for whoever comes by that bridge.
+    let plan = open(&ruleset, &first);
+    assert_eq!((plan.obstacles.as_slice(), plan.edits.len()), (&[][..], 6 + 8));
+    apply(&mut ruleset, &plan.edits);
+    for wanted in [&first, &second] {
+        assert_eq!(open(&ruleset, wanted), Plan::default(), "{wanted:?}");
+    }
+    // The same of a link that is none of flatnet's would have to be open for certain.
+    ruleset.chains[0].rules.retain(|rule| Accept::of(rule).is_some_and(|accept| accept.bridge == "second-br0"));
+    let uplinks = Wanted { outside: Outside { uplinks: vec!["second-br0".into()], flat: Vec::new() }, ..wanted(false) };
+    assert_eq!(open(&ruleset, &uplinks).obstacles, ["iptables chain FORWARD (policy drop)"]);
 }
 
 #[test]
