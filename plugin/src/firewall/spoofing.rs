@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 
-use self::table::Found;
+use self::table::{Found, Standing};
 use super::lock;
 use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
@@ -105,14 +105,22 @@ pub(crate) async fn guard(host: &Netlink, guarded: Guarded) -> Result<()> {
     let mut nftables = Nftables::open().map_err(failed)?;
     let own = [guarded];
     for way in Way::BOTH {
-        match nftables.apply(&table::admit(way, &own)).await {
-            Ok(()) if Found::is_intact(&mut nftables, way).await.map_err(failed)? => return Ok(()),
+        match Found::standing(&mut nftables, way).await.map_err(failed)? {
+            Standing::Missing => continue,
             // Somebody made the table another.
-            Ok(()) => return restore(host, &mut nftables, way, &own).await?.map_err(failed),
-            // It is the first, or somebody flushed the table, or it is of the other way.
+            Standing::Changed => return restore(host, &mut nftables, way, &own).await?.map_err(failed),
+            Standing::Intact => {}
+        }
+        match nftables.apply(&table::admit(way, &own)).await {
+            Ok(()) => return Ok(()),
+            // Somebody took a set away.
             Err(Problem::Refused { .. }) => {}
             Err(problem) => return Err(failed(problem)),
         }
+    }
+    // It is the first, or somebody flushed the table. Written without a trial: the kernel takes milliseconds to give up a transaction.
+    if restore(host, &mut nftables, Way::Bridge, &own).await?.is_ok() {
+        return Ok(());
     }
     let way = Way::find(&mut nftables).await.map_err(failed)?;
     restore(host, &mut nftables, way, &own).await?.map_err(failed)
@@ -223,8 +231,11 @@ async fn restore(
         };
         let links = host.links().await.doing(|| "list the host's links".into())?;
         let all: Vec<_> = links.iter().filter_map(|link| guarded(link, &known, more)).collect();
-        if is_new && nftables.apply(&table::whole(way, &all, false)).await.is_ok() {
-            return Ok(Ok(()));
+        if is_new
+            && let done @ (Ok(()) | Err(Problem::Lacking { .. })) =
+                nftables.apply(&table::whole(way, &all, false)).await
+        {
+            return Ok(done);
         }
         match nftables.apply(&table::whole(way, &all, true)).await {
             // One of the links has gone since, and a chain of its own needs it.

@@ -82,6 +82,16 @@ pub(super) fn without(way: Way, found: &Found, is_gone: impl Fn(u32) -> bool) ->
     Some(batch)
 }
 
+/// What there is of the table's chains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// There is none that sees frames.
+    Missing,
+    /// Somebody made them others.
+    Changed,
+    Intact,
+}
+
 /// What there is of the table.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
@@ -113,10 +123,16 @@ impl Found {
         }
     }
 
-    /// Whether both chains are as they should be: a container without IPv6 may send it all the same.
-    pub(super) async fn is_intact(nftables: &mut Nftables, way: Way) -> Result<bool, Problem> {
-        let first = Self::chain(nftables, way, CHAIN).await? == Some(rules::first(way));
-        Ok(first && Self::chain(nftables, way, CHAIN_IPV6).await? == Some(rules::ipv6()))
+    /// How it is with both chains: a container without IPv6 may send it all the same. Two questions, however many ports there are.
+    pub(super) async fn standing(nftables: &mut Nftables, way: Way) -> Result<Standing, Problem> {
+        match Self::chain(nftables, way, CHAIN).await {
+            // A kernel without the family has no table of it.
+            Ok(None) | Err(Problem::Lacking { .. }) => Ok(Standing::Missing),
+            Ok(Some(first)) if first != rules::first(way) => Ok(Standing::Changed),
+            Ok(Some(_)) if Self::chain(nftables, way, CHAIN_IPV6).await? == Some(rules::ipv6()) => Ok(Standing::Intact),
+            Ok(Some(_)) => Ok(Standing::Changed),
+            Err(problem) => Err(problem),
+        }
     }
 
     /// What is in the sets; nothing where they are not there.
