@@ -39,6 +39,10 @@ use crate::deadline::waiting_for;
 use crate::error::errno_of;
 use crate::netns::Netns;
 
+/// How often a list is asked for again because something changed while the kernel wrote it. On a busy host something always changes while a
+/// long list is written: without a limit nobody there would ever get one.
+const DUMPS_MAX: u32 = 8;
+
 /// A netlink socket in one network namespace. Needs a tokio runtime, for as long as it is used.
 pub(crate) struct Netlink {
     handle: Handle,
@@ -112,14 +116,15 @@ impl Netlink {
         Err(self.death.reason())
     }
 
-    /// Asks until an answer was not interrupted.
+    /// Asks until an answer was not interrupted, and takes the last one as it is where none was not.
     async fn dump_whole(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Errno> {
-        loop {
+        for _ in 1..DUMPS_MAX {
             let dump = self.dump(message.clone()).await?;
             if !dump.interrupted {
                 return Ok(dump.messages);
             }
         }
+        Ok(self.dump(message).await?.messages)
     }
 
     fn send(

@@ -1,8 +1,9 @@
 //! ADD: ties a container to the network.
 
+mod again;
+
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
@@ -10,7 +11,6 @@ use serde_json::{Map, Value};
 
 use super::{del, or_undo, within_deadline, within_part};
 use crate::config::Network;
-use crate::deadline::waiting_for;
 use crate::error::{Doing, Error, PREV_RESULT, Result, both};
 use crate::firewall::ports::{self, Port};
 use crate::firewall::spoofing::{self, Guarded, Speaker};
@@ -30,10 +30,6 @@ use crate::request::{Input, Target};
 use crate::spec::SpecVersion;
 use crate::sysctl;
 
-/// The kernel opens a bridge port from a work queue, some microseconds after its carrier: the first look finds it open, as a rule.
-const PORT_INTERVAL: Duration = Duration::from_millis(1);
-/// How often an ADD is made again that somebody deletes the bridge under.
-const TRIES_MAX: u32 = 64;
 /// The loopback link is the first of every network namespace (`LOOPBACK_IFINDEX`, net/flow.h of Linux).
 const LOOPBACK_INDEX: u32 = 1;
 
@@ -48,7 +44,7 @@ struct Site<'a> {
     published: Cell<bool>,
     /// Whether rules against spoofing may have been written.
     guarded: Cell<bool>,
-    /// Index of the bridge, once it is in order.
+    /// Index of the bridge that it works on, once there is one.
     bridge: Cell<Option<u32>>,
 }
 
@@ -109,7 +105,6 @@ pub(super) async fn attach<T>(
     let (published, guarded, bridge) = (Cell::new(false), Cell::new(false), Cell::new(None));
     let site = Site { network, target, netns, host, container, published, guarded, bridge };
     let mut tell = Some(tell);
-    let mut tries = 1;
     loop {
         let made = Made::default();
         // On the heap: it is tens of kilobytes, and each future around it would be as large once more.
@@ -120,7 +115,8 @@ pub(super) async fn attach<T>(
             tell(success)
         });
         match or_undo(work, || site.undo(&made)).await {
-            Err(error) if tell.is_some() && tries < TRIES_MAX && site.lost_its_bridge(&error).await => tries += 1,
+            // As often as it takes: the call's deadline ends it.
+            Err(error) if tell.is_some() && site.lost_its_bridge(&error).await => {}
             outcome => return outcome,
         }
     }
@@ -132,18 +128,10 @@ impl Site<'_> {
     /// masquerade are looked at, which others write for whoever has one; what the container may say is settled before its port is up; and
     /// the host end is up before the container's, whose rising carrier then opens the bridge port.
     async fn attach(&self, made: &Made) -> Result<Success> {
-        let Self { network, target, netns, host, container, .. } = self;
+        let Self { network, target, host, .. } = self;
         let attachment = Attachment { network: &network.name, target };
-        self.bridge.set(None);
-        let site = bridge::ensure(host, network).await?;
+        let (site, pair) = self.until_bridge_stays(async || self.make_pair(&attachment, made).await).await?;
         let bridge = &site.link;
-        self.bridge.set(Some(bridge.index));
-        sysctl::enable_forwarding(host, network).await?;
-        if let Some(error) = forward::open(host, network).await? {
-            // No reason to have no containers: the next try would not end otherwise.
-            eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
-        }
-        let pair = veth::create((host, container), netns, &attachment, bridge, made).await?;
         let told = host.no_ipv6_by_itself(pair.host.index, Some(&attachment.first_record())).await;
         told.doing(|| format!("say on {} whose it is, and keep it from IPv6", pair.host.name))?;
         self.claim_attachment(&pair.host, &attachment).await?;
@@ -157,10 +145,26 @@ impl Site<'_> {
             self.raise_host_end(&pair.host, &attachment).await?;
             self.claim_addresses(&pair.host, bridge).await?
         };
-        masquerade::ensure(host, network, site.gateway(), &[]).await?;
+        match masquerade::ensure(host, network, site.gateway(), &[]).await {
+            Err(error) if self.lost_its_bridge(&error).await => self.put_back(&pair.host).await?,
+            done => done?,
+        }
         let routes = self.set_up_container(&pair, &own, mac).await?;
         self.port_opens(&pair.host).await?;
         Ok(self.success(&site, &pair, (&own, mac), routes))
+    }
+
+    /// The bridge, with all that lets its containers through, and the pair on it.
+    async fn make_pair(&self, attachment: &Attachment<'_>, made: &Made) -> Result<(Bridge, Pair)> {
+        let Self { network, netns, host, container, .. } = self;
+        let site = bridge::ensure(host, network, &self.bridge).await?;
+        sysctl::enable_forwarding(host, network).await?;
+        if let Some(error) = forward::open(host, network).await? {
+            // No reason to have no containers: the next try would not end otherwise.
+            eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
+        }
+        let pair = veth::create((host, container), netns, attachment, &site.link, made).await?;
+        Ok((site, pair))
     }
 
     /// Also without ports: what is published at this address may be a dead container's, and must not lead to this one.
@@ -172,20 +176,6 @@ impl Site<'_> {
         let attachment = Attachment { network: &self.network.name, target: self.target };
         // On the heap: it is large, and CNI never comes here.
         Box::pin(ports::publish(&self.host, &attachment, asked, &self.published)).await
-    }
-
-    /// Whether an ADD that was undone whole had failed because somebody deleted the bridge meanwhile: then there is nothing against another
-    /// try, with a new one.
-    async fn lost_its_bridge(&self, error: &Error) -> bool {
-        match (error, self.bridge.get()) {
-            // What is left of it may be in the way, or there is no time.
-            (Error::AndThen { .. } | Error::Deadline { .. } | Error::Internal { .. }, _) => false,
-            (_, Some(index)) => {
-                matches!(within_deadline(async { Ok(self.host.link_by_index(index).await) }).await, Ok(Ok(None)))
-            }
-            (Error::Kernel { errno, .. }, None) => *errno == Errno::ENODEV,
-            _ => false,
-        }
     }
 
     async fn undo(&self, made: &Made) -> Result<()> {
@@ -335,34 +325,6 @@ impl Site<'_> {
 
     fn record(&self, attachment: &Attachment<'_>, guarded: Option<Mac>) -> String {
         attachment.record(guarded, self.network.options.port.vlan)
-    }
-
-    /// Frames pass only once the port forwards; ADD is not done before. One whose other end stays down never does.
-    async fn port_opens(&self, link: &Link) -> Result<()> {
-        if self.network.options.container_down {
-            return Ok(());
-        }
-        loop {
-            let found = self.host.link_by_index(link.index).await.doing(|| format!("look up {}", link.name))?;
-            match found {
-                Some(link) if link.forwarding => return Ok(()),
-                // Somebody has deleted the bridge under it, and no port opens without one.
-                Some(link) if link.bridge.is_none() => self.put_back(&link).await?,
-                Some(_) => {
-                    let what = format!("{} to forward on bridge {}", link.name, self.network.bridge);
-                    waiting_for(what, tokio::time::sleep(PORT_INTERVAL)).await;
-                }
-                None => return Err(Errno::ENODEV).doing(|| format!("wait for {} to forward", link.name)),
-            }
-        }
-    }
-
-    async fn put_back(&self, link: &Link) -> Result<()> {
-        let bridge = bridge::ensure(&self.host, self.network).await?;
-        // It is another bridge, whose rules may have been swept with the first.
-        masquerade::ensure(&self.host, self.network, bridge.gateway(), &[]).await?;
-        let done = port::put_back(&self.host, link, &bridge.link, &self.network.options.port).await;
-        done.doing(|| format!("put {} back on {}", link.name, bridge.link.name))
     }
 
     fn success(&self, site: &Bridge, pair: &Pair, (own, mac): (&[Own], Mac), routes: Vec<reply::Route>) -> Success {

@@ -27,6 +27,8 @@ pub(crate) const ALTERNATIVE_NAME_MAX_BYTES: usize = 127;
 const RECORD_PART_MAX_BYTES: usize = 64;
 /// IFALIASZ of linux/if.h without its closing NUL.
 const RECORD_MAX_BYTES: usize = 255;
+/// How a link's first alias ends.
+const FIRST_RECORD: &str = " ADD is at work";
 /// How many host names an attachment tries before it gives up; each is as likely to be free as 1 - links / 2^32.
 const HOST_NAMES: u32 = 8;
 
@@ -54,7 +56,7 @@ impl Attachment<'_> {
 
     /// The link's first alias, from before it has any of the names: whose it is until its record says more.
     pub(crate) fn first_record(&self) -> String {
-        format!("{} ADD is at work", network_part(self.network))
+        format!("{}{FIRST_RECORD}", network_part(self.network))
     }
 
     /// The link's alias: who this is, for people and for messages. Long parts are cut. `guarded` is the MAC that the container is held to.
@@ -355,9 +357,11 @@ pub(crate) fn is_host_end(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth")
 }
 
-/// A host end as `add_veth` makes it, before it has any of the names.
+/// A host end as `add_veth` makes it, before it has any of the names. Where its bridge has been deleted since, only its first record tells it
+/// from anybody else's.
 pub(crate) fn is_unfinished(link: &Link) -> bool {
-    is_host_end(link) && link.bridge.is_some() && link.names.is_empty() && record(link).is_none()
+    let is_begun = link.alias.as_ref().is_some_and(|alias| alias.ends_with(FIRST_RECORD));
+    is_host_end(link) && (link.bridge.is_some() || is_begun) && link.names.is_empty() && record(link).is_none()
 }
 
 /// An unfinished one that flatnet named: it is an ADD's that is at work, or was cut short. (Docker's links on its bridge look alike.)

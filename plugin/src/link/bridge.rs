@@ -6,6 +6,7 @@ mod addresses;
 mod group;
 mod left;
 
+use std::cell::Cell;
 use std::fs;
 
 use ipnetwork::IpNetwork;
@@ -47,12 +48,16 @@ impl Bridge {
     }
 }
 
-/// The network's bridge, made if need be: up, with the gateway's address and the network's MTU, which is its containers'.
+/// The network's bridge, made if need be: up, with the gateway's address and the network's MTU, which is its containers'. `index` is set as
+/// soon as there is a bridge: whatever the error is, who knows the index can see whether the bridge was deleted meanwhile.
 /// Errors: 105 where the name is something else's.
-pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Bridge> {
+pub(crate) async fn ensure(host: &Netlink, network: &Network, index: &Cell<Option<u32>>) -> Result<Bridge> {
     let name = &network.bridge;
+    index.set(None);
     ipv6::refuse_lacking(network)?;
-    let (mut bridge, in_use) = match find(host, name).await? {
+    let found = find(host, name).await?;
+    index.set(found.as_ref().map(|found| found.index));
+    let (mut bridge, in_use) = match found {
         Some(bridge) if has_gateways(host, network, &bridge).await? => {
             hold_mac(host, network, &bridge).await?;
             if !bridge.carrier && !network.options.container_down {
@@ -62,7 +67,7 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network) -> Result<Bridge> 
             }
             (bridge, true)
         }
-        found => (take_into_use(host, network, found).await?, false),
+        found => (take_into_use(host, network, found, index).await?, false),
     };
     keep_vlans_apart(host, network, &mut bridge).await?;
     // One that is no gateway may be somebody else's, with the host's uplink for a port: up already, it is taken as it is.
@@ -156,12 +161,7 @@ pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> 
         match port::put_back(host, &link, bridge, &network.options.port).await {
             // Its container has just ended.
             Ok(()) | Err(Errno::ENODEV) => {}
-            Err(errno) => {
-                // The kernel takes a bridge that is gone for one that never was.
-                let found = host.link_by_index(bridge.index).await.doing(|| format!("look up {}", network.bridge))?;
-                let errno = if found.is_none() { Errno::ENODEV } else { errno };
-                return Err(errno).doing(|| format!("put {} back on {}", link.name, network.bridge));
-            }
+            Err(errno) => return Err(errno).doing(|| format!("put {} back on {}", link.name, network.bridge)),
         }
     }
     Ok(())
@@ -196,14 +196,19 @@ pub(crate) async fn find(host: &Netlink, name: &str) -> Result<Option<Link>> {
 }
 
 /// Makes the bridge if there is none, and gives it the gateway's address. Refuses before it makes anything.
-async fn take_into_use(host: &Netlink, network: &Network, found: Option<Link>) -> Result<Link> {
+async fn take_into_use(
+    host: &Netlink,
+    network: &Network,
+    found: Option<Link>,
+    index: &Cell<Option<u32>>,
+) -> Result<Link> {
     refuse_overlap(host, network).await?;
     let mut bridge = match found {
         Some(mut bridge) => {
             fix_mac(host, network, &mut bridge).await?;
             bridge
         }
-        None => create(host, network).await?,
+        None => create(host, network, index).await?,
     };
     keep_vlans_apart(host, network, &mut bridge).await?;
     let link = vlan::find_or_make(host, network, &bridge).await?;
@@ -254,7 +259,7 @@ fn mark_of(network: &str) -> String {
 }
 
 /// Makes the bridge; another process may be faster, which is as good.
-async fn create(host: &Netlink, network: &Network) -> Result<Link> {
+async fn create(host: &Netlink, network: &Network, index: &Cell<Option<u32>>) -> Result<Link> {
     let name = &network.bridge;
     let mac = gateway_mac(network).unwrap_or_else(|| Mac::named(&[name]));
     let new = NewBridge { name, mac: Some(mac), vlan_filtering: network.options.port.needs_vlan_filtering() };
@@ -264,6 +269,7 @@ async fn create(host: &Netlink, network: &Network) -> Result<Link> {
         done => done.doing(|| format!("create bridge {name}"))?,
     }
     let bridge = find(host, name).await?.ok_or(Errno::ENODEV).doing(|| format!("find bridge {name} just created"))?;
+    index.set(Some(bridge.index));
     host.no_ipv6_by_itself(bridge.index, None).await.doing(|| format!("keep {name} from IPv6"))?;
     ipv6::Place { netlink: host, netns: None, link: &bridge }.ignores_routers()?;
     Ok(bridge)

@@ -40,7 +40,7 @@ impl Made {
             Progress::Done(index) => index,
             Progress::Asked(name) => {
                 let link = host.link(&name).await.doing(|| format!("look up {name}"))?;
-                match link.filter(|link| lease::is_unfinished(link) && link.alias.is_none()) {
+                match link.filter(is_new) {
                     Some(link) => link.index,
                     None => return Ok(()),
                 }
@@ -48,6 +48,12 @@ impl Made {
         };
         host.delete_link(index).await.doing(|| format!("delete link {index}"))
     }
+}
+
+/// Whether that is a host end to which nothing has been done yet. Its bridge may have been deleted since; its other end is in another namespace.
+fn is_new(link: &Link) -> bool {
+    let is_placed = link.bridge.is_some() || link.peer_namespace.is_some();
+    lease::is_host_end(link) && is_placed && link.names.is_empty() && link.alias.is_none()
 }
 
 /// Makes the attachment's pair on `bridge`. Errors: 103 where the container has an interface of that name.
@@ -97,4 +103,27 @@ async fn read(host: &Netlink, name: &str, interface: &str) -> Result<Pair> {
     let index = host.peer.ok_or(Errno::ENODEV).doing(|| format!("find the other end of {name}"))?;
     let container = Link { index, name: interface.to_owned(), mtu: host.mtu, ..Link::default() };
     Ok(Pair { host, container })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::on_its_bridge(Some(7), Some(1), None, true)]
+    #[case::its_bridge_was_deleted(None, Some(1), None, true)]
+    #[case::another_s(None, None, None, false)]
+    #[case::another_add_s(Some(7), Some(1), Some("network=flatnet ADD is at work"), false)]
+    fn what_undoing_deletes(
+        #[case] bridge: Option<u32>,
+        #[case] peer_namespace: Option<i32>,
+        #[case] alias: Option<&str>,
+        #[case] expected: bool,
+    ) {
+        let alias = alias.map(str::to_owned);
+        let link = Link { kind: Some("veth".into()), bridge, peer_namespace, alias, ..Link::default() };
+        assert_eq!(is_new(&link), expected);
+    }
 }

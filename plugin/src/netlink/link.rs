@@ -1,19 +1,19 @@
 //! Links: bridges, veth pairs, and the names they carry.
 
+mod read;
+
 use nix::errno::Errno;
-use rtnetlink::packet_core::{
-    DecodeError, DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NetlinkMessage, NetlinkPayload,
-};
+use rtnetlink::packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-    LinkMessage, Prop,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkMessage, Prop,
 };
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::Netlink;
-use super::changes::Announced;
+pub(super) use self::read::announced;
+use self::read::{Listed, read};
+use super::{DUMPS_MAX, Netlink};
 use crate::mac::Mac;
 use crate::netns::Netns;
 
@@ -161,11 +161,19 @@ impl Netlink {
         Ok(dump.messages.into_iter().filter_map(read).filter(|link| link.bridge == Some(bridge)).collect())
     }
 
-    /// All links of the namespace.
+    /// All links of the namespace, each once. While others come and go, one that has gone since may be among them.
     pub(crate) async fn links(&self) -> Result<Vec<Link>, Errno> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().append_extra_attribute(without_stats());
-        let messages = self.dump_whole(RouteNetlinkMessage::GetLink(message.build())).await?;
-        Ok(messages.into_iter().filter_map(read).collect())
+        let message = RouteNetlinkMessage::GetLink(message.build());
+        let mut listed = Listed::default();
+        for _ in 0..DUMPS_MAX {
+            let dump = self.dump(message.clone()).await?;
+            listed.add(dump.messages.into_iter().filter_map(read), dump.interrupted);
+            if !dump.interrupted {
+                break;
+            }
+        }
+        Ok(listed.into_links())
     }
 
     /// Makes a bridge, down. Errors: `EEXIST`.
@@ -288,7 +296,8 @@ impl Netlink {
         }
     }
 
-    async fn find(&self, message: LinkMessage) -> Result<Option<Link>, Errno> {
+    async fn find(&self, mut message: LinkMessage) -> Result<Option<Link>, Errno> {
+        message.attributes.push(without_stats());
         match self.get(RouteNetlinkMessage::GetLink(message)).await {
             Ok(found) => Ok(read(found)),
             Err(Errno::ENODEV) => Ok(None),
@@ -315,80 +324,4 @@ fn with_alias(message: LinkMessageBuilder<LinkUnspec>, alias: Option<&str>) -> L
 /// Counters are most of a link's message, and nobody here reads them.
 fn without_stats() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
-}
-
-/// What an announcement says of a link; nothing where it is about something else.
-pub(super) fn announced(bytes: &[u8]) -> Result<Option<Announced>, DecodeError> {
-    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes)?;
-    let NetlinkPayload::InnerMessage(message) = message.payload else { return Ok(None) };
-    Ok(match message {
-        // What a bridge announces of its ports has their index, and little of them; one that leaves its bridge is not gone.
-        RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)
-            if link.header.interface_family == AddressFamily::Bridge =>
-        {
-            None
-        }
-        RouteNetlinkMessage::DelLink(link) => Some(Announced::Gone(link.header.index)),
-        message => read(message).map(|link| Announced::Link(Box::new(link))),
-    })
-}
-
-fn read(message: RouteNetlinkMessage) -> Option<Link> {
-    let RouteNetlinkMessage::NewLink(message) = message else { return None };
-    let has = |flag| message.header.flags.contains(flag);
-    let (up, promiscuous) = (has(LinkFlags::Up), has(LinkFlags::Promisc));
-    let carrier = has(LinkFlags::LowerUp);
-    let mut link = Link { index: message.header.index, up, promiscuous, carrier, ..Link::default() };
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name = name,
-            LinkAttribute::PropList(names) => link.names = names.into_iter().filter_map(alternative_name).collect(),
-            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-            LinkAttribute::Group(group) => link.group = group,
-            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
-            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-            LinkAttribute::Link(index) => link.peer = Some(index),
-            LinkAttribute::LinkNetNsId(id) => link.peer_namespace = Some(id),
-            LinkAttribute::Controller(index) => link.bridge = Some(index),
-            LinkAttribute::LinkInfo(infos) => read_infos(infos, &mut link),
-            _ => {}
-        }
-    }
-    Some(link)
-}
-
-fn read_infos(infos: Vec<LinkInfo>, link: &mut Link) {
-    for info in infos {
-        match info {
-            LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
-            LinkInfo::Data(InfoData::Bridge(settings)) => read_bridge(&settings, link),
-            LinkInfo::Data(InfoData::Vlan(settings)) => {
-                let id = |setting: &InfoVlan| if let InfoVlan::Id(id) = setting { Some(*id) } else { None };
-                link.vlan = settings.iter().find_map(id);
-            }
-            LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
-                link.forwarding = port.contains(&InfoBridgePort::State(BridgePortState::Forwarding));
-                link.port = PortSettings::read(&port);
-            }
-            _ => {}
-        }
-    }
-}
-
-fn read_bridge(settings: &[InfoBridge], link: &mut Link) {
-    for setting in settings {
-        match setting {
-            InfoBridge::StpState(state) => link.stp = *state != BridgeStpState::Disabled,
-            InfoBridge::VlanFiltering(on) => link.vlan_filtering = *on,
-            InfoBridge::VlanDefaultPvid(vlan) => link.default_vlan = Some(*vlan).filter(|vlan| *vlan != 0),
-            _ => {}
-        }
-    }
-}
-
-fn alternative_name(property: Prop) -> Option<String> {
-    match property {
-        Prop::AltIfName(name) => Some(name),
-        _ => None,
-    }
 }

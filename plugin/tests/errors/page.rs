@@ -63,7 +63,7 @@ const NO_MESSAGE: &[&str] = &[
     "link/vlan.rs name",
     "netlink/attribute.rs text",
     "netlink/nftables/object.rs comment_of_element",
-    "netlink/link.rs alternative_name",
+    "netlink/link/read.rs alternative_name",
     "netavark/planned.rs text",
     "netlink/nftables/object.rs chain_of",
     "netlink/nftables/object.rs comment",

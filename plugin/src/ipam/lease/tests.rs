@@ -28,6 +28,13 @@ fn a_long_attachment_name_is_hashed_and_still_its_own() {
 #[case::another_s("veth0123abc", Some(7), None, false)]
 #[case::not_a_port("fn-0123abcd", None, None, false)]
 #[case::begun("fn-0123abcd", Some(7), Some("network=flatnet ADD is at work"), true)]
+#[case::begun_on_a_bridge_that_is_gone("fn-0123abcd", None, Some("network=flatnet ADD is at work"), true)]
+#[case::finished_on_a_bridge_that_is_gone(
+    "fn-0123abcd",
+    None,
+    Some("network=flatnet container=web interface=eth0"),
+    false
+)]
 #[case::finished("fn-0123abcd", Some(7), Some("network=flatnet container=web interface=eth0"), false)]
 fn half_made_links(#[case] name: &str, #[case] bridge: Option<u32>, #[case] alias: Option<&str>, #[case] half: bool) {
     let alias = alias.map(str::to_owned);
