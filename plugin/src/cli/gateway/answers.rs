@@ -1,7 +1,9 @@
 //! What `flatnet gateway` answers: `/resolve` for gateways, `/names` and `/health` for people and scripts.
 //!
 //! A request changes nothing, and nothing of it is believed but the one host name that it asks for, and the address that it comes from:
-//! all names, and what is wrong with the host, are for the host itself and for its `gateways`.
+//! all names, and what is wrong with the host, are for the host itself and for its `gateways`, but not for the clients of a gateway.
+
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -23,6 +25,9 @@ const CONTAINER: &str = "x-flatnet-container";
 /// In an answer: why there is no such container.
 const REASON: &str = "x-flatnet-reason";
 
+/// In a request that a proxy passes on: the client's address.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
 const PATHS: &str = "\
 /resolve  with the header X-Flatnet-Host: where that container is
 /names    all names, as JSON: for this host and its gateways
@@ -41,16 +46,27 @@ pub(super) async fn answer(node: &Node, visitor: Visitor, request: &Request<Inco
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
+    let may_read_all = may_read_all(node, visitor, request.headers());
     let answer = match request.uri().path() {
         "/resolve" => resolve(node, request.headers()).await,
-        "/names" if visitor.may_read_all() => names(node).await,
+        "/names" if may_read_all => names(node).await,
         "/names" => Ok(text(StatusCode::FORBIDDEN, NAMES_REFUSED)),
-        "/health" => health(node, visitor).await,
+        "/health" => health(node, may_read_all).await,
         _ => Ok(text(StatusCode::NOT_FOUND, PATHS)),
     };
     answer.unwrap_or_else(|error| {
         text(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to {error}\n{}\n", error.remedy()))
     })
+}
+
+/// Whether the visitor may read all, and each client that it says it asks for. A proxy's word can only take a right away.
+fn may_read_all(node: &Node, visitor: Visitor, headers: &HeaderMap) -> bool {
+    let trusted = |client: &str| {
+        let client = client.trim().parse::<IpAddr>();
+        client.is_ok_and(|client| node.visitor(SocketAddr::new(client, 0), None).may_read_all())
+    };
+    let all_trusted = |clients: &HeaderValue| clients.to_str().is_ok_and(|clients| clients.split(',').all(trusted));
+    visitor.may_read_all() && headers.get_all(FORWARDED_FOR).iter().all(all_trusted)
 }
 
 /// In the words of nginx's `auth_request`: 204 goes on, 403 does not, and all that it reads is headers.
@@ -81,10 +97,10 @@ async fn names(node: &Node) -> Result<Answer> {
     Ok(json(StatusCode::OK, names.json().clone()))
 }
 
-async fn health(node: &Node, visitor: Visitor) -> Result<Answer> {
+async fn health(node: &Node, may_read_all: bool) -> Result<Answer> {
     let health = node.health().await?;
     let status = if health.is_healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let told = if visitor.may_read_all() { json!(*health) } else { json!({ "healthy": health.is_healthy() }) };
+    let told = if may_read_all { json!(*health) } else { json!({ "healthy": health.is_healthy() }) };
     Ok(json(status, format!("{told:#}\n")))
 }
 

@@ -72,7 +72,7 @@ impl Door {
     fn admit(&self, stream: TcpStream) {
         // One that has gone already has no address.
         let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
-        let visitor = self.node.visitor(peer, own);
+        let visitor = self.node.visitor(peer, Some(own));
         let Some(place) = self.shares.admit(visitor, visitor::origin(visitor, peer.ip())) else { return };
         let seat = Seat { shares: Rc::clone(&self.shares), place };
         let task = spawn_local(converse(stream, Rc::clone(&self.node), seat));

@@ -92,8 +92,8 @@ impl Node {
         self.networks.replace(Rc::new(networks));
     }
 
-    /// Who is at `peer` and came to this host's address `own`.
-    pub(super) fn visitor(&self, peer: SocketAddr, own: SocketAddr) -> Visitor {
+    /// Who is at `peer` and came to this host's address `own`; without that, who a proxy says is at `peer`.
+    pub(super) fn visitor(&self, peer: SocketAddr, own: Option<SocketAddr>) -> Visitor {
         Visitor::of(peer, own, self.networks.borrow().iter().map(|kept| &kept.network))
     }
 

@@ -24,10 +24,14 @@ pub(super) enum Visitor {
 }
 
 impl Visitor {
-    /// Who is at `peer` and came to this host's address `own`.
-    pub(super) fn of<'a>(peer: SocketAddr, own: SocketAddr, networks: impl Iterator<Item = &'a Network>) -> Self {
-        let (peer, own) = (peer.ip().to_canonical(), own.ip().to_canonical());
-        if peer.is_loopback() || peer == own {
+    /// Who is at `peer`, and has come to this host's address `own` if that is known.
+    pub(super) fn of<'a>(
+        peer: SocketAddr,
+        own: Option<SocketAddr>,
+        networks: impl Iterator<Item = &'a Network>,
+    ) -> Self {
+        let peer = peer.ip().to_canonical();
+        if peer.is_loopback() || own.is_some_and(|own| own.ip().to_canonical() == peer) {
             return Self::Node;
         }
         let mut found = if is_flat(peer) { Self::Container } else { Self::Other };
@@ -108,7 +112,7 @@ mod tests {
     #[case::lan("192.168.50.9:1", Visitor::Other)]
     fn visitors(#[case] peer: &str, #[case] expected: Visitor) {
         let own = "10.87.1.1:8053".parse().expect("an address");
-        assert_eq!(Visitor::of(peer.parse().expect("an address"), own, [&network()].into_iter()), expected);
+        assert_eq!(Visitor::of(peer.parse().expect("an address"), Some(own), [&network()].into_iter()), expected);
     }
 
     #[rstest]
