@@ -7,6 +7,7 @@
 pub(crate) mod family;
 pub(crate) mod forward;
 pub(crate) mod iptables;
+pub(crate) mod localnet;
 pub(crate) mod masquerade;
 mod meaning;
 pub(crate) mod ports;
@@ -31,12 +32,13 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(2);
 const LOCKED: &str = "/proc/self/ns/net";
 
 /// Takes away the rules of networks whose bridge has gone, flatnet's own and those in other firewalls' chains, and those of containers that
-/// ended with their links: what they may say, and the ports that they published.
+/// ended with their links: what they may say, and the ports that they published. The guard of loopback addresses is made what it should be.
 pub(crate) async fn sweep(host: &Netlink) -> Result<()> {
     let swept = both(masquerade::sweep(host).await, forward::sweep(host).await);
     let swept = both(swept, spoofing::forget_gone(host).await);
     // On the heap: it is large, and most hosts have none.
-    both(swept, Box::pin(ports::repair(host)).await)
+    let swept = both(swept, Box::pin(ports::repair(host)).await);
+    both(swept, localnet::ensure(host).await)
 }
 
 /// Held until it is dropped.

@@ -35,9 +35,9 @@ use self::node::{Kept, Node};
 use self::watch::Watch;
 use crate::command::within_deadline;
 use crate::config::{Draft, Network};
-use crate::error::{self, Doing};
+use crate::error::{self, Doing, both};
 use crate::firewall::family::IpFamily;
-use crate::firewall::{forward, masquerade, ports, spoofing};
+use crate::firewall::{forward, localnet, masquerade, ports, spoofing};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
 use crate::link::bridge::{self, Bridge};
 use crate::netlink::{Link, Netlink};
@@ -142,7 +142,7 @@ impl Gateway {
 
     /// Makes and mends the bridge of each network that is configured now, and its rules.
     async fn put_in_order(&mut self, watch: &mut Watch) {
-        let Configured { mut networks, delegated, problems } =
+        let Configured { mut networks, delegated, with_portmap, problems } =
             Configured::read(Path::new(CNI_NETWORKS), Path::new(NETAVARK_NETWORKS));
         self.found.extend(problems);
         self.networks.clear();
@@ -163,7 +163,7 @@ impl Gateway {
         let subnets_of = |network: &Network| (network.gateway_link().to_owned(), network.pools.subnets());
         let ruled: Vec<_> = networks.iter().filter(|network| network.masquerade).map(subnets_of).collect();
         let published = within_deadline(may_be_published()).await.unwrap_or(true);
-        if masquerades || guards || published {
+        if masquerades || guards || published || with_portmap {
             // First: nothing that is written below can then be wiped unheard.
             watch.also_rules();
         }
@@ -327,10 +327,10 @@ async fn may_be_published() -> error::Result<bool> {
     ports::may_be_published(&host).await
 }
 
-/// The rules of published ports, as the containers' links say.
+/// The rules of published ports, as the containers' links say, and what keeps bridges closed that another plugin has opened for its own.
 async fn publish() -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    ports::repair(&host).await
+    both(ports::repair(&host).await, localnet::ensure(&host).await)
 }
 
 /// The rules of networks whose bridge is gone; those in other firewalls' chains went when the way was opened.

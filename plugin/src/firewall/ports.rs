@@ -20,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use nix::errno::Errno;
 
 pub(crate) use self::claims::of as claimed;
+pub(super) use self::loopback::LOOPBACK;
 use self::state::State;
 use self::table::Found;
 use super::family::IpFamily;
@@ -185,8 +186,8 @@ pub(crate) async fn is_in_use(host: &Netlink, bridge: &str) -> bool {
     loopback::is_there(host).await || is_open(bridge)
 }
 
-/// Whether flatnet 0.1 may have published ports there: the bridge takes packets to loopback addresses.
-fn is_open(bridge: &str) -> bool {
+/// Whether the bridge takes packets to loopback addresses: flatnet 0.1 may have published ports there, or the plugin portmap has.
+pub(super) fn is_open(bridge: &str) -> bool {
     let file = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
     fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
 }

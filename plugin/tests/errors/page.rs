@@ -56,6 +56,7 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
 /// Functions that return a text which is no message.
 const NO_MESSAGE: &[&str] = &[
     "config/section.rs string",
+    "firewall/localnet.rs unguarded",
     "firewall/ports.rs problem",
     "firewall/ports/loopback.rs problem",
     "firewall/ports/table.rs problem",

@@ -73,8 +73,11 @@ pub(super) const ATTACHMENTS: Check = check(
     "each leased address answers a packet, by the way that a gateway's packets take",
 );
 pub(super) const LEASES: Check = check("leases", "leases", "each container that has an address has a process");
-pub(super) const PORTS: Check =
-    check("ports", "published ports", "each port that a container publishes through flatnet leads to it");
+pub(super) const PORTS: Check = check(
+    "ports",
+    "published ports",
+    "each published port leads to its container, and opens no loopback address of this host to it",
+);
 pub(super) const NAMES: Check = check("names", "names", "no container has a name that leads to another one");
 pub(super) const POOL: Check = check("pool", "addresses", "a free address of each range");
 pub(super) const SERVICE: Check = check("service", "flatnet.service", "enabled and active");

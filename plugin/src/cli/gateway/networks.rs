@@ -25,6 +25,8 @@ pub(super) struct Configured {
     pub(super) networks: Vec<Network>,
     /// Those whose addresses a plugin gives that is named beside: their bridges come with their first containers.
     pub(super) delegated: Vec<(Draft, String)>,
+    /// Whether one of their lists has the plugin portmap, which opens bridges to loopback addresses: only its rules tell when.
+    pub(super) with_portmap: bool,
     pub(super) problems: Vec<String>,
 }
 
@@ -48,7 +50,10 @@ impl Configured {
             Err(e) => return self.problems.push(format!("list {}: {e}", folder.display())),
         };
         for file in files {
-            match fs::read_to_string(&file).map_err(|e| e.to_string()).and_then(|text| parse(&text, lower)) {
+            let text = fs::read_to_string(&file).map_err(|e| e.to_string());
+            let read = text.as_ref().map_err(Clone::clone).and_then(|text| parse(text, lower));
+            self.with_portmap |= matches!(&read, Ok(Some(_))) && text.is_ok_and(|text| text.contains("\"portmap\""));
+            match read {
                 Ok(Some(config::Configured::Whole(network))) => self.networks.push(network),
                 Ok(Some(config::Configured::Delegated(draft, plugin))) => self.delegated.push((draft, plugin)),
                 Ok(None) => {}
@@ -124,7 +129,20 @@ mod tests {
         let found = Configured::read(cni.path(), netavark.path());
         assert_eq!(names(&found), ["flatnet flatnet-br0 10.87.1.1/24", "two flatnet-br1 10.87.2.9/24"]);
         assert_eq!(found.networks[1].mtu, Some(1400));
+        assert!(!found.with_portmap, "{found:?}");
         assert_eq!(found.problems, [] as [String; 0]);
+    }
+
+    #[test]
+    fn portmap_counts_behind_flatnet_only() {
+        let with = |first: &str| {
+            let text = format!(
+                r#"{{"name": "a", "plugins": [{{"type": "{first}", "ipam": {{"subnet": "10.87.1.0/24"}}}}, {{"type": "portmap"}}]}}"#
+            );
+            Configured::read(folder(&[("a.conflist", &text)]).path(), Path::new("/nonexistent/networks")).with_portmap
+        };
+        assert!(with("flatnet"));
+        assert!(!with("bridge"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) const OUTER: &str = "flatnet-lo0";
 pub(super) const INNER: &str = "flatnet-lo1";
 /// All loopback addresses (RFC 1122), and where they are mirrored between the two links: reserved addresses (RFC 1112), which
 /// nobody routes.
-pub(super) const LOOPBACK: Ipv4Network = network(Ipv4Addr::new(127, 0, 0, 0), 8);
+pub(in crate::firewall) const LOOPBACK: Ipv4Network = network(Ipv4Addr::new(127, 0, 0, 0), 8);
 pub(super) const MIRROR: Ipv4Network = network(Ipv4Addr::new(247, 0, 0, 0), 8);
 /// Whom the host speaks as between the two links.
 pub(super) const SPEAKER: Ipv4Addr = Ipv4Addr::new(247, 255, 255, 254);
