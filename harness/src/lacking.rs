@@ -29,6 +29,8 @@ pub enum Piece {
     FibIpv4,
     /// nftables' expression `fib` in tables of IPv6 (`CONFIG_NFT_FIB_IPV6`), and so in those of the family inet.
     FibIpv6,
+    /// What iptables' own conditions and targets are in nftables, its expressions `match` and `target` (`CONFIG_NFT_COMPAT`).
+    NftCompat,
     /// nftables' requests that came after 5.15: `destroy`, which deletes what may not be there, and a reset of rules or elements.
     NftDestroy,
     /// Ports of a bridge that are `locked` (Linux 5.18): an older kernel ignores the request.

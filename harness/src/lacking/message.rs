@@ -84,8 +84,9 @@ fn nftables(kind: u16, message: &mut [u8], lacks: &BTreeSet<Piece>) -> bool {
     }
     let [ipv4, ipv6] = [Piece::FibIpv4, Piece::FibIpv6].map(|piece| lacks.contains(&piece));
     let no_fib = (family == IPV4 && ipv4) || (family == IPV6 && ipv6) || (family == INET && (ipv4 || ipv6));
-    let first = HEADER_BYTES + NFTABLES_HEADER_BYTES;
-    kind == NEW_RULE && no_fib && rename(message, first, &NAME_OF_EXPRESSION, &["fib"])
+    let missing: [(bool, &[&str]); 2] = [(no_fib, &["fib"]), (lacks.contains(&Piece::NftCompat), &["match", "target"])];
+    let names: Vec<_> = missing.into_iter().filter(|(lacks, _)| *lacks).flat_map(|(_, names)| names).copied().collect();
+    kind == NEW_RULE && rename(message, HEADER_BYTES + NFTABLES_HEADER_BYTES, &NAME_OF_EXPRESSION, &names)
 }
 
 fn route(kind: u16, message: &mut [u8], lacks: &BTreeSet<Piece>) -> bool {
@@ -208,6 +209,16 @@ mod tests {
             let (one, two) = bytes.split_at(message.len());
             assert_eq!((one == message, one), (!changed, two), "{stock:?}");
             assert!(!rewrite(protocol, &mut bytes, &stock.lacks()), "{stock:?}: nothing is left to replace");
+        }
+    }
+
+    #[rstest]
+    #[case::condition("match", true)]
+    #[case::target("target", true)]
+    #[case::nftables_own("ct", false)]
+    fn what_iptables_alone_has_may_be_missing(#[case] expression: &str, #[case] changed: bool) {
+        for family in [IPV4, IPV6, INET] {
+            assert_eq!(rewrite(NETFILTER, &mut rule(family, expression), &BTreeSet::from([Piece::NftCompat])), changed);
         }
     }
 

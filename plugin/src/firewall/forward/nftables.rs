@@ -65,11 +65,20 @@ pub(super) async fn change(family: IpFamily, edits: &[Edit]) -> Result<Changed, 
     tables.dedup();
     for table in tables {
         let Some((tables_family, name)) = split(family, table) else { continue };
-        let mut batch = Batch::new(tables_family, name);
-        for edit in edits.iter().filter(|edit| place(edit).table == table) {
-            add(&mut batch, (tables_family, family), table == iptables::table(family), edit);
+        let batch = |is_iptables| {
+            let mut batch = Batch::new(tables_family, name);
+            for edit in edits.iter().filter(|edit| place(edit).table == table) {
+                add(&mut batch, (tables_family, family), is_iptables, edit);
+            }
+            batch
+        };
+        let is_iptables = table == iptables::table(family);
+        let mut applied = nftables.apply(&batch(is_iptables)).await;
+        // The kernel may lack iptables' conditions (CONFIG_NFT_COMPAT): whoever made that table did without them.
+        if is_iptables && applied.as_ref().is_err_and(|problem| problem.errno() == Some(Errno::ENOENT)) {
+            applied = nftables.apply(&batch(false)).await;
         }
-        match nftables.apply(&batch).await {
+        match applied {
             Ok(()) => {}
             // The chain, or the rule, has just gone: somebody reloads.
             Err(problem) if problem.errno() == Some(Errno::ENOENT) => return Ok(Changed::Overtaken(refused(&problem))),
