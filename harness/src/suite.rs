@@ -22,8 +22,9 @@ use crate::scenario::Scenario;
 use crate::tally::Harm;
 use crate::world::own_binary;
 
-/// The longest that an ordinary scenario may take.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+/// The longest that an ordinary scenario may take. Its steps have deadlines of their own: this ends what hangs in spite of them, and must not end
+/// what a busy machine makes slow.
+pub const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The longest that one of those below [`LONG`] may take.
 const LONG_PATIENCE: Duration = Duration::from_mins(15);

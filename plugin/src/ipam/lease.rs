@@ -29,6 +29,9 @@ const RECORD_PART_MAX_BYTES: usize = 64;
 const RECORD_MAX_BYTES: usize = 255;
 /// How a link's first alias ends.
 const FIRST_RECORD: &str = " ADD is at work";
+/// How many addresses are claimed one after the other before the bridge's ports are listed: a claim takes about as long as the list takes for
+/// each port.
+const CLAIMS_WITHOUT_LIST: usize = 32;
 /// How many host names an attachment tries before it gives up; each is as likely to be free as 1 - links / 2^32.
 const HOST_NAMES: u32 = 8;
 
@@ -238,27 +241,46 @@ pub(crate) async fn claim_addresses(
     bridge: (&str, u32),
 ) -> Result<Vec<Own>> {
     let mut claimed = Vec::new();
-    let mut taken = None;
     for pool in pools.iter() {
         // Only netavark asks for several of one pool.
         let wanted: Vec<_> = asked.iter().filter_map(|asked| pool.own(*asked)).collect();
-        if !wanted.is_empty() {
-            for own in wanted {
-                claim_asked(host, link, own.address.ip()).await?;
-                claimed.push(own);
-            }
-            continue;
+        if wanted.is_empty() {
+            claimed.push(claim_best(host, link, pool, memory, bridge).await?);
         }
-        let taken = match &taken {
-            Some(taken) => taken,
-            None => taken.insert(taken_on(host, bridge).await?),
-        };
-        match claim_free(host, link, pool, (taken, memory)).await? {
-            Some(own) => claimed.push(own),
-            None => return Err(Error::PoolFull { pool: pool.to_string(), bridge: bridge.0.to_owned() }),
+        for own in wanted {
+            claim_asked(host, link, own.address.ip()).await?;
+            claimed.push(own);
         }
     }
     Ok(claimed)
+}
+
+/// Claims one candidate after the other. The bridge's ports are listed only where many are taken: a list takes the longer the more
+/// containers there are. Errors: 101.
+async fn claim_best(host: &Netlink, link: &Link, pool: &Pool, memory: &Memory, bridge: (&str, u32)) -> Result<Own> {
+    let full = || Error::PoolFull { pool: pool.to_string(), bridge: bridge.0.to_owned() };
+    let nothing = BTreeSet::new();
+    let mut candidates = pool.candidates(&nothing, memory.last(), || memory.used());
+    let first = candidates.by_ref().take(CLAIMS_WITHOUT_LIST);
+    if let Some(own) = claim_first(host, link, first).await? {
+        return Ok(own);
+    }
+    if candidates.next().is_none() {
+        return Err(full());
+    }
+    let taken = taken_on(host, bridge).await?;
+    let free = pool.candidates(&taken, memory.last(), || memory.used());
+    claim_first(host, link, free).await?.ok_or_else(full)
+}
+
+/// The first of these that no other link holds.
+async fn claim_first(host: &Netlink, link: &Link, candidates: impl Iterator<Item = Own>) -> Result<Option<Own>> {
+    for own in candidates {
+        if claim(host, link, own.address.ip()).await? {
+            return Ok(Some(own));
+        }
+    }
+    Ok(None)
 }
 
 /// What a bridge's ports hold. What the list misses, a claim itself finds out: only the claim decides.
@@ -272,20 +294,6 @@ async fn claim_asked(host: &Netlink, link: &Link, address: IpAddr) -> Result<()>
         return Ok(());
     }
     Err(Error::AddressTaken { address, holder: holder(host, address).await? })
-}
-
-async fn claim_free(
-    host: &Netlink,
-    link: &Link,
-    pool: &Pool,
-    (taken, memory): (&BTreeSet<IpAddr>, &Memory),
-) -> Result<Option<Own>> {
-    for own in pool.candidates(taken, memory.last(), || memory.used()) {
-        if claim(host, link, own.address.ip()).await? {
-            return Ok(Some(own));
-        }
-    }
-    Ok(None)
 }
 
 /// False where another link holds it.

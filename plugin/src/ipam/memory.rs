@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::order::Order;
+#[cfg(test)]
+pub(crate) use self::order::Use;
 pub(crate) use self::order::Used;
 use crate::hash::hex16;
 use crate::layout::MEMORY;
@@ -63,7 +65,7 @@ impl Memory {
     pub(crate) fn remember(&self, addresses: &[IpAddr]) {
         let order = self.order();
         // The next container of this name gets another address, and that is all.
-        let _ = self.write(addresses).and_then(|()| order.add(addresses));
+        let _ = self.write(addresses).and_then(|()| order.add(addresses, true));
         if order.is_long(self.used.get()) {
             let used = order.shorten();
             self.forget_the_longest_unused(&used);
@@ -75,7 +77,7 @@ impl Memory {
         let order = self.order();
         // Where nothing was remembered, the addresses are not flatnet's to remember.
         if order.is_there() {
-            let _ = order.add(addresses);
+            let _ = order.add(addresses, false);
         }
     }
 
@@ -107,7 +109,8 @@ impl Memory {
             let Some(addresses) = read(&path) else { continue };
             let changed = fs::symlink_metadata(&path).and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
             if !is_unfinished(&path) {
-                names.push((addresses.iter().filter_map(|address| used.get(address)).max().copied(), changed, path));
+                let lines = addresses.iter().filter_map(|address| used.get(address)).map(|latest| latest.line);
+                names.push((lines.max(), changed, path));
             } else if changed < old {
                 let _ = fs::remove_file(path);
             }

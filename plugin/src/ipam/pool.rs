@@ -102,8 +102,8 @@ impl Pool {
         without(taken, self.all())
     }
 
-    /// The same, in the order in which a container gets them: what its name had `last`, the lowest that no name had, and then
-    /// what has been unused for longest. `used` is asked for only where the first of these is not enough.
+    /// The same, in the order in which a container gets them: what its name had `last`, the lowest that no name had, then what has been
+    /// unused for longest, and then what may be in use still. `used` is asked for only where the first of these is not enough.
     pub(crate) fn candidates<'a>(
         &'a self,
         taken: &'a BTreeSet<IpAddr>,
@@ -127,8 +127,9 @@ impl Pool {
             let used = used();
             let never = without(taken, all).filter(|own| !used.contains_key(&own.address.ip()));
             let longest = std::iter::once_with(move || {
-                let mut once: Vec<_> = used.iter().filter_map(|(address, n)| Some((*n, free(*address)?))).collect();
-                once.sort_by_key(|(n, own)| (*n, own.address.ip()));
+                let mut once: Vec<_> =
+                    used.iter().filter_map(|(address, latest)| Some((*latest, free(*address)?))).collect();
+                once.sort_by_key(|(latest, own)| (*latest, own.address.ip()));
                 once.into_iter().map(|(_, own)| own)
             });
             never.chain(longest.flatten())

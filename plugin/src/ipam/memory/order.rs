@@ -24,8 +24,21 @@ const SPARE_LINES: usize = 512;
 /// How many addresses a shortened one may have: as many as a bridge has ports.
 const KEPT_MOST: usize = 1024;
 
-/// The addresses that have been used: the smaller the number, the longer it is ago.
-pub(crate) type Used = BTreeMap<IpAddr, usize>;
+/// What follows an address that was given; one that was let go stands alone.
+const GIVEN: &str = " given";
+
+/// The addresses that have been used.
+pub(crate) type Used = BTreeMap<IpAddr, Use>;
+
+/// The latest that is known of an address. What was let go is less than what was given, which is still in use as a rule, and of either the
+/// longest ago is the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Use {
+    /// Whether it was given, and not let go since: nobody lets go of it where a host goes down.
+    pub(crate) given: bool,
+    /// The larger the later.
+    pub(crate) line: usize,
+}
 
 /// A network's file.
 pub(super) struct Order {
@@ -49,7 +62,7 @@ impl Order {
     /// Whether it should be shortened; `read` is what it said, if somebody has read it.
     pub(super) fn is_long(&self, read: Option<&Used>) -> bool {
         // The last line is its address's latest.
-        let lines = |used: &Used| used.values().max().map_or(0, |last| last + 1);
+        let lines = |used: &Used| used.values().map(|latest| latest.line).max().map_or(0, |last| last + 1);
         let is_mostly_past = read.is_some_and(|used| lines(used) > 2 * used.len() + SPARE_LINES);
         is_mostly_past || self.length().is_some_and(|length| length > LONG_BYTES)
     }
@@ -57,25 +70,30 @@ impl Order {
     pub(super) fn read(&self) -> Used {
         let text = self.text().unwrap_or_default();
         // What is no address is passed over: the first line may have been cut in two.
-        text.lines().enumerate().filter_map(|(n, line)| Some((line.parse().ok()?, n))).collect()
+        let read = |(line, text): (usize, &str)| {
+            let address = text.strip_suffix(GIVEN);
+            Some((address.unwrap_or(text).parse().ok()?, Use { given: address.is_some(), line }))
+        };
+        text.lines().enumerate().filter_map(read).collect()
     }
 
-    /// These were used last.
-    pub(super) fn add(&self, addresses: &[IpAddr]) -> io::Result<()> {
+    /// These were given, or let go, last.
+    pub(super) fn add(&self, addresses: &[IpAddr], given: bool) -> io::Result<()> {
         let mut file = open(&self.path, OpenOptions::new().append(true).create(true))?;
-        file.write_all(lines(addresses).as_bytes())
+        let lines: String = addresses.iter().map(|address| line(*address, given)).collect();
+        file.write_all(lines.as_bytes())
     }
 
     /// Says the same, or of the latest of them, in fewer lines; gives it.
     pub(super) fn shorten(&self) -> Used {
         let used = self.read();
-        let mut latest: Vec<_> = used.iter().map(|(address, n)| (*n, *address)).collect();
+        let mut latest: Vec<_> = used.iter().map(|(address, latest)| (latest.line, *address, latest.given)).collect();
         latest.sort_unstable();
-        let latest: Vec<_> =
-            latest.split_off(latest.len().saturating_sub(KEPT_MOST)).into_iter().map(|it| it.1).collect();
+        let kept = latest.split_off(latest.len().saturating_sub(KEPT_MOST));
+        let lines: String = kept.into_iter().map(|(_, address, given)| line(address, given)).collect();
         let new = self.path.with_file_name(NEW_FILE);
         let written = open(&new, OpenOptions::new().write(true).create(true).truncate(true))
-            .and_then(|mut file| file.write_all(lines(&latest).as_bytes()));
+            .and_then(|mut file| file.write_all(lines.as_bytes()));
         // Else it stays as it is, and somebody else tries.
         let _ = written.and_then(|()| fs::rename(&new, &self.path));
         used
@@ -101,6 +119,6 @@ fn open(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-fn lines(addresses: &[IpAddr]) -> String {
-    addresses.iter().flat_map(|address| [address.to_string(), "\n".to_owned()]).collect()
+fn line(address: IpAddr, given: bool) -> String {
+    format!("{address}{}\n", if given { GIVEN } else { "" })
 }

@@ -64,9 +64,16 @@ fn the_longest_unused_is_what_was_let_go_first() {
     }
     assert_eq!(used(&folder), ["10.87.1.2", "10.87.1.3", "10.87.1.4"]);
     memory(&folder, "a").let_go(&[ip("10.87.1.2")]);
-    assert_eq!(used(&folder), ["10.87.1.3", "10.87.1.4", "10.87.1.2"]);
+    assert_eq!(used(&folder), ["10.87.1.2", "10.87.1.3", "10.87.1.4"], "the others are in use");
     memory(&folder, "b").remember(&[ip("10.87.1.3"), ip("fd00::3")]);
-    assert_eq!(used(&folder), ["10.87.1.4", "10.87.1.2", "10.87.1.3", "fd00::3"]);
+    memory(&folder, "b").let_go(&[ip("10.87.1.3"), ip("fd00::3")]);
+    assert_eq!(used(&folder), ["10.87.1.2", "10.87.1.3", "fd00::3", "10.87.1.4"]);
+    memory(&folder, "d").remember(&[ip("10.87.1.2")]);
+    assert_eq!(
+        used(&folder),
+        ["10.87.1.3", "fd00::3", "10.87.1.4", "10.87.1.2"],
+        "what was given longest ago comes first"
+    );
 }
 
 #[test]

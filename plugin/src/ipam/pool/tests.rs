@@ -3,6 +3,7 @@ use std::cell::Cell;
 use rstest::rstest;
 
 use super::*;
+use crate::ipam::memory::Use;
 
 fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -27,7 +28,7 @@ fn texts(own: impl Iterator<Item = Own>) -> Vec<String> {
 
 /// The first was used first.
 fn used(texts: &[&str]) -> Used {
-    texts.iter().enumerate().map(|(n, text)| (address(text), n)).collect()
+    texts.iter().enumerate().map(|(line, text)| (address(text), Use { given: false, line })).collect()
 }
 
 #[test]
@@ -55,6 +56,17 @@ fn its_own_then_the_lowest_never_used_then_the_longest_unused() {
     assert_eq!(order, ["10.87.1.3", "10.87.1.4", "10.87.1.6", "10.87.1.5", "10.87.1.2", "10.87.1.3"]);
     let taken = addresses(&["10.87.1.3", "10.87.1.4", "10.87.1.5"]);
     assert_eq!(texts(pool.candidates(&taken, &last, || &used)), ["10.87.1.6", "10.87.1.2"]);
+}
+
+#[test]
+fn what_may_be_in_use_comes_last() {
+    let pool = pool(&["10.87.1.0/29"]);
+    let mut used = used(&["10.87.1.5", "10.87.1.2", "10.87.1.6", "10.87.1.4", "10.87.1.3"]);
+    for given in ["10.87.1.5", "10.87.1.6"] {
+        used.get_mut(&address(given)).expect("a use").given = true;
+    }
+    let order = texts(pool.candidates(&BTreeSet::new(), &[], || &used));
+    assert_eq!(order, ["10.87.1.2", "10.87.1.4", "10.87.1.3", "10.87.1.5", "10.87.1.6"]);
 }
 
 #[test]
@@ -135,7 +147,7 @@ fn choosing_takes_no_longer_where_there_is_more_to_choose_from(#[case] subnet: &
     let pool = pool(&[subnet]);
     let taken: BTreeSet<_> = pool.free(&none).take(200).map(|own| own.address.ip()).collect();
     let never = Used::new();
-    let used: Used = taken.iter().enumerate().map(|(n, address)| (*address, n)).collect();
+    let used: Used = taken.iter().enumerate().map(|(line, address)| (*address, Use { given: true, line })).collect();
     assert_eq!(steps(&pool, &none, &[], &never), 1);
     assert_eq!(steps(&pool, &taken, &[], &never), 201);
     assert_eq!(steps(&pool, &none, &[], &used), 201);
@@ -194,11 +206,12 @@ mod properties {
             ranges in vec(vec(any_range(), 1..3), 1..3),
             excluded in vec(any_span(), 0..4),
             taken in btree_set(any_address(), 0..300),
-            used in btree_map(any_address(), 0_usize..50, 0..300),
+            used in btree_map(any_address(), (any::<bool>(), 0_usize..50), 0..300),
             last in vec(any_address(), 0..3),
         ) -> Case {
             let pool = |ranges: Vec<Range>| Pool::new(ranges.into_iter().map(|range| range.without(&excluded)).collect());
             let pools = Pools::new(ranges.into_iter().map(pool).collect());
+            let used = used.into_iter().map(|(address, (given, line))| (address, Use { given, line })).collect();
             Case { pools, excluded, taken, used, last }
         }
     }
