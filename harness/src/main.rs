@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
-use harness::bench::gateway::Load;
+use harness::bench::gateway::{Least, Load};
 use harness::bench::{self, Bench};
 use harness::lacking::Stock;
 use harness::plugin::Plugins;
@@ -91,9 +91,13 @@ enum Verb {
         /// With --gateway: how long each run takes.
         #[arg(long, default_value = "4", requires = "gateway")]
         seconds: NonZero<u32>,
-        /// With --gateway: fail where it has less than this part of the plain nginx, or uses up connections.
+        /// With --gateway: fail where it answers less than this part of the plain nginx's requests, or uses up connections.
         #[arg(long, requires = "gateway")]
         at_least: Option<f64>,
+        /// With --gateway: fail where the plain nginx uses less than this part of its processor time for a request, or it uses up
+        /// connections. On a busy machine less is chance in this than in requests.
+        #[arg(long, requires = "gateway")]
+        at_least_processor: Option<f64>,
         /// The folder of flatnet; without it the plugin is built from this repository.
         #[arg(long)]
         plugin_dir: Option<PathBuf>,
@@ -202,14 +206,15 @@ fn act(verb: Verb) -> Result<ExitCode> {
             let status = Sandbox::default().run(|| status(demo::run(plugins).map(|()| 0)))?;
             Ok(ExitCode::from(status))
         }
-        Verb::Bench { against, seconds, at_least, plugin_dir, rounds, json, .. } => {
+        Verb::Bench { against, seconds, at_least, at_least_processor, plugin_dir, rounds, json, .. } => {
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
             let status = if let Some(against) = against {
                 let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, rounds };
                 Sandbox::default().run(|| status(measure(&bench, json).map(|()| 0)))?
             } else {
                 let load = Load { rounds, seconds };
-                Sandbox::default().run(|| status(load.report(plugins, json, at_least).map(|()| 0)))?
+                let least = Least { requests: at_least, processor: at_least_processor };
+                Sandbox::default().run(|| status(load.report(plugins, json, least).map(|()| 0)))?
             };
             Ok(ExitCode::from(status))
         }

@@ -65,6 +65,10 @@ pub struct Row {
     pub requests: f64,
     /// To the plain nginx, the median of the rounds.
     pub ratio: f64,
+    /// What nginx and the node's service use of a processor for one, in microseconds, the median.
+    pub processor: f64,
+    /// Of that, what the plain nginx uses, the median of the rounds.
+    pub processor_ratio: f64,
     /// How many connections of the gateway have come to be in `TIME_WAIT` in a run, at most.
     pub time_wait: u64,
     /// For each request.
@@ -75,17 +79,28 @@ pub struct Row {
 struct Run {
     rate: f64,
     requests: f64,
+    /// For each request, in microseconds.
+    processor: f64,
     time_wait: u64,
 }
 
+/// What is asked of each way, as parts of the plain nginx.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Least {
+    /// Requests in a second. On a busy machine, chance has a hand in it.
+    pub requests: Option<f64>,
+    /// What the plain nginx uses of a processor for a request, of what this way does: others that are busy change it less.
+    pub processor: Option<f64>,
+}
+
 impl Load {
-    /// Runs it and prints the table, or the same as JSON; an error if some way has less than `at_least` of the plain nginx.
-    pub fn report(&self, plugins: Plugins, json: bool, at_least: Option<f64>) -> Result<()> {
+    /// Runs it and prints the table, or the same as JSON; an error if some way has less than `least`.
+    pub fn report(&self, plugins: Plugins, json: bool, least: Least) -> Result<()> {
         let rows = self.run(plugins)?;
         let text =
             if json { serde_json::to_string_pretty(&rows).context("write the figures")? + "\n" } else { table(&rows) };
         io::stdout().write_all(text.as_bytes()).context("write the figures")?;
-        match at_least.and_then(|at_least| collapse(&rows, at_least)) {
+        match collapse(&rows, least) {
             Some(why) => bail!("bear the load: {why}"),
             None => Ok(()),
         }
@@ -108,12 +123,16 @@ impl Load {
     }
 
     fn ask(&self, world: &World, way: &Way, clients: u32) -> Result<Run> {
-        let (lan, windows) = (&world.lab.host("lan")?.namespace, &world.lab.host("windows")?.namespace);
-        let before = time_wait(windows)?;
+        let [lan, windows, wsl] =
+            ["lan", "windows", "wsl"].map(|name| world.lab.host(name).map(|host| &host.namespace));
+        let (lan, windows, wsl) = (lan?, windows?, wsl?);
+        let used = || Ok::<_, anyhow::Error>(windows.processor_time(None)? + wsl.processor_time(None)?);
+        let (before, used_before) = (time_wait(windows)?, used()?);
         let mut command = lan.command("wrk")?;
         command.args(["-t1", &format!("-c{clients}"), &format!("-d{}s", self.seconds)]);
         command.args(["-H", &format!("Host: {}", way.host), &format!("http://{GATEWAY}:{}/", way.port)]);
         let output = command.output().context("start wrk (ci/setup installs it)")?;
+        let used = used()?.saturating_sub(used_before);
         let said = String::from_utf8_lossy(&output.stdout);
         let number = |line: &str| said.lines().find_map(|it| numbers(it, line));
         if !output.status.success() || said.contains("Non-2xx") || said.contains("Socket errors") {
@@ -121,28 +140,42 @@ impl Load {
         }
         let rate = number("Requests/sec:").with_context(|| format!("read what wrk says: {said}"))?;
         let requests = rate * f64::from(self.seconds.get());
-        Ok(Run { rate, requests, time_wait: time_wait(windows)?.saturating_sub(before) })
+        let processor = used.as_secs_f64() * 1e6 / requests.max(1.0);
+        Ok(Run { rate, requests, processor, time_wait: time_wait(windows)?.saturating_sub(before) })
     }
 }
 
-/// Why these figures are those of a gateway that has collapsed, if so.
-pub fn collapse(rows: &[Row], at_least: f64) -> Option<String> {
-    let slow = rows.iter().find(|row| row.ratio < at_least);
-    let slow = slow.map(|row| format!("{} clients {} get {:.2} of plain nginx", row.clients, row.way, row.ratio));
-    let wasteful = rows.iter().find(|row| row.time_wait_share > TIME_WAIT_MAX);
-    slow.or_else(|| {
-        wasteful
-            .map(|row| format!("{} clients {} left {} connections in TIME_WAIT", row.clients, row.way, row.time_wait))
+/// Why these figures are those of a gateway that has collapsed, if so. Without `least`, none are.
+pub fn collapse(rows: &[Row], least: Least) -> Option<String> {
+    if least.requests.is_none() && least.processor.is_none() {
+        return None;
+    }
+    rows.iter().find_map(|row| {
+        let Row { clients, way, ratio, processor_ratio, time_wait, .. } = row;
+        if least.requests.is_some_and(|least| *ratio < least) {
+            return Some(format!("{clients} clients {way} get {ratio:.2} of plain nginx"));
+        }
+        if least.processor.is_some_and(|least| *processor_ratio < least) {
+            return Some(format!(
+                "{clients} clients {way} cost so much of a processor that plain nginx uses {processor_ratio:.2} of it"
+            ));
+        }
+        let wasteful = row.time_wait_share > TIME_WAIT_MAX;
+        wasteful.then(|| format!("{clients} clients {way} left {time_wait} connections in TIME_WAIT"))
     })
 }
 
 /// The rows as a Markdown table.
 pub fn table(rows: &[Row]) -> String {
-    let mut text =
-        String::from("| clients | | requests/s | of plain nginx | new in TIME_WAIT |\n|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| clients | | requests/s | of plain nginx | µs of a processor for each | plain nginx of that | new in TIME_WAIT |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
     for row in rows {
-        let Row { clients, way, requests, ratio, time_wait, .. } = row;
-        let line = format!("| {clients} | {way} | {requests:.0} | {ratio:.2} | {time_wait} |\n");
+        let Row { clients, way, requests, ratio, processor, processor_ratio, time_wait, .. } = row;
+        let line = format!(
+            "| {clients} | {way} | {requests:.0} | {ratio:.2} | {processor:.0} | {processor_ratio:.2} | {time_wait} |\n"
+        );
         text.push_str(&line);
     }
     text
@@ -154,6 +187,8 @@ fn row(clients: u32, way: &Way, runs: &[Run], plain: &[Run]) -> Row {
         way: way.what,
         requests: median(runs.iter().map(|run| run.rate)),
         ratio: median(runs.iter().zip(plain).map(|(run, plain)| run.rate / plain.rate)),
+        processor: median(runs.iter().map(|run| run.processor)),
+        processor_ratio: median(runs.iter().zip(plain).map(|(run, plain)| plain.processor / run.processor)),
         time_wait: runs.iter().map(|run| run.time_wait).max().unwrap_or_default(),
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 connections")]
         time_wait_share: runs.iter().map(|run| run.time_wait as f64 / run.requests.max(1.0)).fold(0.0, f64::max),
@@ -221,22 +256,26 @@ fn numbers(line: &str, name: &str) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn runs(rates: [f64; 3], time_wait: u64) -> Vec<Run> {
-        rates.map(|rate| Run { rate, requests: rate, time_wait }).into()
+    fn runs(rates: [f64; 3], processor: f64, time_wait: u64) -> Vec<Run> {
+        rates.map(|rate| Run { rate, requests: rate, processor, time_wait }).into()
     }
 
     #[test]
-    fn a_gateway_that_is_slow_or_closes_its_connections_has_collapsed() {
-        let plain = runs([1000.0, 900.0, 100.0], 3);
-        let of = |rates, time_wait| vec![row(32, &WAYS[1], &runs(rates, time_wait), &plain)];
-        let good = of([900.0, 800.0, 90.0], 3);
+    fn a_gateway_that_is_slow_or_costs_much_or_closes_its_connections_has_collapsed() {
+        let plain = runs([1000.0, 900.0, 100.0], 20.0, 3);
+        let of = |rates, processor, time_wait| vec![row(32, &WAYS[1], &runs(rates, processor, time_wait), &plain)];
+        let good = of([900.0, 800.0, 90.0], 25.0, 3);
         insta::assert_snapshot!(table(&good), @r"
-        | clients | | requests/s | of plain nginx | new in TIME_WAIT |
-        |---|---|---|---|---|
-        | 32 | by address | 800 | 0.90 | 3 |
+        | clients | | requests/s | of plain nginx | µs of a processor for each | plain nginx of that | new in TIME_WAIT |
+        |---|---|---|---|---|---|---|
+        | 32 | by address | 800 | 0.90 | 25 | 0.80 | 3 |
         ");
-        assert_eq!(collapse(&good, 0.5), None);
-        assert!(collapse(&of([20.0, 18.0, 2.0], 0), 0.5).is_some_and(|why| why.contains("0.02")));
-        assert!(collapse(&of([900.0, 800.0, 90.0], 700), 0.5).is_some_and(|why| why.contains("TIME_WAIT")));
+        let least = Least { requests: Some(0.5), processor: Some(0.7) };
+        assert_eq!(collapse(&good, least), None);
+        let why = |rows: Vec<Row>| collapse(&rows, least).unwrap_or_default();
+        assert!(why(of([20.0, 18.0, 2.0], 25.0, 0)).contains("get 0.02"));
+        assert!(why(of([900.0, 800.0, 90.0], 50.0, 0)).contains("uses 0.40"));
+        assert!(why(of([900.0, 800.0, 90.0], 25.0, 700)).contains("TIME_WAIT"));
+        assert_eq!(collapse(&of([20.0, 18.0, 2.0], 50.0, 700), Least::default()), None);
     }
 }

@@ -123,6 +123,25 @@ impl Namespace {
         Ok(found)
     }
 
+    /// What the processes that are there now have used of the processors until now: those of that `name`, or all.
+    pub fn processor_time(&self, name: Option<&str>) -> Result<Duration> {
+        let mut nanoseconds = 0_u64;
+        for pid in self.processes()? {
+            let called = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            if name.is_some_and(|name| called.trim_end() != name) {
+                continue;
+            }
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            // The first number is the time on a processor (sched-stats.rst).
+            let used = |thread: fs::DirEntry| {
+                let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+                text.split_whitespace().next().and_then(|number| number.parse::<u64>().ok())
+            };
+            nanoseconds += threads.filter_map(used).sum::<u64>();
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
     /// Kills its processes with SIGKILL, and waits until they are gone.
     pub fn kill_processes(&self) -> Result<()> {
         for pid in self.processes()? {

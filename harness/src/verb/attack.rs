@@ -2,13 +2,11 @@
 //!
 //! Invariant: the same requests are made before and during the attack, one after the other, and each counts.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
-use nix::unistd::{SysconfVar, sysconf};
+use anyhow::{Result, anyhow};
 use serde::Deserialize;
 
 use super::http::{Way, check_way, lacks_nginx};
@@ -120,10 +118,11 @@ impl Verb for Step {
                 })
             });
             thread::sleep(WARM_UP);
-            let before = processor_time(&node)?;
+            let before = node.processor_time(Some(SERVICE))?;
             let start = Instant::now();
             let attacked = Tally::take(way.from, &way.question, time)?;
-            let used = (processor_time(&node)?.saturating_sub(before)).as_secs_f64() / start.elapsed().as_secs_f64();
+            let used = (node.processor_time(Some(SERVICE))?.saturating_sub(before)).as_secs_f64()
+                / start.elapsed().as_secs_f64();
             attack.join().map_err(|_| anyhow!("attack"))??;
             Ok::<_, anyhow::Error>((used, attacked))
         })?;
@@ -181,20 +180,4 @@ impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} answers, {} failures, slowest {} ms", self.answers, self.failures, self.slowest.as_millis())
     }
-}
-
-/// What the service of that host has used until now, of all processors.
-fn processor_time(node: &Namespace) -> Result<Duration> {
-    let second = sysconf(SysconfVar::CLK_TCK).context("ask how long a tick is")?;
-    let second = second.and_then(|ticks| u64::try_from(ticks).ok()).unwrap_or(100);
-    let mut ticks = 0_u64;
-    for pid in node.processes()? {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let Some((head, rest)) = stat.rsplit_once(')') else { continue };
-        if head.ends_with(&format!("({SERVICE}")) {
-            // utime and stime (proc_pid_stat(5)).
-            ticks += rest.split_whitespace().skip(11).take(2).filter_map(|text| text.parse::<u64>().ok()).sum::<u64>();
-        }
-    }
-    Ok(Duration::from_millis(ticks * 1000 / second))
 }
