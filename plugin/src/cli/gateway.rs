@@ -3,6 +3,7 @@
 //! It remembers nothing that the kernel or the configuration files do not say: it may be started, stopped and killed at any time.
 
 mod answers;
+mod barred;
 mod door;
 pub(super) mod networks;
 mod node;

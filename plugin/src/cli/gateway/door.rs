@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::answers;
+use super::barred::Barred;
 use super::node::Node;
 use super::shares::{Place, Shares};
 use super::visitor;
@@ -59,9 +61,23 @@ impl Door {
 
     /// Answers whoever connects, for ever.
     pub(super) async fn serve(self: Rc<Self>, listener: TcpListener) {
+        let mut barred = Barred::default();
         loop {
-            match listener.accept().await {
-                Ok((stream, _)) => self.admit(stream),
+            let accepted = match barred.next_end() {
+                None => listener.accept().await,
+                Some(end) => {
+                    let accepted = timeout_at(end, listener.accept()).await;
+                    barred.lift(&listener);
+                    let Ok(accepted) = accepted else { continue };
+                    accepted
+                }
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    if let Some(origin) = self.admit(stream) {
+                        barred.bar(&listener, origin);
+                    }
+                }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             }
             // Those inside are served before the next come in.
@@ -69,14 +85,17 @@ impl Door {
         }
     }
 
-    fn admit(&self, stream: TcpStream) {
+    /// Serves it, or closes it and gives the origin that has asked for too much.
+    fn admit(&self, stream: TcpStream) -> Option<IpAddr> {
         // One that has gone already has no address.
-        let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
+        let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return None };
         let visitor = self.node.visitor(peer, Some(own));
-        let Some(place) = self.shares.admit(visitor, visitor::origin(visitor, peer.ip())) else { return };
+        let origin = visitor::origin(visitor, peer.ip());
+        let Some(place) = self.shares.admit(visitor, origin) else { return Some(origin) };
         let seat = Seat { shares: Rc::clone(&self.shares), place };
         let task = spawn_local(converse(stream, Rc::clone(&self.node), seat));
         self.shares.served_by(place, task.abort_handle());
+        None
     }
 }
 
