@@ -19,7 +19,7 @@ const STATES: [(u32, &str); 5] = [(1, "invalid"), (2, "established"), (4, "relat
 /// The same as iptables' condition `conntrack` has them (`XT_CONNTRACK_STATE_BIT`).
 const TRACKED_STATES: [(u32, &str); 7] =
     [(1, "invalid"), (2, "established"), (4, "related"), (8, "new"), (64, "snat"), (128, "dnat"), (256, "untracked")];
-/// `IPS_DST_NAT` of linux/netfilter/nf_conntrack_common.h.
+/// `IPS_DST_NAT` of `linux/netfilter/nf_conntrack_common.h`.
 const DNAT: u32 = 32;
 /// Expressions that change or count something and let the rule go on.
 const EFFECTS: [&str; 5] = ["log", "notrack", "dup", "ct_helper", "last"];

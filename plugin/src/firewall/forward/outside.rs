@@ -37,7 +37,7 @@ pub(super) async fn links(host: &Netlink, network: &Network, family: IpFamily) -
     // Each link has these, of other programs' containers, too.
     routes.retain(|route| !is_link_local(route.destination));
     let mut chosen = of(routes.iter().filter(|route| route.is_default()));
-    let gateways = network.gateways.iter().map(|gateway| gateway.network());
+    let gateways = network.gateways.iter().map(IpNetwork::network);
     for address in ELSEWHERE.into_iter().chain(gateways).filter(|address| IpFamily::of(*address) == family) {
         // There may be no route.
         chosen.extend(host.way_to(address).await.ok().and_then(|route| route.link));

@@ -5,7 +5,7 @@
 use crate::netlink::attribute;
 
 pub(super) const NAME: &str = "conntrack";
-/// `struct xt_conntrack_mtinfo3` of linux/netfilter/xt_conntrack.h.
+/// `struct xt_conntrack_mtinfo3` of `linux/netfilter/xt_conntrack.h`.
 pub(super) const REVISION: u32 = 3;
 /// Its size, as `XT_ALIGN` rounds it up.
 const INFO_BYTES: usize = 168;
