@@ -13,6 +13,7 @@ mod l3;
 mod link;
 mod lookup;
 mod namespace;
+mod neighbour;
 pub(crate) mod nftables;
 mod pair;
 mod socket;

@@ -75,25 +75,19 @@ async fn withdraw_at(host: &Netlink, name: &str, (bridge, asked): (&str, bool)) 
 }
 
 /// Deletes an attachment's host end, and with it everything else; goes on past an error, and tells both if there are two.
+///
+/// While the bridge remembers the dead container's MAC, the host sends to nobody for up to a minute, and the gateway waits as long; without,
+/// it learns within three seconds that nobody is there.
 pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
-    let deleted = host.delete_link_soon(link.index).await.doing(|| format!("delete link {}", link.name));
-    let forgotten = forget_neighbours(host, link).await;
+    let gateway = gateway_of(host, link).await;
+    let bridge = gateway.as_ref().ok().copied().flatten();
+    let neighbours: Vec<_> =
+        bridge.into_iter().flat_map(|bridge| lease::leases(link).map(move |it| (bridge, it))).collect();
+    let deleted = host.delete_link_soon(link.index, &neighbours).await.doing(|| format!("delete link {}", link.name));
     // The link itself tells: DEL knows no configuration, and pays nothing for networks without `macspoofchk`.
     let released = if spoofing::may_be_guarded(link) { spoofing::forget_gone(host).await } else { Ok(()) };
     lease::let_go(link);
-    both(deleted, both(forgotten, released))
-}
-
-/// While the bridge remembers the dead container's MAC, the host sends to nobody for up to a minute, and the gateway waits
-/// as long; without, it learns within three seconds that nobody is there.
-async fn forget_neighbours(host: &Netlink, link: &Link) -> Result<()> {
-    let Some(bridge) = gateway_of(host, link).await? else { return Ok(()) };
-    let mut forgotten = Ok(());
-    for address in lease::leases(link) {
-        let done = host.delete_neighbour(bridge, address).await.doing(|| format!("forget the neighbour {address}"));
-        forgotten = both(forgotten, done);
-    }
-    forgotten
+    both(deleted, both(gateway.map(drop), released))
 }
 
 /// The index of the link by which the host reaches the attachment: its bridge, or a VLAN there.

@@ -6,6 +6,7 @@
 //! closing of its socket is what takes as long; there a child holds the socket and closes it.
 
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 
@@ -16,13 +17,13 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, alarm, fork};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, MulticastGroup};
 use tokio::io::unix::AsyncFd;
 
+use super::neighbour::neighbour;
 use super::socket::uninterrupted;
 use super::{Netlink, errno};
 use crate::child::aside::detach;
@@ -31,18 +32,21 @@ use crate::error::errno_of;
 
 /// How long the child may wait, in seconds: twice as long as a command waits for it.
 const LIFE_MAX_S: u32 = 20;
+/// At which each message of several begins (`NLMSG_ALIGNTO`).
+const ALIGNMENT: usize = 4;
 /// To the kernel.
 const KERNEL: (u32, u32) = (0, 0);
 
 impl Netlink {
     /// Deletes the link as [`Netlink::delete_link`] does, but returns as soon as the kernel announces that it is gone. May leave
-    /// a child process behind, for as long as the kernel needs. The process must have one thread.
-    pub(crate) async fn delete_link_soon(&self, index: u32) -> Result<(), Errno> {
+    /// a child process behind, for as long as the kernel needs: it then forgets these neighbours of other links as well, by their indexes.
+    /// On a busy host each request waits its turn, and nobody needs to wait for those. The process must have one thread.
+    pub(crate) async fn delete_link_soon(&self, index: u32, neighbours: &[(u32, IpAddr)]) -> Result<(), Errno> {
         // Listening comes first, or the announcement might be missed.
         let (connection, _handle, announcements) =
             rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(|e| errno_of(&e))?;
         tokio::spawn(connection);
-        let (answer, child) = ask_by_child(index).map_err(|e| errno_of(&e))?;
+        let (answer, child) = ask_by_child(&requests(index, neighbours)).map_err(|e| errno_of(&e))?;
         let announced = pin!(announcement(announcements.map(|(message, _)| message), index));
         let answered = pin!(read_answer(answer));
         match waiting_for("the kernel to delete a link", select(announced, answered)).await {
@@ -114,9 +118,8 @@ async fn announcement(mut messages: impl Stream<Item = NetlinkMessage<RouteNetli
 }
 
 /// Starts the child; what it hears from the kernel comes out of the stream.
-fn ask_by_child(index: u32) -> io::Result<(UnixStream, Asking)> {
+fn ask_by_child(requests: &[u8]) -> io::Result<(UnixStream, Asking)> {
     let socket = Socket::new(NETLINK_ROUTE)?;
-    let request = request(LinkMessageBuilder::<LinkUnspec>::new().index(index).build());
     let (here, there) = UnixStream::pair()?;
     here.set_nonblocking(true)?;
     // SAFETY: the process has one thread, so that the child has everything that it had, in a usable state; and the child never
@@ -126,7 +129,7 @@ fn ask_by_child(index: u32) -> io::Result<(UnixStream, Asking)> {
         ForkResult::Child => {
             // SIGALRM ends it: nobody else would, if no answer ever came.
             alarm::set(LIFE_MAX_S);
-            let outcome = detach().and_then(|()| ask(&socket, &request));
+            let outcome = detach().and_then(|()| ask(&socket, requests));
             let code = outcome.err().map_or(0, |errno| errno as i32);
             // Nobody is left to hear it if the parent has seen the announcement.
             drop((&there).write_all(&code.to_ne_bytes()));
@@ -136,10 +139,11 @@ fn ask_by_child(index: u32) -> io::Result<(UnixStream, Asking)> {
     }
 }
 
-fn ask(socket: &Socket, request: &[u8]) -> Result<(), Errno> {
+/// The first answer: the kernel carries out all of the requests before that can be read.
+fn ask(socket: &Socket, requests: &[u8]) -> Result<(), Errno> {
     let (port, groups) = KERNEL;
     let kernel = SocketAddr::new(port, groups);
-    uninterrupted(|| socket.send_to(request, &kernel, 0)).map_err(|e| errno_of(&e))?;
+    uninterrupted(|| socket.send_to(requests, &kernel, 0)).map_err(|e| errno_of(&e))?;
     let (bytes, _) = uninterrupted(|| socket.recv_from_full()).map_err(|e| errno_of(&e))?;
     let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).map_err(|_| Errno::EPROTO)?;
     match answer.payload {
@@ -148,12 +152,18 @@ fn ask(socket: &Socket, request: &[u8]) -> Result<(), Errno> {
     }
 }
 
-fn request(link: LinkMessage) -> Vec<u8> {
-    let mut message = NetlinkMessage::from(RouteNetlinkMessage::DelLink(link));
-    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
+fn requests(link: u32, neighbours: &[(u32, IpAddr)]) -> Vec<u8> {
+    let link = RouteNetlinkMessage::DelLink(LinkMessageBuilder::<LinkUnspec>::new().index(link).build());
+    let forget = |(link, address): &(u32, IpAddr)| RouteNetlinkMessage::DelNeighbour(neighbour(*link, *address));
+    let mut bytes = Vec::new();
+    for message in [link].into_iter().chain(neighbours.iter().map(forget)) {
+        let mut message = NetlinkMessage::from(message);
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+        message.finalize();
+        let first = bytes.len();
+        bytes.resize(first + message.buffer_len().next_multiple_of(ALIGNMENT), 0);
+        message.serialize(&mut bytes[first..]);
+    }
     bytes
 }
 

@@ -7,7 +7,6 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteType,
 };
@@ -324,23 +323,6 @@ impl Netlink {
         message.attributes.push(RouteAttribute::Destination(destination));
         let answer = self.get(RouteNetlinkMessage::GetRoute(message)).await?;
         read_route(answer).ok_or(Errno::EPROTO)
-    }
-
-    /// Forgets where `address` was on the link's segment. One that is not known is no error.
-    pub(crate) async fn delete_neighbour(&self, link: u32, address: IpAddr) -> Result<(), Errno> {
-        let mut message = NeighbourMessage::default();
-        let (family, destination) = match address {
-            IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
-            IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
-        };
-        message.header.family = family;
-        message.header.ifindex = link;
-        message.attributes.push(NeighbourAttribute::Destination(destination));
-        match self.change(RouteNetlinkMessage::DelNeighbour(message), 0).await {
-            // Neither is a link that has gone meanwhile, with all that it knew.
-            Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
-            done => done,
-        }
     }
 }
 

@@ -81,7 +81,7 @@ pub(super) fn is_left(links: &[Link]) -> bool {
 /// Takes it away.
 pub(super) async fn remove(host: &Netlink) -> Result<()> {
     match host.link(OUTER).await.doing(|| format!("look up {OUTER}"))? {
-        Some(link) => host.delete_link_soon(link.index).await.doing(|| format!("delete link {OUTER}")),
+        Some(link) => host.delete_link_soon(link.index, &[]).await.doing(|| format!("delete link {OUTER}")),
         None => Ok(()),
     }
 }
