@@ -8,6 +8,7 @@ mod memory;
 mod took;
 
 use std::fs::{self, File};
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,6 +39,8 @@ pub struct Bench {
     pub against: PathBuf,
     /// How often each verb of each is timed.
     pub rounds: NonZero<u32>,
+    /// How many containers that stay each has on its bridge.
+    pub beside: NonZero<u32>,
 }
 
 /// One line of the table.
@@ -78,7 +81,7 @@ struct Contender {
 /// Where the contenders live.
 struct Place<'a> {
     /// The container's id.
-    id: &'static str,
+    id: String,
     /// Its namespace.
     container: &'a Namespace,
     /// A folder of the world.
@@ -86,6 +89,21 @@ struct Place<'a> {
 }
 
 impl Bench {
+    /// The inside of a bench: the table, or the same as JSON, on standard output; progress where somebody watches. Must be called inside a
+    /// [`crate::sandbox`].
+    pub fn report(&self, json: bool) -> Result<()> {
+        let watched = io::stderr().is_terminal();
+        let rows = self.run(|done, of| {
+            if watched {
+                // A line that does not appear is no reason to stop.
+                drop(write!(io::stderr(), "\rround {done} of {of}{}", if done == of { "\n" } else { "" }));
+            }
+        })?;
+        let text =
+            if json { serde_json::to_string_pretty(&rows).context("write the figures")? + "\n" } else { table(&rows) };
+        io::stdout().write_all(text.as_bytes()).context("write the figures")
+    }
+
     /// Must be called inside a [`crate::sandbox`]; `progress` hears how many rounds of how many are done.
     pub fn run(&self, progress: impl Fn(u32, u32) + Sync) -> Result<Vec<Row>> {
         let node = Namespace::create("bench-node")?;
@@ -93,17 +111,20 @@ impl Bench {
         let neighbour = Namespace::create("bench-neighbour")?;
         let folder = Path::new("/run/bench").to_owned();
         fs::create_dir_all(&folder).context("make a folder for the bench")?;
-        let beside = Place { id: "neighbour", container: &neighbour, folder: folder.clone() };
-        let place = Place { id: "bench", container: &container, folder };
+        let beside = Place { id: "neighbour".into(), container: &neighbour, folder: folder.clone() };
+        let place = Place { id: "bench".into(), container: &container, folder };
         // On a thread that stays there: a child that is started without further ado starts faster, and alike for both.
         node.enter(|| self.compare(&place, &beside, &progress))
     }
 
-    /// Each has another container on its bridge, as hosts have: what only the first one pays is not counted.
+    /// Each has other containers on its bridge, as hosts have: what only the first one pays is not counted.
     fn compare(&self, place: &Place<'_>, beside: &Place<'_>, progress: &impl Fn(u32, u32)) -> Result<Vec<Row>> {
         let contenders = [self.flatnet(false)?, self.reference()?, self.flatnet(true)?];
-        for (contender, interface) in contenders.iter().zip(["eth0", "eth1", "eth2"]) {
-            contender.add_beside(beside, interface)?;
+        for n in 0..self.beside.get() {
+            let beside = Place { id: format!("{}-{n}", beside.id), folder: beside.folder.clone(), ..*beside };
+            for (contender, prefix) in contenders.iter().zip(["f", "r", "g"]) {
+                contender.add_beside(&beside, &format!("{prefix}{n}"))?;
+            }
         }
         let mut times = [const { (Vec::new(), Vec::new()) }; VERBS.len()];
         let rounds = WARM_UP_ROUNDS + self.rounds.get();
@@ -148,9 +169,10 @@ impl Bench {
         if macspoofchk {
             config["name"] = json!("guarded");
             config["bridge"] = json!("flatnet-br1");
-            config["ipam"] = json!({ "subnet": "10.87.2.0/24" });
             config["macspoofchk"] = json!(true);
         }
+        // As many addresses as a bridge may have ports, and more.
+        config["ipam"] = json!({ "subnet": if macspoofchk { "10.87.16.0/21" } else { "10.87.8.0/21" } });
         config["cniVersion"] = list["cniVersion"].clone();
         Contender::new(&self.plugin_dir, "flatnet", config)
     }
@@ -160,7 +182,7 @@ impl Bench {
         let config = json!({
             "cniVersion": "1.0.0", "name": "reference", "type": "bridge", "bridge": "reference-br0", "isGateway": true,
             "ipam": {
-                "type": "host-local", "subnet": "10.88.1.0/24", "routes": [{ "dst": "0.0.0.0/0" }],
+                "type": "host-local", "subnet": "10.88.8.0/21", "routes": [{ "dst": "0.0.0.0/0" }],
                 "dataDir": "/run/bench/host-local",
             },
         });
@@ -224,7 +246,7 @@ impl Contender {
         let mut command = Command::new(&self.binary);
         command
             .env_clear()
-            .envs(plugin::environment(verb, place.id, Some(netns), "eth0", None, &path))
+            .envs(plugin::environment(verb, &place.id, Some(netns), "eth0", None, &path))
             .stdin(Stdio::from(File::open(&input).context("open the configuration")?))
             .stdout(Stdio::from(File::create(&output).context("open a file for the output")?));
         Ok(command)

@@ -37,6 +37,8 @@ pub enum Piece {
     LockedPorts,
     /// What limits bandwidth: the queueing disciplines htb and tbf, and links of kind ifb.
     Shaping,
+    /// Lists of links, which take the longer the more containers there are. Every kernel has them: a host without shows who does without.
+    LinkLists,
 }
 
 /// A kernel that Microsoft ships with WSL for x86, as far as flatnet is concerned.

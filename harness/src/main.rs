@@ -4,15 +4,15 @@
 //! skipped, which exits 0 too, unless `CI` is set: then it is a failure. So is all that is skipped with `--no-skips`. What was
 //! asked wrongly exits 2.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
+use harness::bench::Bench;
 use harness::bench::gateway::{Least, Load};
-use harness::bench::{self, Bench};
 use harness::lacking::Stock;
 use harness::plugin::Plugins;
 use harness::report::{Outcome, Report};
@@ -104,6 +104,9 @@ enum Verb {
         /// How often each verb of each is timed; with --gateway, how often each run is made.
         #[arg(long, default_value = "100", default_value_if("gateway", "true", "3"))]
         rounds: NonZero<u32>,
+        /// How many other containers each has on its bridge, of the 1,023 that the kernel allows.
+        #[arg(long, default_value = "1")]
+        beside: NonZero<u32>,
         /// Print the figures as JSON.
         #[arg(long)]
         json: bool,
@@ -206,11 +209,11 @@ fn act(verb: Verb) -> Result<ExitCode> {
             let status = Sandbox::default().run(|| status(demo::run(plugins).map(|()| 0)))?;
             Ok(ExitCode::from(status))
         }
-        Verb::Bench { against, seconds, at_least, at_least_processor, plugin_dir, rounds, json, .. } => {
+        Verb::Bench { against, seconds, at_least, at_least_processor, plugin_dir, rounds, beside, json, .. } => {
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
             let status = if let Some(against) = against {
-                let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, rounds };
-                Sandbox::default().run(|| status(measure(&bench, json).map(|()| 0)))?
+                let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, rounds, beside };
+                Sandbox::default().run(|| status(bench.report(json).map(|()| 0)))?
             } else {
                 let load = Load { rounds, seconds };
                 let least = Least { requests: at_least, processor: at_least_processor };
@@ -317,23 +320,6 @@ fn status(outcome: Result<u8>) -> u8 {
         say_wrong(&err);
         1
     })
-}
-
-/// The inside of a bench: the table, or the same as JSON, on standard output; progress where somebody watches.
-fn measure(bench: &Bench, json: bool) -> Result<()> {
-    let watched = io::stderr().is_terminal();
-    let rows = bench.run(|done, of| {
-        if watched {
-            // A line that does not appear is no reason to stop.
-            drop(write!(io::stderr(), "\rround {done} of {of}{}", if done == of { "\n" } else { "" }));
-        }
-    })?;
-    let text = if json {
-        serde_json::to_string_pretty(&rows).context("write the figures")? + "\n"
-    } else {
-        bench::table(&rows)
-    };
-    io::stdout().write_all(text.as_bytes()).context("write the figures")
 }
 
 /// The whole proof: progress on standard error, the report on standard output.

@@ -36,6 +36,10 @@ const NAME_OF_EXPRESSION: [u16; 3] = [4, 1, 1];
 
 /// `RTM_NEWLINK`, `RTM_SETLINK` and `RTM_NEWQDISC`, with what stands before their attributes.
 const NEW_LINK: u16 = 16;
+/// `RTM_GETLINK`, which is about all links with `NLM_F_DUMP`; and a message of that family that no kernel knows.
+const GET_LINK: u16 = 18;
+const DUMP: u16 = 0x300;
+const NO_ROUTE_MESSAGE: u16 = 0x7ffe;
 const SET_LINK: u16 = 19;
 const NEW_QDISC: u16 = 36;
 const LINK_HEADER_BYTES: usize = 16;
@@ -92,6 +96,12 @@ fn nftables(kind: u16, message: &mut [u8], lacks: &BTreeSet<Piece>) -> bool {
 fn route(kind: u16, message: &mut [u8], lacks: &BTreeSet<Piece>) -> bool {
     let shaping = lacks.contains(&Piece::Shaping);
     match kind {
+        GET_LINK
+            if lacks.contains(&Piece::LinkLists) && u16::from_ne_bytes([message[6], message[7]]) & DUMP == DUMP =>
+        {
+            message[4..6].copy_from_slice(&NO_ROUTE_MESSAGE.to_ne_bytes());
+            true
+        }
         NEW_QDISC if shaping => rename(message, HEADER_BYTES + QDISC_HEADER_BYTES, &KIND_OF_QDISC, &["htb", "tbf"]),
         NEW_LINK | SET_LINK => {
             let first = HEADER_BYTES + LINK_HEADER_BYTES;
@@ -210,6 +220,16 @@ mod tests {
             assert_eq!((one == message, one), (!changed, two), "{stock:?}");
             assert!(!rewrite(protocol, &mut bytes, &stock.lacks()), "{stock:?}: nothing is left to replace");
         }
+    }
+
+    #[rstest]
+    #[case::list(GET_LINK, DUMP | 1, true)]
+    #[case::one(GET_LINK, 1, false)]
+    #[case::list_of_others(22, DUMP | 1, false)]
+    fn lists_of_links_may_be_missing(#[case] kind: u16, #[case] flags: u16, #[case] changed: bool) {
+        let mut message = message(kind, &[0; LINK_HEADER_BYTES]);
+        message[6..8].copy_from_slice(&flags.to_ne_bytes());
+        assert_eq!(rewrite(ROUTE, &mut message, &BTreeSet::from([Piece::LinkLists])), changed);
     }
 
     #[rstest]
