@@ -95,7 +95,9 @@ fn written(open: &BTreeSet<String>, is_there: bool) -> Batch {
         batch.delete_chain(CHAIN);
     }
     batch.add_chain(&chain);
-    rules.iter().for_each(|rule| batch.add_rule(CHAIN, rule));
+    for rule in &rules {
+        batch.add_rule(CHAIN, rule);
+    }
     batch
 }
 
