@@ -1,10 +1,11 @@
 //! Whether containers are reached: each leased address is tried with a packet, and the kernel is asked for a gateway's way to it.
 //!
 //! What a packet proves is never judged by conditions; they only explain what a packet did not prove. All addresses are tried at
-//! the same time, so that the time it takes does not grow with those that do not answer.
+//! the same time, so that the time it takes does not grow with those that do not answer; of hundreds, as many as the kernel has room for.
 
 mod echo;
 mod explain;
+mod sample;
 mod tcp;
 mod way;
 
@@ -51,6 +52,8 @@ pub(crate) struct Report {
     pub(crate) doubts: Vec<Fault>,
     /// Why no packet was sent, or not to all.
     pub(crate) untried: Option<String>,
+    /// How many addresses were tried, where there are more than a look may try.
+    pub(crate) sampled: Option<usize>,
 }
 
 /// What the packets came to.
@@ -87,6 +90,10 @@ pub(crate) async fn look(
     if !other.is_empty() {
         report.untried = Some(format!("{} not tried: in a VLAN that this host has no address in", other.len()));
     }
+    let all_same = same.len();
+    let way = surroundings.way.map(|way| way.index);
+    let same = sample::of(same, |subject| !subject.link.up || (way.is_some() && subject.link.bridge != way));
+    report.sampled = (same.len() < all_same).then_some(same.len());
     let tried = match send(host, &surroundings, &same).await {
         Ok(tried) => tried,
         Err(Errno::EPERM | Errno::EACCES) => {
