@@ -92,14 +92,18 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(2);
 
-    /// A server that says one thing, and then waits for the client to go.
+    /// A server that says one thing, and then waits for the client to go. Not for the first client alone: another test may try the port, taking it
+    /// for a free one.
     fn serving(answer: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         thread::spawn(move || {
-            let (mut stream, _) = listener.accept().expect("a client");
-            drop(stream.write_all(answer.as_bytes()));
-            drop(stream.read_to_end(&mut Vec::new()));
+            for mut stream in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    drop(stream.write_all(answer.as_bytes()));
+                    drop(stream.read_to_end(&mut Vec::new()));
+                });
+            }
         });
         address
     }
