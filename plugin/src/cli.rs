@@ -52,7 +52,7 @@ Where things are:
   binary          /opt/cni/bin/flatnet; with Podman 5 /usr/local/libexec/netavark/flatnet
   configuration   /etc/cni/net.d/flatnet.conflist; with Podman 5 `podman network inspect flatnet`
   leases          the kernel holds them, as the names flatnet-ip-<address> of links
-  manual          `flatnet man | man -l -`, and README.md where you got flatnet from";
+  manual          `flatnet man | man -l -`, and plugin/manual where you got flatnet from";
 
 const ABOUT: &str = "A CNI plugin that gives every container a flat address of its own, without NAT";
 

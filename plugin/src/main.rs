@@ -1,6 +1,6 @@
 //! flatnet: a CNI plugin that gives every container a flat address of its own, without NAT.
 //!
-//! This file reads, dispatches, prints and exits; README.md has the code map.
+//! This file reads, dispatches, prints and exits; plugin/manual/design.md has the code map.
 
 mod child;
 mod cli;

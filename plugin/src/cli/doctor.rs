@@ -1,4 +1,4 @@
-//! `flatnet doctor`: every condition that reachability needs, each with what was found, what is needed and how to mend it.
+//! `flatnet doctor`: every condition that reachability needs, each with what was found, what is needed and how to fix it.
 //!
 //! It changes nothing, looks at everything on each run, and ends in time whatever hangs. Exit code 1 where a line is red.
 
@@ -44,7 +44,7 @@ use crate::config::Network;
 use crate::error::{Doing, Result};
 use crate::netlink::{Link, Netlink};
 
-/// Say what keeps containers from being reached, and how to mend it
+/// Say what keeps containers from being reached, and how to fix it
 ///
 /// Looks at everything that reachability needs: kernel, Podman, files, forwarding, firewall, bridge, containers, name service,
 /// WSL, gateway. It tries each container with a packet, and changes nothing. With a container's name, id or address it tries that one
@@ -312,7 +312,7 @@ fn of_network(
     let name_service = match &standing {
         Ok(bridge::Standing { sound: true, exists: true, .. }) => server::name_service(&network.gateway_networks()),
         Ok(bridge::Standing { exists: false, .. }) => finding::NAME_SERVICE.skipped("there is no bridge"),
-        _ => finding::NAME_SERVICE.skipped("hangs on the bridge"),
+        _ => finding::NAME_SERVICE.skipped("depends on `bridge` above"),
     };
     findings.push(name_service);
     match standing {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 /// Made from the source, and held complete, by tests/errors.
-const CATALOGUE: &str = include_str!("../../dist/errors.md");
+const CATALOGUE: &str = include_str!("../../manual/errors.md");
 
 /// Say what an error's code means, and what to do about it
 ///

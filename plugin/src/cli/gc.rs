@@ -32,11 +32,11 @@ use crate::ipam::lease;
 use crate::netlink::Netlink;
 use crate::reach;
 
-/// Free the addresses of containers that died without Podman's noticing
+/// Free the addresses of containers that died without Podman noticing
 ///
 /// Deletes the attachments whose container Podman knows as ended, or as running where no process of it is left (Podman or the
 /// container's monitor was killed), and the ports published for them. Whatever has a process in its network namespace stays. An
-/// attachment whose container Podman does not know is told, and deleted with --yes only: it may be another runtime's
+/// attachment whose container Podman does not know is reported, and deleted only with --yes: it may be another runtime's
 /// (nerdctl, buildah, on WSL another distribution's). Bridges go that flatnet made, no network names and no container is on. The rules of bridges that are gone go too, whether they masquerade or open the
 /// way through another firewall. Exit code 0: done, also if there was nothing to do; 1: failed; 2: the arguments are wrong.
 #[derive(Args)]

@@ -83,7 +83,7 @@ struct Spoofing {
 
 const AFTER: &str = "\
 Exit codes: 0 done, or nothing to do; 1 failed, and everything was put back; 2 the arguments are
-wrong; 3 nothing was changed, as it needs your word: --yes.";
+wrong; 3 nothing was changed, as confirmation is needed: --yes.";
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     require_root("install")?;

@@ -111,6 +111,6 @@ fn cut_off(what: &str) -> Error {
     Error::NotReady {
         what: format!("containers are cut off: {what}"),
         suffering: true,
-        remedy: "the next ADD mends it, or mend it by hand".into(),
+        remedy: "the next ADD repairs it, or repair it by hand".into(),
     }
 }

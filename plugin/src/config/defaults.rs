@@ -100,8 +100,8 @@ fn what_is_not_said_is_as_in_the_newest_reference_or_as_the_table_says() {
 
 #[test]
 fn the_table_of_defaults_is_that_of_the_manual() {
-    let manual = include_str!("../../dist/keys.md");
-    assert!(manual.contains(&format!("release {NEWEST}")), "dist/keys.md does not say which release was read");
+    let manual = include_str!("../../manual/keys.md");
+    assert!(manual.contains(&format!("release {NEWEST}")), "manual/keys.md does not say which release was read");
     for Default { key, reference, own, .. } in defaults() {
         let row = manual.lines().find(|line| line.starts_with(&format!("| `{key}` |"))).expect(key);
         let cells: Vec<_> = row.split('|').map(str::trim).collect();

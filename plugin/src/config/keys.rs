@@ -1,4 +1,4 @@
-//! The table of keys, `dist/keys.md`, is what the configuration does: nothing more, and nothing less.
+//! The table of keys, `manual/keys.md`, is what the configuration does: nothing more, and nothing less.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -78,7 +78,7 @@ struct Row<'a> {
 }
 
 fn table() -> Vec<Row<'static>> {
-    let rows = include_str!("../../dist/keys.md").lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows = include_str!("../../manual/keys.md").lines().filter_map(|line| line.strip_prefix("| `"));
     rows.map(|row| {
         let cells: Vec<_> = row.trim_end_matches('|').split('|').map(str::trim).collect();
         let [key, example, _, _, verdict, scenario] = cells[..] else { panic!("{row} has {} cells", cells.len()) };
@@ -220,7 +220,7 @@ fn a_value_of_the_wrong_kind_is_refused_by_name() {
 fn no_key_of_the_reference_is_missing() {
     let rows: BTreeSet<_> = table().iter().map(|row| row.key).collect();
     let missing: Vec<_> = REFERENCE.iter().filter(|key| !rows.contains(*key)).collect();
-    assert!(missing.is_empty(), "dist/keys.md has no row for {missing:?}");
+    assert!(missing.is_empty(), "manual/keys.md has no row for {missing:?}");
 }
 
 #[test]
@@ -239,7 +239,10 @@ fn the_table_has_the_keys_that_are_known_and_no_others() {
         .map(|row| row.key.to_owned())
         .filter(|key| !of_many.iter().any(|place| key.starts_with(place)))
         .collect();
-    assert_eq!(known, told, "left what the configuration knows, right what dist/keys.md has: add a row for a new key");
+    assert_eq!(
+        known, told,
+        "left what the configuration knows, right what manual/keys.md has: add a row for a new key"
+    );
 }
 
 #[test]

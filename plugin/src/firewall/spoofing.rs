@@ -160,7 +160,7 @@ pub(crate) async fn forget_gone(host: &Netlink) -> Result<()> {
 
 /// Where links are under control whose rules are gone or not as they should be, makes the table anew.
 pub(crate) async fn repair(host: &Netlink) -> Result<()> {
-    let failed = |problem: Problem| failed("mend the rules against spoofing", &problem);
+    let failed = |problem: Problem| failed("repair the rules against spoofing", &problem);
     let links = host.links().await.doing(|| "list the host's links".into())?;
     if links.iter().all(|link| speakers(link).next().is_none()) {
         return Ok(());

@@ -125,7 +125,7 @@ pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Netwo
         return Err(Error::BridgeConflict {
             bridge: draft.bridge,
             found: format!("it is gone, or has no address, and network {} has containers", draft.name),
-            remedy: "start another container on this network, which mends it: only the plugin of ipam.type knows the address"
+            remedy: "start another container on this network, which repairs it: only the plugin of ipam.type knows the address"
                 .into(),
         });
     }

@@ -18,7 +18,7 @@ const MINUTE_S: u64 = 60;
 
 /// Those to try: all, or of each family as many as there is room for. Those that `is_odd` come first, and which of the others do changes
 /// with the time.
-pub(super) fn of<'a>(subjects: Vec<Subject<'a>>, is_odd: impl Fn(&Subject<'_>) -> bool) -> Vec<Subject<'a>> {
+pub(super) fn of(subjects: Vec<Subject<'_>>, is_odd: impl Fn(&Subject<'_>) -> bool) -> Vec<Subject<'_>> {
     let minute = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / MINUTE_S);
     let mut families = BTreeMap::<bool, Vec<_>>::new();
     for subject in subjects {

@@ -1,4 +1,4 @@
-//! The catalogue of errors, `plugin/dist/errors.md`, is what the source says: nothing more, and nothing less.
+//! The catalogue of errors, `plugin/manual/errors.md`, is what the source says: nothing more, and nothing less.
 
 mod crate_source;
 mod definition;
@@ -19,7 +19,7 @@ fn the_catalogue_is_complete() {
     let found = crate_source::search(&root.join("src"), &["error.rs", COMMANDS]);
     let commands = crate_source::commands(&root.join("src").join(COMMANDS));
     let wanted = page::render(&definition, &found, &commands);
-    let path = root.join("dist/errors.md");
+    let path = root.join("manual/errors.md");
     if std::env::var_os("FLATNET_WRITE").is_some() {
         fs::write(&path, &wanted).expect("to write the page");
     }
@@ -27,6 +27,6 @@ fn the_catalogue_is_complete() {
     let first = there.lines().zip(wanted.lines()).find(|(there, wanted)| there != wanted);
     assert!(
         there == wanted,
-        "dist/errors.md is behind the source, first at {first:?}: run `FLATNET_WRITE=1 cargo test -p flatnet --test errors` and look at the difference"
+        "manual/errors.md is behind the source, first at {first:?}: run `FLATNET_WRITE=1 cargo test -p flatnet --test errors` and look at the difference"
     );
 }

@@ -46,7 +46,7 @@ pub(super) async fn check(host: &Netlink, network: &Network, gateway: Option<IpA
     let mut findings = vec![line, subnet(host, network, sound).await?];
     match &found {
         None if !has_leases => {
-            let why = if conflict { "hangs on the bridge" } else { "no container has been added yet" };
+            let why = if conflict { "depends on `bridge` above" } else { "no container has been added yet" };
             findings.extend([ATTACHMENTS.skipped(why), POOL.skipped(why)]);
         }
         None => {
@@ -61,7 +61,7 @@ pub(super) async fn check(host: &Netlink, network: &Network, gateway: Option<IpA
                 );
             }
             let report = reach::look(host, network, &links, gateway, |_| true).await?;
-            findings.extend([containers::judge(&report), POOL.skipped("hangs on the bridge")]);
+            findings.extend([containers::judge(&report), POOL.skipped("depends on `bridge` above")]);
         }
         Some(bridge) => {
             let report = reach::look(host, network, &links, gateway, |_| true).await?;

@@ -254,7 +254,7 @@ mod tests {
         }
     }
 
-    const MANUAL: &str = include_str!("../../../dist/troubleshooting.md");
+    const MANUAL: &str = include_str!("../../../manual/troubleshooting.md");
 
     /// The ids that the manual has a line for: "| `id` | ..".
     fn in_manual() -> Vec<&'static str> {

@@ -139,7 +139,7 @@ impl Firewall {
             return BRIDGE_NETFILTER.ok("on, and nothing is dropped");
         };
         if forward_is_bad {
-            return BRIDGE_NETFILTER.skipped("hangs on the firewall");
+            return BRIDGE_NETFILTER.skipped("depends on `firewall` above");
         }
         let remedy = format!(
             "{}; or run `sysctl -w {}=0`, unless something here needs it",

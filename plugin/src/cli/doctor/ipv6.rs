@@ -27,7 +27,7 @@ pub(super) struct Routers {
 pub(super) fn check(bridges: &[String], routers: &Routers) -> Vec<Finding> {
     if !Path::new(SETTINGS).exists() {
         let remedy = "start the kernel without `ipv6.disable=1`, or with its module (`modprobe ipv6`); or take IPv6 out of the network";
-        let why = "hangs on the kernel's IPv6";
+        let why = "depends on `ipv6` above";
         let hanging = [IPV6_FORWARD.skipped(why), ROUTERS.skipped(why)];
         return std::iter::once(IPV6.bad("the kernel has no IPv6", remedy)).chain(hanging).collect();
     }

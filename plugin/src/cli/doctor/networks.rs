@@ -168,7 +168,7 @@ impl Networks {
                 }
                 None if !sharing.is_empty() => NETWORK_CLASH
                     .ok(format!("{link} is shared with network {}: neither is in the other's way", sharing.join(", "))),
-                None => NETWORK_CLASH.ok(format!("{link} and {} are its own", network.subnets_in_words())),
+                None => NETWORK_CLASH.ok(format!("no other network uses {link} or {}", network.subnets_in_words())),
             };
             finding.of(&it.name)
         };

@@ -63,7 +63,7 @@ impl Podman {
             Ran::Missing => PODMAN.bad("gone a moment after it was there", "look again"),
             Ran::Badly(why) => PODMAN.bad(
                 format!("{version}, but `podman info` {why}"),
-                "mend what `podman info` says, as root; if it hangs, another Podman may hold its lock",
+                "fix what `podman info` reports, as root; if it hangs, another Podman may hold its lock",
             ),
         }
     }

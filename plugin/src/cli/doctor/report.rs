@@ -27,7 +27,7 @@ pub(super) fn table(findings: &[Finding]) -> String {
         if finding.state == State::Bad || finding.state == State::Warning {
             line(&mut text, &format!("{:9}needed: {}", "", finding.needed));
             for remedy in finding.remedy.iter().flat_map(|remedy| remedy.lines()) {
-                line(&mut text, &format!("{:9}mend:   {remedy}", ""));
+                line(&mut text, &format!("{:9}fix:    {remedy}", ""));
             }
         }
     }
@@ -47,8 +47,8 @@ fn summary(findings: &[Finding]) -> String {
     let verdict = match (count(State::Bad), count(State::Warning)) {
         (0, 0) => "all is well",
         (0, _) => "nothing is bad",
-        (1, _) => "mend the bad line, then look again",
-        _ => "mend the bad lines, the first one first, then look again",
+        (1, _) => "fix it, then run doctor again",
+        _ => "fix the first bad line first (others may depend on it), then run doctor again",
     };
     format!("\n{}: {verdict}", counts.join(", "))
 }
@@ -72,14 +72,14 @@ mod tests {
         insta::assert_snapshot!(table(&findings()), @r"
         bad      ip-forward  net.ipv4.ip_forward = 0
                  needed: net.ipv4.ip_forward = 1
-                 mend:   run `sysctl -w net.ipv4.ip_forward=1`
+                 fix:    run `sysctl -w net.ipv4.ip_forward=1`
         ok       bridge      flatnet-br0, up, 10.87.1.1/24
         warning  pool        250 of 253 in use
                  needed: a free address of each range
-                 mend:   remove containers
+                 fix:    remove containers
         skipped  wsl         not WSL
 
-        1 ok, 1 warning, 1 bad, 1 skipped: mend the bad line, then look again
+        1 ok, 1 warning, 1 bad, 1 skipped: fix it, then run doctor again
         ");
     }
 

@@ -150,7 +150,7 @@ fn judge_name_service(place: &str, answer: &Answer) -> Finding {
 /// `asked` says whether this one was named, or is only where a gateway should be.
 pub(super) fn gateway(gateway: Option<&Gateway>, asked: bool) -> Finding {
     let Some(gateway) = gateway else {
-        return GATEWAY.skipped("not asked: say `--gateway <its address>`");
+        return GATEWAY.skipped("not checked; pass `--gateway ADDRESS` to test it");
     };
     let place = gateway.place();
     match gateway.resolve() {
@@ -161,7 +161,7 @@ pub(super) fn gateway(gateway: Option<&Gateway>, asked: bool) -> Finding {
 
 fn judge_gateway(place: &str, asked: bool, answer: &Answer) -> Finding {
     const ROUTE: &str = "the gateway has no way to this host: on Windows run `flatnet-route.ps1 -Install` as administrator; on Linux `ip route add <subnet> via <this host's address>`; or this host's firewall keeps it out: let TCP port 8053 in, such as by `ufw allow 8053/tcp`";
-    const CONFIGURE: &str = "include flatnet.conf in the http block of its nginx.conf and reload it: plugin/dist/openresty/README.md says how";
+    const CONFIGURE: &str = "include flatnet.conf in the http block of its nginx.conf and reload it: the page on the gateway in the manual says how";
     const LET_IN: &str =
         "`New-NetFirewallRule -DisplayName OpenResty -Direction Inbound -Protocol TCP -LocalPort 80 -Action Allow`";
     match answer {
@@ -178,7 +178,7 @@ fn judge_gateway(place: &str, asked: bool, answer: &Answer) -> Finding {
         }
         Answer::Refused => GATEWAY.bad(
             format!("nothing listens on {place}"),
-            "start OpenResty or nginx there, with flatnet.conf: plugin/dist/openresty/README.md says how",
+            "start OpenResty or nginx there, with flatnet.conf: the page on the gateway in the manual says how",
         ),
         // As it comes, Windows' firewall keeps WSL out, whomever else it lets in.
         Answer::Timeout if !asked => GATEWAY.warning(

@@ -31,7 +31,7 @@ pub(super) fn ask() -> Result<Option<Containers>> {
         Ran::Well(text) => read(&text).map(Some),
         Ran::Missing => Ok(None),
         Ran::Badly(why) => bail!(
-            "ask Podman for its containers: `podman {}` {why}. Nothing was deleted; mend what it says, and try again",
+            "ask Podman for its containers: `podman {}` {why}. Nothing was deleted; fix what it reports, and try again",
             QUESTION.join(" ")
         ),
     }

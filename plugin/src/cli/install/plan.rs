@@ -201,7 +201,7 @@ impl Plan {
             let last = match (idle, manner.dry_run, refused) {
                 (true, ..) => "nothing to do".to_owned(),
                 (_, true, _) => "nothing was changed: this was a dry run".to_owned(),
-                (.., true) => "nothing was changed: agree with --yes".to_owned(),
+                (.., true) => "nothing was changed; run again with --yes to confirm".to_owned(),
                 _ => self.next.join("\n"),
             };
             writeln!(out, "{last}").context("write what was done")?;
@@ -217,7 +217,7 @@ impl Plan {
             writeln!(out, "note: {warning}").context("write the plan")?;
         }
         for question in &self.questions {
-            writeln!(out, "needs your word: {question}").context("write the plan")?;
+            writeln!(out, "confirmation needed: {question}").context("write the plan")?;
         }
         Ok(())
     }
@@ -241,12 +241,10 @@ impl Plan {
             let Err(cause) = step.carry_out() else { continue };
             let undone: Vec<_> = self.steps[..done].iter().rev().filter_map(|step| step.undo().err()).collect();
             if undone.is_empty() {
-                return Err(cause.context("finish, so that everything was put back as it was"));
+                return Err(cause.context("finish; everything was rolled back"));
             }
             let left: Vec<_> = undone.iter().map(|error| format!("{error:#}")).collect();
-            return Err(
-                cause.context(format!("finish, and then to put everything back: failed to {}", left.join("; ")))
-            );
+            return Err(cause.context(format!("finish, and to roll back: failed to {}", left.join("; "))));
         }
         Ok(())
     }
@@ -283,7 +281,7 @@ mod tests {
         ];
         let error = finish(&Plan { steps, ..Plan::default() }, true, false).unwrap_err();
         let text = format!("{error:#}");
-        assert!(text.contains("put back as it was") && text.contains("there is no /nonexistent/program"), "{text}");
+        assert!(text.contains("rolled back") && text.contains("there is no /nonexistent/program"), "{text}");
         assert_eq!(files::look(&theirs).expect("a look"), before);
         assert_eq!(fs::read_dir(folder.path()).expect("a list").count(), 1);
     }
