@@ -30,7 +30,7 @@ pub(crate) fn is_part(file: &Path, stand_in: &Path) -> bool {
         return depth(file) == Some(2) && target.to_str().is_some_and(leads_to_addresses);
     }
     let text = fs::read_to_string(stand_in).unwrap_or_default();
-    is_list(file) && text.lines().all(|line| line.parse::<IpAddr>().is_ok())
+    is_list(file) && text.lines().all(|line| line.strip_suffix(" given").unwrap_or(line).parse::<IpAddr>().is_ok())
 }
 
 fn is_list(file: &Path) -> bool {

@@ -298,7 +298,8 @@ async fn fix_mac(host: &Netlink, network: &Network, bridge: &mut Link) -> Result
 /// The same for a bridge that somebody else gave the gateway's address.
 async fn hold_mac(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     match bridge.mac.filter(|mac| gateway_mac(network).is_some_and(|own| own != *mac)) {
-        Some(mac) if has_set_mac(bridge) == Some(false) => {
+        // Where that cannot be told it is set once more.
+        Some(mac) if has_set_mac(bridge) != Some(true) => {
             host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {} to {mac}", bridge.name))
         }
         _ => Ok(()),

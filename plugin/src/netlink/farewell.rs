@@ -32,15 +32,13 @@ use crate::error::errno_of;
 
 /// How long the child may wait, in seconds: twice as long as a command waits for it.
 const LIFE_MAX_S: u32 = 20;
-/// At which each message of several begins (`NLMSG_ALIGNTO`).
-const ALIGNMENT: usize = 4;
 /// To the kernel.
 const KERNEL: (u32, u32) = (0, 0);
 
 impl Netlink {
     /// Deletes the link as [`Netlink::delete_link`] does, but returns as soon as the kernel announces that it is gone. May leave
-    /// a child process behind, for as long as the kernel needs: it then forgets these neighbours of other links as well, by their indexes.
-    /// On a busy host each request waits its turn, and nobody needs to wait for those. The process must have one thread.
+    /// a child process behind, for as long as the kernel needs. Before the link, it forgets these neighbours of other links, by their indexes:
+    /// who speaks to one of their addresses right afterwards must not have to find out that nobody is there. The process must have one thread.
     pub(crate) async fn delete_link_soon(&self, index: u32, neighbours: &[(u32, IpAddr)]) -> Result<(), Errno> {
         // Listening comes first, or the announcement might be missed.
         let (connection, _handle, announcements) =
@@ -118,7 +116,7 @@ async fn announcement(mut messages: impl Stream<Item = NetlinkMessage<RouteNetli
 }
 
 /// Starts the child; what it hears from the kernel comes out of the stream.
-fn ask_by_child(requests: &[u8]) -> io::Result<(UnixStream, Asking)> {
+fn ask_by_child(requests: &[Vec<u8>]) -> io::Result<(UnixStream, Asking)> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     let (here, there) = UnixStream::pair()?;
     here.set_nonblocking(true)?;
@@ -139,32 +137,35 @@ fn ask_by_child(requests: &[u8]) -> io::Result<(UnixStream, Asking)> {
     }
 }
 
-/// The first answer: the kernel carries out all of the requests before that can be read.
-fn ask(socket: &Socket, requests: &[u8]) -> Result<(), Errno> {
+/// One request after the other, and the answer to the last: that the host knows a neighbour no more is no failure.
+fn ask(socket: &Socket, requests: &[Vec<u8>]) -> Result<(), Errno> {
     let (port, groups) = KERNEL;
     let kernel = SocketAddr::new(port, groups);
-    uninterrupted(|| socket.send_to(requests, &kernel, 0)).map_err(|e| errno_of(&e))?;
-    let (bytes, _) = uninterrupted(|| socket.recv_from_full()).map_err(|e| errno_of(&e))?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).map_err(|_| Errno::EPROTO)?;
-    match answer.payload {
-        NetlinkPayload::Error(error) => errno(error.raw_code()),
-        _ => Err(Errno::EPROTO),
+    let mut last = Ok(());
+    for request in requests {
+        uninterrupted(|| socket.send_to(request, &kernel, 0)).map_err(|e| errno_of(&e))?;
+        let (bytes, _) = uninterrupted(|| socket.recv_from_full()).map_err(|e| errno_of(&e))?;
+        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).map_err(|_| Errno::EPROTO)?;
+        last = match answer.payload {
+            NetlinkPayload::Error(error) => errno(error.raw_code()),
+            _ => Err(Errno::EPROTO),
+        };
     }
+    last
 }
 
-fn requests(link: u32, neighbours: &[(u32, IpAddr)]) -> Vec<u8> {
-    let link = RouteNetlinkMessage::DelLink(LinkMessageBuilder::<LinkUnspec>::new().index(link).build());
+fn requests(link: u32, neighbours: &[(u32, IpAddr)]) -> Vec<Vec<u8>> {
     let forget = |(link, address): &(u32, IpAddr)| RouteNetlinkMessage::DelNeighbour(neighbour(*link, *address));
-    let mut bytes = Vec::new();
-    for message in [link].into_iter().chain(neighbours.iter().map(forget)) {
+    let link = RouteNetlinkMessage::DelLink(LinkMessageBuilder::<LinkUnspec>::new().index(link).build());
+    let request = |message| {
         let mut message = NetlinkMessage::from(message);
         message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
         message.finalize();
-        let first = bytes.len();
-        bytes.resize(first + message.buffer_len().next_multiple_of(ALIGNMENT), 0);
-        message.serialize(&mut bytes[first..]);
-    }
-    bytes
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    };
+    neighbours.iter().map(forget).chain([link]).map(request).collect()
 }
 
 /// The child's four bytes. A child that dies without them is `EIO`.
