@@ -15,6 +15,8 @@ use crate::world::World;
 
 /// How a command names the binary under test in a rule of CNI.
 const PLUGIN: &str = "$PLUGIN";
+/// A command that takes longer hangs: one of several installs takes seconds on an idle machine, and ten times as long on one that is busy.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `{ run = "ip link set eth0 down", in = "web" }`: a shell command, which must exit 0 unless `expect` says otherwise.
 /// `$FLATNET`, and `$PLUGIN` in a rule of CNI, is the binary under test, for what a person does with it; `$ROUTES` lists where the
@@ -89,7 +91,7 @@ impl Verb for Run {
             installed::prefer(&mut command);
         }
         world.distro(self.options.distro.as_deref())?.map_or(Ok(()), |distro| distro.adopt(&mut command))?;
-        let patience = Duration::from_millis(self.options.timeout_ms.unwrap_or(10_000));
+        let patience = self.options.timeout_ms.map_or(PATIENCE, Duration::from_millis);
         let finished = process::run(command, b"", patience)?;
         // What the plugin has no part in is not its fault.
         let weight = if self.command.contains(PLUGIN) { Weight::Full } else { Weight::Unknown };
