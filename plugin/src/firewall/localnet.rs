@@ -101,23 +101,15 @@ fn written(open: &BTreeSet<String>, is_there: bool) -> Batch {
     batch
 }
 
-/// With the table, unless there is more in it.
 async fn remove(nftables: &mut Nftables) -> Result<(), Problem> {
-    for with_table in [true, false] {
-        let mut batch = Batch::new(Family::Ip, TABLE);
-        batch.flush_chain(CHAIN);
-        batch.delete_chain(CHAIN);
-        if with_table {
-            batch.delete_empty_table();
-        }
-        match nftables.apply(&batch).await {
-            Err(problem) if with_table && problem.errno() == Some(Errno::EBUSY) => {}
-            // A firewall's reload was faster.
-            Err(problem) if problem.errno() == Some(Errno::ENOENT) => return Ok(()),
-            done => return done,
-        }
+    let mut batch = Batch::new(Family::Ip, TABLE);
+    batch.flush_chain(CHAIN);
+    batch.delete_chain(CHAIN);
+    match nftables.take_away(&batch).await {
+        // A firewall's reload was faster.
+        Err(problem) if problem.errno() == Some(Errno::ENOENT) => Ok(()),
+        done => done,
     }
-    Ok(())
 }
 
 fn failed(doing: &str, problem: &Problem) -> Error {

@@ -321,21 +321,15 @@ async fn sweep_locked(host: &Netlink, nftables: &mut Nftables) -> Result<()> {
     Ok(())
 }
 
-/// The table goes in the same transaction, unless there is more in it: whatever cuts this short, no empty table is left.
 async fn delete(nftables: &mut Nftables, family: IpFamily, chains: &[String]) -> Result<()> {
-    for with_table in [true, false] {
-        let mut batch = Batch::new(family.tables(), TABLE);
-        for chain in chains {
-            batch.delete_chain(chain);
-        }
-        if with_table {
-            batch.delete_empty_table();
-        }
-        match nftables.apply(&batch).await {
-            // Ports are published too, or a firewall's reload was faster.
-            Err(problem) if matches!(problem.errno(), Some(Errno::EBUSY | Errno::ENOENT)) => {}
-            done => return done.map_err(|problem| not_removed(&problem)),
-        }
+    let mut batch = Batch::new(family.tables(), TABLE);
+    for chain in chains {
+        batch.delete_chain(chain);
+    }
+    match nftables.take_away(&batch).await {
+        // A firewall's reload was faster.
+        Err(problem) if matches!(problem.errno(), Some(Errno::EBUSY | Errno::ENOENT)) => {}
+        done => return done.map_err(|problem| not_removed(&problem)),
     }
     for chain in chains {
         let mut batch = Batch::new(family.tables(), TABLE);

@@ -183,3 +183,28 @@ async fn read_answer(stream: UnixStream) -> Result<(), Errno> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn neighbours_are_forgotten_before_the_link_goes() {
+        let read =
+            |bytes: &Vec<u8>| NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).expect("a message").payload;
+        let requests: Vec<_> =
+            requests(7, &[(3, Ipv4Addr::new(10, 87, 1, 2).into()), (3, Ipv4Addr::new(10, 87, 1, 3).into())])
+                .iter()
+                .map(read)
+                .collect();
+        let [neighbours @ .., link] = requests.as_slice() else { panic!("{requests:?}") };
+        let is_forgotten = |it: &_| matches!(it, NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(it)) if it.header.ifindex == 3);
+        assert!(neighbours.len() == 2 && neighbours.iter().all(is_forgotten), "{neighbours:?}");
+        assert!(
+            matches!(link, NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(it)) if it.header.index == 7),
+            "{link:?}"
+        );
+    }
+}

@@ -113,6 +113,17 @@ impl Nftables {
         self.transact(batch, true).await
     }
 
+    /// Carries out what takes something out of a table, and takes the table along unless there is more in it: in one transaction, so that whatever
+    /// cuts this short, no empty table is left.
+    pub(crate) async fn take_away(&mut self, batch: &Batch) -> Result<(), Problem> {
+        let mut with_table = batch.clone();
+        with_table.delete_empty_table();
+        match self.apply(&with_table).await {
+            Err(problem) if problem.errno() == Some(Errno::EBUSY) => self.apply(batch).await,
+            done => done,
+        }
+    }
+
     /// Whether the kernel would carry it out: it tries all of it and changes nothing.
     pub(crate) async fn try_out(&mut self, batch: &Batch) -> Result<(), Problem> {
         self.transact(batch, false).await

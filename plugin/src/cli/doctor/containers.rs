@@ -25,15 +25,14 @@ pub(super) fn judge(report: &Report) -> Finding {
         let found = format!("{} ({}): {}{rest}", first.address, first.who, first.found);
         return ATTACHMENTS.warning(found, first.remedy.clone());
     }
-    match (&report.untried, report.containers) {
-        (_, 0) => ATTACHMENTS.ok("none"),
-        (Some(why), count) => ATTACHMENTS.skipped(format!("{count}: {why}")),
-        (None, count) if report.sampled.is_some() => ATTACHMENTS.ok(format!(
-            "{count}; {} addresses were tried, each of which is reached: the kernel has room for no more neighbours at a time (net.ipv4.neigh.default.gc_thresh3); each minute has other ones",
-            report.sampled.unwrap_or_default()
+    match (&report.untried, report.sampled, report.containers) {
+        (.., 0) => ATTACHMENTS.ok("none"),
+        (Some(why), _, count) => ATTACHMENTS.skipped(format!("{count}: {why}")),
+        (None, Some(tried), count) => ATTACHMENTS.ok(format!(
+            "{count}; {tried} addresses were tried, each of which is reached: the kernel has room for no more neighbours at a time (net.ipv4.neigh.default.gc_thresh3); each minute has other ones"
         )),
-        (None, 1) => ATTACHMENTS.ok("1, which is reached"),
-        (None, count) => ATTACHMENTS.ok(format!("{count}, each of which is reached")),
+        (None, None, 1) => ATTACHMENTS.ok("1, which is reached"),
+        (None, None, count) => ATTACHMENTS.ok(format!("{count}, each of which is reached")),
     }
 }
 

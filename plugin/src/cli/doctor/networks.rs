@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
 use super::finding::{BRIDGE, CONFIGURATION, Finding, NETWORK_CLASH};
-use crate::cli::gateway::networks::of_cni;
+use crate::cli::gateway::networks::{of_cni, plugin_types};
 use crate::cli::podman::Backend;
 use crate::cli::probe;
 use crate::command;
@@ -97,7 +97,7 @@ impl Networks {
         let mut claim = Claim { file, name: text_of(&value, "name"), ..Claim::default() };
         collect(&value, &mut claim);
         let ours = match backend {
-            Backend::Cni => plugin_types(&value).iter().any(|kind| kind == "flatnet"),
+            Backend::Cni => plugin_types(&value).any(|kind| kind == "flatnet"),
             Backend::Netavark => text_of(&value, "driver") == "flatnet",
         };
         if !ours {
@@ -244,7 +244,7 @@ fn unreadable(file: PathBuf, text: &str, refusal: &Refusal) -> Option<Configured
 
 fn configured(backend: Backend, claim: Claim, value: &Value) -> Configured {
     let Claim { file, name, .. } = claim;
-    let mut plugins = plugin_types(value);
+    let mut plugins: Vec<_> = plugin_types(value).map(str::to_owned).collect();
     let said = match backend {
         Backend::Cni => of_conflist(value),
         Backend::Netavark => netavark::network(value.as_object().unwrap_or(&Map::new())).map(config::Configured::Whole),
@@ -314,11 +314,6 @@ fn of_conflist(list: &Value) -> Result<config::Configured, Error> {
 
 fn text_of(value: &Value, key: &str) -> String {
     value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-fn plugin_types(list: &Value) -> Vec<String> {
-    let plugins = list.get("plugins").and_then(Value::as_array).into_iter().flatten();
-    plugins.map(|plugin| text_of(plugin, "type")).collect()
 }
 
 /// Bridges and subnets, wherever in the file they are: each plugin has its own place for them.

@@ -15,6 +15,8 @@ use crate::request::json;
 
 /// The plugin's type in CNI, its driver in netavark.
 const TYPE: &str = "flatnet";
+/// The reference plugin that publishes ports, `podman run -p`.
+pub(in crate::cli) const PORTMAP: &str = "portmap";
 
 /// What one kind of file says, where it is of flatnet's.
 type Lower = fn(&Value) -> Option<Result<config::Configured>>;
@@ -50,12 +52,14 @@ impl Configured {
             Err(e) => return self.problems.push(format!("list {}: {e}", folder.display())),
         };
         for file in files {
-            let text = fs::read_to_string(&file).map_err(|e| e.to_string());
-            let read = text.as_ref().map_err(Clone::clone).and_then(|text| parse(text, lower));
-            self.with_portmap |= matches!(&read, Ok(Some(_))) && text.is_ok_and(|text| text.contains("\"portmap\""));
-            match read {
-                Ok(Some(config::Configured::Whole(network))) => self.networks.push(network),
-                Ok(Some(config::Configured::Delegated(draft, plugin))) => self.delegated.push((draft, plugin)),
+            match fs::read_to_string(&file).map_err(|e| e.to_string()).and_then(|text| parse(&text, lower)) {
+                Ok(Some((configured, list))) => {
+                    self.with_portmap |= plugin_types(&list).any(|kind| kind == PORTMAP);
+                    match configured {
+                        config::Configured::Whole(network) => self.networks.push(network),
+                        config::Configured::Delegated(draft, plugin) => self.delegated.push((draft, plugin)),
+                    }
+                }
                 Ok(None) => {}
                 Err(problem) => self.problems.push(format!("use {}: {problem}", file.display())),
             }
@@ -72,10 +76,17 @@ fn list(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The network in a file's text, if it is one of flatnet's.
-fn parse(text: &str, lower: Lower) -> Result<Option<config::Configured>, String> {
+/// The network in a file's text, if its type is flatnet, and all that the file has.
+fn parse(text: &str, lower: Lower) -> Result<Option<(config::Configured, Value)>, String> {
     let value = json::parse(text).map_err(|refusal| refusal.to_string())?;
-    lower(&value).transpose().map_err(|error| format!("{error} ({})", error.remedy()))
+    let configured = lower(&value).transpose().map_err(|error| format!("{error} ({})", error.remedy()))?;
+    Ok(configured.map(|configured| (configured, value)))
+}
+
+/// The types of a list's plugins.
+pub(in crate::cli) fn plugin_types(list: &Value) -> impl Iterator<Item = &str> {
+    let plugins = list.get("plugins").and_then(Value::as_array).into_iter().flatten();
+    plugins.map(|plugin| plugin["type"].as_str().unwrap_or_default())
 }
 
 fn of_netavark(network: &Value) -> Option<Result<config::Configured>> {

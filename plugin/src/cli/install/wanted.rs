@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Arguments;
 use super::files::Saved;
 use super::record::{Network, Record};
-use crate::cli::gateway::networks::of_cni;
+use crate::cli::gateway::networks::{PORTMAP, of_cni};
 use crate::cli::podman::{self, Backend, Settings};
 use crate::cli::probe::{self, Ran};
 use crate::command::{block_on, within_deadline};
@@ -35,8 +35,6 @@ const DROP_IN: &str = "\
 [network]
 network_backend = \"cni\"
 ";
-/// The reference plugin that publishes ports, `podman run -p`.
-const PORTMAP: &str = "portmap";
 
 /// Everything that is known before the plan is made.
 pub(super) struct Wanted {

@@ -167,8 +167,8 @@ impl Found {
         batch
     }
 
-    /// The transaction that takes all of it away, and the table if nothing else is in it.
-    fn removal(&self, family: IpFamily, former: &[&str], with_table: bool) -> Batch {
+    /// The transaction that takes all of it away.
+    fn removal(&self, family: IpFamily, former: &[&str]) -> Batch {
         let mut batch = Batch::new(family.tables(), TABLE);
         self.delete_chains(&mut batch);
         delete_sets(&mut batch, former);
@@ -179,9 +179,6 @@ impl Found {
         ];
         let sets: Vec<_> = sets.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
         delete_sets(&mut batch, &sets);
-        if with_table {
-            batch.delete_empty_table();
-        }
         batch
     }
 
@@ -229,13 +226,7 @@ async fn attempt(nftables: &mut Nftables, wanted: &Wanted) -> Result<(), Problem
 
 async fn remove(nftables: &mut Nftables, found: &Found, family: IpFamily) -> Result<(), Problem> {
     let former = former_sets(nftables, family).await?;
-    match nftables.apply(&found.removal(family, &former, true)).await {
-        // It is masquerade's too.
-        Err(problem) if problem.errno() == Some(Errno::EBUSY) => {
-            nftables.apply(&found.removal(family, &former, false)).await
-        }
-        done => done,
-    }
+    nftables.take_away(&found.removal(family, &former)).await
 }
 
 async fn former_sets(nftables: &mut Nftables, family: IpFamily) -> Result<Vec<&'static str>, Problem> {

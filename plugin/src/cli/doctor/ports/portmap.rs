@@ -97,11 +97,9 @@ pub(super) async fn judge(all: &[Publishing<'_>]) -> Result<Option<Finding>> {
             Ok(rules) => rules,
             Err(why) => return Ok(Some(PORTS.skipped(why))),
         };
-        let dead = |it: &&&Publishing<'_>| missing(&rules, &it.container).is_some();
-        let dead: Vec<_> = of_family.iter().filter(dead).collect();
-        if let Some(first) = dead.first() {
+        let dead: Vec<_> = of_family.iter().filter_map(|it| Some((it, missing(&rules, &it.container)?))).collect();
+        if let Some((first, what)) = dead.first() {
             let who = reach::who(first.link);
-            let what = missing(&rules, &first.container).unwrap_or_default();
             let more = match dead.len() - 1 {
                 0 => String::new(),
                 more => format!("; so it is with {more} more"),
