@@ -298,7 +298,7 @@ async fn fix_mac(host: &Netlink, network: &Network, bridge: &mut Link) -> Result
 /// The same for a bridge that somebody else gave the gateway's address.
 async fn hold_mac(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     match bridge.mac.filter(|mac| gateway_mac(network).is_some_and(|own| own != *mac)) {
-        // Where that cannot be told it is set once more.
+        // Where sysfs does not show that, it is set again.
         Some(mac) if has_set_mac(bridge) != Some(true) => {
             host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {} to {mac}", bridge.name))
         }

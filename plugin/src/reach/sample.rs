@@ -13,7 +13,7 @@ use super::Subject;
 const NEIGHBOURS: usize = 1024;
 /// All are tried where they take half of the neighbours at most, two for each address.
 const SHARE: usize = 4;
-/// Of more than those half as many are, and the same ones by whoever looks in the same minute: doctor, and the service again and again.
+/// Of more than those half as many are, and the same ones within a minute: by doctor, and by the service again and again.
 const MINUTE_S: u64 = 60;
 
 /// Those to try: all, or of each family as many as there is room for. Those that `is_odd` come first, and which of the others do changes
@@ -39,7 +39,7 @@ fn choose<T>(mut all: Vec<T>, room: usize, minute: u64, is_odd: impl Fn(&T) -> b
         return all;
     }
     let room = room / 2;
-    // One after the other, minute by minute: whoever looks now and then sees them all.
+    // The window moves on each minute, so that all have their turn.
     let start = usize::try_from(minute).unwrap_or_default().wrapping_mul(room) % all.len();
     all.rotate_left(start);
     all.sort_by_key(|it| !is_odd(it));

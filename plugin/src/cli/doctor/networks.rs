@@ -46,7 +46,7 @@ struct Claim {
     file: PathBuf,
     name: String,
     bridges: Vec<String>,
-    /// Of a network of flatnet's, with the gateways' addresses.
+    /// Of a flatnet network, with the gateways' addresses.
     subnets: Vec<IpNetwork>,
     /// Whether it gives its bridge addresses.
     is_gateway: bool,
@@ -187,7 +187,7 @@ impl Configured {
         Some(Claim {
             file: self.file.clone(),
             name: self.name.clone(),
-            // Who is no gateway there shares the bridge with whoever else.
+            // One that is no gateway may share its bridge with any network.
             bridges: network.options.is_gateway.then(|| network.gateway_link().to_owned()).into_iter().collect(),
             subnets: network.gateway_networks(),
             is_gateway: network.options.is_gateway,
@@ -212,7 +212,7 @@ fn clash(network: &Network, other: &Claim) -> Option<(String, String)> {
     }
     let link = network.gateway_link();
     if other.has(link) && other.is_gateway {
-        // As ADD judges it; networks of flatnet's that pass may have one subnet, as the leases are the bridge's.
+        // As ADD judges it; two flatnet networks that pass may have one subnet, as the leases are the bridge's.
         let (_, theirs) = bridge::conflict(&network.gateway_networks(), &other.subnets)?;
         let found = format!(
             "network {} ({file}) gives {link} an address of {theirs}: of the two, the one whose container comes first keeps the other out",

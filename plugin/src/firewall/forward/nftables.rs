@@ -74,7 +74,7 @@ pub(super) async fn change(family: IpFamily, edits: &[Edit]) -> Result<Changed, 
         };
         let is_iptables = table == iptables::table(family);
         let mut applied = nftables.apply(&batch(is_iptables)).await;
-        // The kernel may lack iptables' conditions (CONFIG_NFT_COMPAT): whoever made that table did without them.
+        // The kernel may lack iptables' conditions (CONFIG_NFT_COMPAT): that table was made without them.
         if is_iptables && applied.as_ref().is_err_and(|problem| problem.errno() == Some(Errno::ENOENT)) {
             applied = nftables.apply(&batch(false)).await;
         }

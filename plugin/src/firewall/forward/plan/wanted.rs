@@ -48,7 +48,7 @@ impl Needed {
 }
 
 impl Wanted<'_> {
-    /// Both ways: whoever speaks first.
+    /// In both directions, for connections that either side opens.
     pub(super) fn accepts(&self) -> Vec<Accept> {
         let name = self.network.char_indices().take_while(|(at, _)| *at < NAME_MAX_BYTES).map(|(_, letter)| letter);
         let comment = COMMENT_PREFIX.chars().chain(name).collect::<String>();
