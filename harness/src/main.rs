@@ -11,8 +11,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
-use harness::bench::Bench;
 use harness::bench::gateway::{Least, Load};
+use harness::bench::{Bench, Output};
 use harness::lacking::Stock;
 use harness::plugin::Plugins;
 use harness::report::{Outcome, Report};
@@ -104,9 +104,15 @@ enum Verb {
         /// How often each verb of each is timed; with --gateway, how often each run is made.
         #[arg(long, default_value = "100", default_value_if("gateway", "true", "3"))]
         rounds: NonZero<u32>,
-        /// How many other containers each has on its bridge, of the 1,023 that the kernel allows.
-        #[arg(long, default_value = "1")]
-        beside: NonZero<u32>,
+        /// How many other containers each has on its bridge, of the 1,023 that the kernel allows: a table for each number.
+        #[arg(long, value_delimiter = ',', default_value = "1", conflicts_with = "gateway")]
+        beside: Vec<NonZero<u32>>,
+        /// netavark's program, such as /usr/lib/podman/netavark: its bridge driver is compared, too.
+        #[arg(long, conflicts_with = "gateway")]
+        netavark: Option<PathBuf>,
+        /// Draw the times as an SVG into this file, too.
+        #[arg(long, conflicts_with = "gateway")]
+        chart: Option<PathBuf>,
         /// Print the figures as JSON.
         #[arg(long)]
         json: bool,
@@ -209,11 +215,23 @@ fn act(verb: Verb) -> Result<ExitCode> {
             let status = Sandbox::default().run(|| status(demo::run(plugins).map(|()| 0)))?;
             Ok(ExitCode::from(status))
         }
-        Verb::Bench { against, seconds, at_least, at_least_processor, plugin_dir, rounds, beside, json, .. } => {
+        Verb::Bench {
+            against,
+            seconds,
+            at_least,
+            at_least_processor,
+            plugin_dir,
+            rounds,
+            beside,
+            netavark,
+            chart,
+            json,
+            ..
+        } => {
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
             let status = if let Some(against) = against {
-                let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, rounds, beside };
-                Sandbox::default().run(|| status(bench.report(json).map(|()| 0)))?
+                let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, netavark, rounds, beside };
+                Sandbox::default().run(|| status(bench.report(&Output { json, chart }).map(|()| 0)))?
             } else {
                 let load = Load { rounds, seconds };
                 let least = Least { requests: at_least, processor: at_least_processor };

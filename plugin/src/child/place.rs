@@ -1,4 +1,5 @@
-//! Where a host's own programs are: in the folders of the system, whatever `PATH` a runtime, a unit or a person has.
+//! Where a host's own programs are: in the folders of the system, whatever `PATH` a runtime or a unit has. Only a person's own `PATH`
+//! comes before them.
 //!
 //! Invariant: what is found can be changed by root alone, as far as its mode and its folder's say.
 
@@ -14,6 +15,13 @@ const NO_USER: u32 = 65534;
 /// The program of that name.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     find_in(FOLDERS.map(Path::new), program)
+}
+
+/// The program of that name for a person: where `PATH` leads to one that root alone can change, that one.
+pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
+    find_in(folders.iter().map(PathBuf::as_path).chain(FOLDERS.map(Path::new)), program)
 }
 
 fn find_in<'a>(folders: impl IntoIterator<Item = &'a Path>, program: &str) -> Option<PathBuf> {

@@ -10,6 +10,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::child::place;
+
 /// The longest that a program may take to answer: Podman, at its first start after a boot, takes seconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// More than any answer has; what is behind it is not read.
@@ -64,21 +66,23 @@ pub(super) enum Ran {
     Badly(String),
 }
 
-/// Runs a program without input, in the C locale, until it ends or the patience does. One that the path does not lead to may be
-/// in a folder that only root's path has.
+/// Runs a program without input, in the C locale, until it ends or the patience does.
+///
+/// As root, one of which root alone can change the file and its folder: a `PATH` that came along from another user must not choose
+/// what runs as root.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Ran {
     run_within(PATIENCE, program, arguments)
 }
 
 /// The same, with another patience.
 pub(super) fn run_within(patience: Duration, program: &str, arguments: &[&str]) -> Ran {
-    match run_file(program, arguments, patience) {
-        Ran::Missing if !program.contains('/') => run_file(&format!("/usr/sbin/{program}"), arguments, patience),
-        ran => ran,
+    if program.contains('/') || !nix::unistd::geteuid().is_root() {
+        return run_file(Path::new(program), arguments, patience);
     }
+    place::find_on_path(program).map_or(Ran::Missing, |file| run_file(&file, arguments, patience))
 }
 
-fn run_file(file: &str, arguments: &[&str], patience: Duration) -> Ran {
+fn run_file(file: &Path, arguments: &[&str], patience: Duration) -> Ran {
     let mut command = Command::new(file);
     command.args(arguments).env("LC_ALL", "C").env_remove("CNI_COMMAND");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -160,7 +164,7 @@ mod tests {
     #[test]
     fn a_program_that_does_not_end_is_ended() {
         let start = Instant::now();
-        let ran = run_file("sleep", &["60"], Duration::from_millis(10));
+        let ran = run_file(Path::new("sleep"), &["60"], Duration::from_millis(10));
         assert!(matches!(ran, Ran::Badly(text) if text == "did not answer within 10ms"));
         assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     }

@@ -13,7 +13,7 @@ use ipnetwork::IpNetwork;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use super::reached::Reached;
+use super::reached::{Outcome, Reached};
 use super::visitor::Visitor;
 use crate::cli::names::{Entry, Names};
 use crate::command::within_deadline;
@@ -70,8 +70,8 @@ struct NetworkHealth {
     gateway: Option<IpAddr>,
     /// How many containers have an address in it.
     containers: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<String>,
+    #[serde(flatten)]
+    reached: Outcome,
 }
 
 impl Node {
@@ -132,11 +132,12 @@ impl Node {
         let kept = Rc::clone(&self.networks.borrow());
         let mut networks = Vec::new();
         for Kept { network, problem } in kept.iter() {
-            let found = match problem {
-                Some(problem) => Some(problem.clone()),
+            let reached = match problem {
+                Some(problem) => Outcome::of_problem(problem.clone()),
                 None => match within_deadline(bridge_problem(network)).await {
-                    Ok(None) => self.reached.problem(network).await,
-                    found => found.unwrap_or_else(|error| Some(error.to_string())),
+                    Ok(None) => self.reached.of(network).await,
+                    Ok(Some(problem)) => Outcome::of_problem(problem),
+                    Err(error) => Outcome::of_problem(error.to_string()),
                 },
             };
             let own = |entry: &&Entry| entry.network.as_ref() == Some(&network.name);
@@ -154,14 +155,14 @@ impl Node {
                 gateway: gateways.first().copied(),
                 gateways,
                 containers: containers.len(),
-                problem: found,
+                reached,
             });
         }
         let mut forwarding = true;
         for Kept { network, .. } in kept.iter() {
             forwarding &= sysctl::not_forwarding(network)?.is_none();
         }
-        let healthy = forwarding && networks.iter().all(|network| network.problem.is_none());
+        let healthy = forwarding && networks.iter().all(|network| network.reached.problem.is_none());
         Ok(Health { version: env!("CARGO_PKG_VERSION"), healthy, forwarding, networks })
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::command::within_deadline;
@@ -22,29 +23,52 @@ const AGE_FACTOR: u32 = 5;
 pub(super) struct Reached(Mutex<BTreeMap<String, Known>>);
 
 struct Known {
-    problem: Option<String>,
+    outcome: Outcome,
     until: Instant,
+}
+
+/// What trying the containers of a network came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Outcome {
+    /// Which containers are not reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) problem: Option<String>,
+    /// How many addresses were tried this time, where there are too many to try all at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampled: Option<usize>,
+    /// Why no packet was sent, or not to all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untried: Option<String>,
+}
+
+impl Outcome {
+    /// Nothing was tried: this is known already.
+    pub(super) fn of_problem(problem: String) -> Self {
+        Self { problem: Some(problem), ..Self::default() }
+    }
 }
 
 impl Reached {
     /// Which containers are not reached.
-    pub(super) async fn problem(&self, network: &Network) -> Option<String> {
+    pub(super) async fn of(&self, network: &Network) -> Outcome {
         let mut known = self.0.lock().await;
         if let Some(known) = known.get(&network.name).filter(|it| Instant::now() < it.until) {
-            return known.problem.clone();
+            return known.outcome.clone();
         }
         let start = Instant::now();
-        let problem = within_deadline(look(network)).await.unwrap_or_else(|error| Some(error.to_string()));
+        let outcome =
+            within_deadline(look(network)).await.unwrap_or_else(|error| Outcome::of_problem(error.to_string()));
         // A look that finds something mostly waits.
-        let age = if problem.is_none() { start.elapsed() * AGE_FACTOR } else { AGE };
+        let age = if outcome.problem.is_none() { start.elapsed() * AGE_FACTOR } else { AGE };
         let until = Instant::now() + age.clamp(AGE, AGE * AGE_FACTOR);
-        known.insert(network.name.clone(), Known { problem: problem.clone(), until });
-        problem
+        known.insert(network.name.clone(), Known { outcome: outcome.clone(), until });
+        outcome
     }
 }
 
-async fn look(network: &Network) -> Result<Option<String>> {
+async fn look(network: &Network) -> Result<Outcome> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
     let links = host.links().await.doing(|| "list the host's links".into())?;
-    Ok(reach::look(&host, network, &links, None, |_| true).await?.problem())
+    let report = reach::look(&host, network, &links, None, |_| true).await?;
+    Ok(Outcome { problem: report.problem(), sampled: report.sampled, untried: report.untried })
 }
