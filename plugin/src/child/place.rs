@@ -1,5 +1,4 @@
-//! Where a host's own programs are: in the folders of the system, whatever `PATH` a runtime or a unit has. Only a person's own `PATH`
-//! comes before them.
+//! Where a host's own programs are: in the folders of the system, whatever `PATH` a runtime or a unit has; for a person, on the person's `PATH`.
 //!
 //! Invariant: what is found can be changed by root alone, as far as its mode and its folder's say.
 
@@ -17,11 +16,12 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     find_in(FOLDERS.map(Path::new), program)
 }
 
-/// The program of that name for a person: where `PATH` leads to one that root alone can change, that one.
+/// The program of that name for a person: the first on `PATH` that root alone can change, or one of those for root alone, which other paths
+/// leave out.
 pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<_> = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
-    find_in(folders.iter().map(PathBuf::as_path).chain(FOLDERS.map(Path::new)), program)
+    find_in(folders.iter().map(PathBuf::as_path).chain([Path::new(FOLDERS[0])]), program)
 }
 
 fn find_in<'a>(folders: impl IntoIterator<Item = &'a Path>, program: &str) -> Option<PathBuf> {
