@@ -1,12 +1,10 @@
 //! The verbs of CNI, each a recipe; and the frame that they run in: a runtime, a deadline, and undoing.
 
-mod add;
-mod check;
+pub(crate) mod add;
+pub(crate) mod check;
 mod del;
 mod delegated;
-mod gc;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod properties;
+pub(crate) mod gc;
 mod status;
 pub(crate) mod trial;
 
@@ -15,6 +13,7 @@ pub(crate) use self::del::{Published, detach, remove};
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -25,11 +24,11 @@ use self::delegated::Call;
 use crate::config::{self, Configured};
 use crate::deadline::{Waits, watched};
 use crate::error::{Doing, Error, Result, errno_of};
-use crate::reply::Reply;
+use crate::reply::{self, Reply};
 use crate::request::asked::Asked;
-use crate::request::{Command, Environment, Input};
+use crate::request::{self, Command, Environment, Input};
 use crate::rootless;
-use crate::spec::SpecVersion;
+use crate::spec::{self, SpecVersion};
 
 /// How long a runtime's call may take, reading what it asks included. Runtimes hold locks meanwhile and have no limit of their own.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -45,8 +44,37 @@ pub(crate) fn begin_call() {
     CALL_ENDS.get_or_init(|| Instant::now() + DEADLINE);
 }
 
+/// Answers a CNI runtime: one object or nothing on standard output, and the exit code.
+pub(crate) fn answer() -> ExitCode {
+    begin_call();
+    // A panic's own text goes to standard error; the runtime still gets its error object.
+    let outcome = std::panic::catch_unwind(carry_out).unwrap_or_else(|panic| {
+        let message = panic_message(panic.as_ref());
+        Err(reply::error(spec::NEWEST, &Error::Internal { message }))
+    });
+    match (reply::write(&outcome), outcome) {
+        (Ok(()), Ok(_)) => ExitCode::SUCCESS,
+        (Ok(()), Err(_)) => ExitCode::FAILURE,
+        (Err(e), _) => {
+            eprintln!("flatnet: failed to write standard output: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out() -> Result<Reply, Value> {
+    let environment = Environment::read();
+    let mut config = Map::new();
+    let outcome = environment.command().and_then(|command| {
+        let text = request::read_stdin(DEADLINE)?;
+        config = Input::read(command, &text)?;
+        run(command, &environment, config.clone(), &text)
+    });
+    outcome.map_err(|error| reply::error(request::version_to_answer(&config), &error))
+}
+
 /// Carries out `command`. Everything is validated before anything is touched. `text` is what `config` was read from.
-pub(crate) fn run(
+fn run(
     command: Command,
     environment: &Environment,
     config: Map<String, Value>,
@@ -108,7 +136,7 @@ pub(crate) fn run(
 }
 
 /// VERSION needs nothing but the question's own version, whatever it is; none counts as 0.1.0.
-fn version(config: &Map<String, Value>) -> Reply {
+pub(crate) fn version(config: &Map<String, Value>) -> Reply {
     let asked = config.get("cniVersion").and_then(Value::as_str).filter(|asked| !asked.is_empty());
     Reply::Versions(asked.unwrap_or(SpecVersion::V0_1_0.as_str()).to_owned())
 }

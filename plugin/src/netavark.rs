@@ -13,13 +13,11 @@
 //! unless told otherwise; containers then get the host's name servers in resolv.conf.
 
 mod create;
-mod network;
+pub(crate) mod network;
 mod options;
 pub(crate) mod planned;
-mod ports;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod properties;
-mod request;
+pub(crate) mod ports;
+pub(crate) mod request;
 mod status;
 mod subnets;
 

@@ -49,7 +49,7 @@ struct Site<'a> {
 }
 
 /// What the plugins before flatnet in its list have done, to which its own is added. Errors: 7.
-pub(super) fn before(config: &Map<String, Value>, version: SpecVersion) -> Result<Success> {
+pub(crate) fn before(config: &Map<String, Value>, version: SpecVersion) -> Result<Success> {
     let before = Success::before(config, version)?.unwrap_or_default();
     match before.refuse_dangling() {
         Ok(()) => Ok(before),

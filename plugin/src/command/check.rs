@@ -7,7 +7,7 @@ mod expected;
 
 use nix::errno::Errno;
 
-pub(super) use self::expected::Told;
+pub(crate) use self::expected::Told;
 use self::expected::{Expected, is_as_told};
 use super::within_deadline;
 use crate::config::{Configured, Network};

@@ -20,7 +20,7 @@ const KEYS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
 
 /// The attachments that stay, by their names.
 #[derive(Debug)]
-pub(super) struct Valid(BTreeSet<String>);
+pub(crate) struct Valid(BTreeSet<String>);
 
 #[derive(Deserialize)]
 struct Entry {
@@ -31,7 +31,7 @@ struct Entry {
 
 impl Valid {
     /// Errors: 7 where there is no list: an empty one means that nothing stays, a missing one that nobody was asked.
-    pub(super) fn parse(config: &Map<String, Value>) -> Result<Self> {
+    pub(crate) fn parse(config: &Map<String, Value>) -> Result<Self> {
         let found = KEYS.into_iter().find_map(|key| Some((key, config.get(key).filter(|list| !list.is_null())?)));
         let Some((key, list)) = found else {
             let problem = "is missing: GC must be told which attachments stay".into();

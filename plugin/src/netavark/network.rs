@@ -16,7 +16,7 @@ use crate::request::interface_name_problem;
 
 /// Who picks addresses, in Podman's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Allocator {
+pub(crate) enum Allocator {
     /// `none`: Podman does not, so flatnet does.
     Flatnet,
     /// `host-local`: Podman does, and asks for what it picked.
@@ -24,7 +24,7 @@ pub(super) enum Allocator {
 }
 
 impl Allocator {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Flatnet => "none",
             Self::Podman => "host-local",
@@ -34,7 +34,7 @@ impl Allocator {
 
 /// Checks and lowers the network; what it leaves open is filled in. `path` is where it stands in the request, if not alone.
 /// Errors: 2 and 7.
-pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network, Allocator)> {
+pub(crate) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network, Allocator)> {
     let mut section = Section::new(path, config);
     let name = config::name_of(config)?;
     refuse_unsupported(&mut section, config)?;
@@ -69,7 +69,7 @@ pub(super) fn parse(path: &str, config: &Map<String, Value>) -> Result<(Network,
 
 /// The link by which the host reaches containers, which is all that tearing down wants of the network beside its name: of a network that
 /// could not be set up either, as far as it says.
-pub(super) fn gateway_link(path: &str, config: &Map<String, Value>) -> String {
+pub(crate) fn gateway_link(path: &str, config: &Map<String, Value>) -> String {
     match parse(path, config) {
         Ok((network, _)) => network.gateway_link().to_owned(),
         Err(_) => bridge(&mut Section::new(path, config)).unwrap_or_else(|_| DEFAULT_BRIDGE.to_owned()),

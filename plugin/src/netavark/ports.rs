@@ -27,7 +27,7 @@ struct Mapping {
 }
 
 /// The ports of a container that has addresses of these families. Errors: 2 and 7.
-pub(super) fn parse(mappings: Option<&Value>, families: &[IpFamily]) -> Result<Vec<Port>> {
+pub(crate) fn parse(mappings: Option<&Value>, families: &[IpFamily]) -> Result<Vec<Port>> {
     let Some(mappings) = mappings.filter(|mappings| !mappings.is_null()) else { return Ok(Vec::new()) };
     let mappings: Vec<Mapping> = serde_json::from_value(mappings.clone())
         .map_err(|e| problem(format!("is not a list of port mappings: {e}")))?;

@@ -15,27 +15,27 @@ use crate::request::{Args, Target, container_problem, interface_name_problem};
 
 /// One container that is to be attached.
 #[derive(Debug)]
-pub(super) struct Setup {
-    pub(super) target: Target,
-    pub(super) network: Network,
-    pub(super) ports: Vec<Port>,
+pub(crate) struct Setup {
+    pub(crate) target: Target,
+    pub(crate) network: Network,
+    pub(crate) ports: Vec<Port>,
 }
 
 /// One attachment that is to be taken back: less is asked of the text, so that nothing keeps it from going.
 #[derive(Debug)]
-pub(super) struct Teardown {
-    pub(super) target: Target,
+pub(crate) struct Teardown {
+    pub(crate) target: Target,
     /// The network's name.
-    pub(super) network: String,
+    pub(crate) network: String,
     /// The link by which the host reaches the network's containers.
-    pub(super) gateway_link: String,
+    pub(crate) gateway_link: String,
     /// Whether ports were to be published.
-    pub(super) published: bool,
+    pub(crate) published: bool,
 }
 
 impl Setup {
     /// Errors: 2 and 7.
-    pub(super) fn parse(request: &Map<String, Value>, netns: &str) -> Result<Self> {
+    pub(crate) fn parse(request: &Map<String, Value>, netns: &str) -> Result<Self> {
         let (network, _) = network::parse("network", object(request, "network")?)?;
         let mut target = target(request, netns)?;
         let options = object(request, "network_options")?;
@@ -49,7 +49,7 @@ impl Setup {
 
 impl Teardown {
     /// Errors: 7 where it does not say which attachment it is about.
-    pub(super) fn parse(request: &Map<String, Value>, netns: &str) -> Result<Self> {
+    pub(crate) fn parse(request: &Map<String, Value>, netns: &str) -> Result<Self> {
         let network = object(request, "network")?;
         let published = request.get("port_mappings").and_then(Value::as_array).is_some_and(|ports| !ports.is_empty());
         Ok(Self {

@@ -18,14 +18,14 @@ use crate::spec::SpecVersion;
 
 /// `prevResult`, and which of its interfaces is this attachment's.
 #[derive(Debug)]
-pub(in crate::command) struct Told {
+pub(crate) struct Told {
     result: Success,
     own: usize,
 }
 
 /// What there must be.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::command) struct Expected {
+pub(crate) struct Expected {
     /// Those that flatnet has leased and given to its interface; at least one.
     pub(super) addresses: Vec<IpNetwork>,
     /// Of the container, but for those that lead through networks of other plugins.
@@ -34,7 +34,7 @@ pub(in crate::command) struct Expected {
 
 impl Told {
     /// Errors: 7 where there is no `prevResult`, or none that ADD for this attachment can have given.
-    pub(in crate::command) fn read(config: &Map<String, Value>, version: SpecVersion, target: &Target) -> Result<Self> {
+    pub(crate) fn read(config: &Map<String, Value>, version: SpecVersion, target: &Target) -> Result<Self> {
         let Some(result) = Success::before(config, version)? else {
             return Err(problem("is missing: CHECK needs the result of ADD".into()));
         };
@@ -51,7 +51,7 @@ impl Told {
     }
 
     /// The network that was configured, where another plugin gives the addresses with those that ADD was given. Errors: 7.
-    pub(in crate::command) fn complete(&self, configured: Configured, held: &[IpAddr]) -> Result<Network> {
+    pub(crate) fn complete(&self, configured: Configured, held: &[IpAddr]) -> Result<Network> {
         match configured {
             Configured::Whole(network) => Ok(network),
             Configured::Delegated(draft, _) => {
@@ -85,7 +85,7 @@ impl Told {
     }
 
     /// `held` are the leases that there are. Errors: 7 where it has nothing of `network`.
-    pub(in crate::command) fn expected(&self, target: &Target, network: &Network, held: &[IpAddr]) -> Result<Expected> {
+    pub(crate) fn expected(&self, target: &Target, network: &Network, held: &[IpAddr]) -> Result<Expected> {
         let Success { ips, routes, .. } = &self.result;
         // The index is optional.
         let may_be_own = |ip: &&Ip| {

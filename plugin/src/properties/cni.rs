@@ -1,18 +1,18 @@
-//! What is true of any CNI request whatever: see [`crate::properties`].
+//! What is true of any CNI request whatever: see [`super::request`].
 
 use serde_json::{Map, Value};
 
-use super::{add, check, gc, version};
+use super::sound::{can_be_built, can_have, is_recorded, is_sound, refused};
+use crate::command::{add, check, gc, version};
 use crate::config::{self, Configured, Network};
 use crate::error::Result;
-use crate::properties::{can_be_built, can_have, is_recorded, is_sound, refused};
 use crate::reply::Reply;
 use crate::request::asked::Asked;
 use crate::request::{Command, Environment, Input, Target, version_to_answer};
 use crate::spec;
 
-/// All that [`super::run`] does before it acts.
-pub(crate) fn request(command: Command, environment: &Environment, config: Map<String, Value>) {
+/// All that [`crate::command::answer`] does before it acts.
+pub(super) fn request(command: Command, environment: &Environment, config: Map<String, Value>) {
     assert!(spec::SUPPORTED.contains(&version_to_answer(&config)));
     assert!(matches!(version(&config), Reply::Versions(version) if !version.is_empty()));
     let input = match Input::negotiate(config, command) {

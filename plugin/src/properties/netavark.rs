@@ -1,20 +1,20 @@
-//! What is true of any request of netavark's whatever: see [`crate::properties`].
+//! What is true of any request of netavark's whatever: see [`super::netavark`](fn@super::netavark).
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::request::{Setup, Teardown};
-use super::{network, ports};
+use super::sound::{can_have, is_recorded, is_sound, refused};
 use crate::firewall::family::IpFamily;
 use crate::firewall::ports::Port;
-use crate::properties::{can_have, is_recorded, is_sound, refused};
+use crate::netavark::request::{Setup, Teardown};
+use crate::netavark::{network, ports};
 
 /// A path that no request can choose.
 const NETNS: &str = "/run/netns/web";
 
 /// The same text as it comes to `create`, to `setup` and to `teardown`.
-pub(crate) fn requests(request: &Map<String, Value>) {
+pub(super) fn requests(request: &Map<String, Value>) {
     match network::parse("", request) {
         Err(error) => refused(&error, &[2, 7]),
         Ok((network, _)) => is_sound(&network),
@@ -42,7 +42,7 @@ pub(crate) fn requests(request: &Map<String, Value>) {
 }
 
 /// The list of ports alone.
-pub(crate) fn ports(mappings: &Value) {
+pub(super) fn ports(mappings: &Value) {
     match ports::parse(Some(mappings), &IpFamily::BOTH) {
         Err(error) => refused(&error, &[2, 7]),
         Ok(ports) => can_be_published(&ports),
