@@ -5,6 +5,7 @@
 
 pub(crate) mod aside;
 pub(crate) mod place;
+pub(crate) mod program;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, Write};

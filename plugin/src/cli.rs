@@ -22,8 +22,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::Error;
-use crate::netavark;
-use crate::spec;
+use crate::{netavark, spec};
 
 #[derive(Parser)]
 #[command(name = "flatnet", version, about = ABOUT, long_about = about(), after_help = AFTER)]

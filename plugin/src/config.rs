@@ -4,10 +4,12 @@
 
 #[cfg(test)]
 mod defaults;
+mod family;
 pub(crate) mod gateways;
 mod ipam;
 #[cfg(test)]
 mod keys;
+pub(crate) mod metric;
 pub(crate) mod options;
 pub(crate) mod resolv_conf;
 pub(crate) mod routes;
@@ -20,15 +22,14 @@ use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
 use self::ipam::Addresses;
+use self::metric::DefaultMetric;
 use self::options::BridgeOptions;
 use self::section::Section;
 use crate::error::{Error, Result};
-use crate::firewall::family::IpFamily;
 use crate::ipam::pool::{Own, Pools};
-use crate::link::metric::DefaultMetric;
+use crate::names::{interface_name_problem, is_identifier};
 use crate::netlink::Route;
 use crate::reply::Dns;
-use crate::request::{interface_name_problem, is_identifier};
 
 /// The bridge's name where the configuration gives none.
 pub(crate) const DEFAULT_BRIDGE: &str = "flatnet-br0";
@@ -177,16 +178,6 @@ impl Network {
             self.dns = dns;
         }
         Ok(())
-    }
-
-    /// Whether containers get addresses of IPv4.
-    pub(crate) fn has_ipv4(&self) -> bool {
-        IpFamily::V4.is_of(self)
-    }
-
-    /// Whether containers get addresses of IPv6.
-    pub(crate) fn has_ipv6(&self) -> bool {
-        IpFamily::V6.is_of(self)
     }
 
     /// The subnets, to be shown.

@@ -12,8 +12,7 @@ use nix::errno::Errno;
 
 use crate::deadline::Wait;
 use crate::mac::Mac;
-use crate::request::Command;
-use crate::spec::{self, SpecVersion};
+use crate::spec::{self, Command, SpecVersion};
 
 /// The key of a configuration that a runtime fills in.
 pub(crate) const PREV_RESULT: &str = "prevResult";

@@ -4,15 +4,10 @@
 //! (netavark). Neither touches what is the other's, and whoever takes away the last of it takes the table along. In the table
 //! `bridge flatnet` is who may say what on a bridge.
 
-pub(crate) mod family;
 pub(crate) mod forward;
-pub(crate) mod iptables;
 pub(crate) mod localnet;
 pub(crate) mod masquerade;
-mod meaning;
 pub(crate) mod ports;
-mod program;
-pub(crate) mod rules;
 pub(crate) mod spoofing;
 
 use std::fs::{File, TryLockError};

@@ -28,11 +28,12 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use self::request::{Setup, Teardown};
-use crate::command::{self, DEADLINE, Published};
+use crate::call::{self, DEADLINE};
+use crate::cni::request::{Input, read_stdin};
+use crate::cni::{self, Published};
 use crate::config::Network;
 use crate::error::{Error, Result};
 use crate::reply::one_line;
-use crate::request::{Input, read_stdin};
 use crate::rootless;
 
 /// The version of the contract (plugin-API.md of netavark, "Info subcommand").
@@ -72,10 +73,10 @@ pub(crate) fn run(call: &Call) -> ExitCode {
         eprintln!("flatnet: {}", by_hand());
         return ExitCode::from(2);
     }
-    command::begin_call();
+    call::begin_call();
     // A panic's own text goes to standard error; the caller still gets its error object.
     let outcome = std::panic::catch_unwind(|| answer(call))
-        .unwrap_or_else(|panic| Err(Error::Internal { message: command::panic_message(panic.as_ref()) }));
+        .unwrap_or_else(|panic| Err(Error::Internal { message: call::panic_message(panic.as_ref()) }));
     let (answer, code) = match outcome {
         Ok(answer) => (answer, ExitCode::SUCCESS),
         Err(error) => (Some(json!({ "error": one_line(&message(&error)) })), ExitCode::FAILURE),
@@ -107,14 +108,14 @@ fn answer(call: &Call) -> Result<Option<Value>> {
             let request = Input::object(&read_stdin(DEADLINE)?)?;
             rootless::refuse()?;
             let Setup { target, network, ports } = Setup::parse(&request, netns)?;
-            let attached = command::attach_and_remember(&target, &network, Some(&ports), Ok);
-            let success = command::block_on(attached)?;
+            let attached = cni::attach_and_remember(&target, &network, Some(&ports), Ok);
+            let success = call::block_on(attached)?;
             Ok(Some(status::block(&success, &target.interface)))
         }
         Call::Teardown { netns } => {
             let request = Teardown::parse(&Input::lenient_object(&read_stdin(DEADLINE)?)?, netns)?;
             let published = Published::Perhaps { bridge: &request.gateway_link, asked: request.published };
-            command::block_on(command::detach(&request.target, &request.network, published)).map(|()| None)
+            call::block_on(cni::detach(&request.target, &request.network, published)).map(|()| None)
         }
     }
 }

@@ -5,18 +5,17 @@
 //! then nobody knows whether the kernel has done it. Deadlines are the caller's: dropping the future abandons the exchange. (What no
 //! deadline can end is the kernel's own waiting: it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
 
-mod attribute;
+pub(crate) mod attribute;
 mod changes;
 mod conntrack;
-mod farewell;
+pub(crate) mod farewell;
 mod l3;
 mod link;
 mod lookup;
 mod namespace;
 mod neighbour;
-pub(crate) mod nftables;
 mod pair;
-mod socket;
+pub(crate) mod socket;
 mod vlan;
 
 use std::io;
@@ -169,7 +168,7 @@ fn answer_to(message: &RouteNetlinkMessage) -> &'static str {
 }
 
 /// The kernel's codes are negative errnos, zero for success.
-fn errno(code: i32) -> Result<(), Errno> {
+pub(crate) fn errno(code: i32) -> Result<(), Errno> {
     match code {
         0 => Ok(()),
         code => Err(Errno::from_raw(code.saturating_abs())),

@@ -14,9 +14,10 @@ use std::os::unix::ffi::OsStrExt;
 use serde_json::{Map, Value};
 
 use self::sound::{can_be_built, is_recorded, refused};
+use crate::attachment::{Args, Target};
+use crate::cni::request::{Environment, Input};
 use crate::config::Configured;
 use crate::error::Error;
-use crate::request::{Args, Environment, Input, Target};
 
 /// A CNI runtime's request: variables as in `/proc/<pid>/environ`, each ended by a NUL, then an empty one, then standard input.
 pub fn request(data: &[u8]) {

@@ -17,6 +17,7 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 use self::explain::Surroundings;
+use crate::attachment;
 use crate::config::Network;
 use crate::error::{Doing, Result};
 use crate::ipam::lease;
@@ -141,9 +142,10 @@ pub(crate) fn subjects<'a>(links: &'a [Link], network: &Network) -> Vec<Subject<
 
 /// The container, as a person knows it.
 pub(crate) fn who(link: &Link) -> String {
-    let part = |key| lease::record_part(link.alias.as_deref().unwrap_or_default(), key);
-    let name =
-        part("name").or_else(|| part("container")).or_else(|| Some(lease::parts_of(lease::attachment_of(link)?)?.0));
+    let part = |key| attachment::record_part(link.alias.as_deref().unwrap_or_default(), key);
+    let name = part("name")
+        .or_else(|| part("container"))
+        .or_else(|| Some(attachment::parts_of(lease::attachment_of(link)?)?.0));
     name.unwrap_or("an unknown container").to_owned()
 }
 

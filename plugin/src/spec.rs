@@ -1,6 +1,54 @@
-//! The versions of the CNI specification: flatnet speaks all of them.
+//! The commands and the versions of the CNI specification: flatnet speaks all of them.
 
 use std::fmt;
+
+/// `CNI_COMMAND`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Add,
+    Del,
+    Check,
+    Gc,
+    Status,
+    Version,
+}
+
+impl Command {
+    /// The command that the variable names.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ADD" => Some(Self::Add),
+            "DEL" => Some(Self::Del),
+            "CHECK" => Some(Self::Check),
+            "GC" => Some(Self::Gc),
+            "STATUS" => Some(Self::Status),
+            "VERSION" => Some(Self::Version),
+            _ => None,
+        }
+    }
+
+    /// The version that brought the command.
+    pub(crate) fn since(self) -> SpecVersion {
+        match self {
+            Self::Add | Self::Del | Self::Version => SpecVersion::V0_1_0,
+            Self::Check => SpecVersion::V0_4_0,
+            Self::Gc | Self::Status => SpecVersion::V1_1_0,
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Add => "ADD",
+            Self::Del => "DEL",
+            Self::Check => "CHECK",
+            Self::Gc => "GC",
+            Self::Status => "STATUS",
+            Self::Version => "VERSION",
+        })
+    }
+}
 
 /// A published version of the CNI specification; ordered by age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,10 +7,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use crate::config::Network;
 use crate::error::{Doing, Result, errno_of};
-use crate::link::ipv6;
-use crate::netlink::Netlink;
 
 /// Whether the host passes packets of a family on between its links.
 pub(crate) struct Forwarding {
@@ -43,33 +40,6 @@ impl Forwarding {
 /// (sysctl(8)).
 pub(crate) fn ipv6_of(link: &str, setting: &str) -> String {
     format!("net.ipv6.conf.{}.{setting}", link.replace('.', "/"))
-}
-
-/// Turns forwarding on for the network's families, where its bridge is their gateway. Without it the gateway's packets end at the host.
-pub(crate) async fn enable_forwarding(host: &Netlink, network: &Network) -> Result<()> {
-    if !network.options.is_gateway {
-        return Ok(());
-    }
-    if network.has_ipv4() {
-        IPV4.enable()?;
-    }
-    if network.has_ipv6() && !IPV6.is_on()? {
-        // A host that forwards listens to no router any more, unless it is told to.
-        ipv6::keep_routers(host).await?;
-        IPV6.enable()?;
-    }
-    Ok(())
-}
-
-/// The setting that keeps the network's packets from being forwarded, if one does.
-pub(crate) fn not_forwarding(network: &Network) -> Result<Option<&'static str>> {
-    let is_gateway = network.options.is_gateway;
-    for (forwarding, needed) in [(IPV4, network.has_ipv4()), (IPV6, network.has_ipv6())] {
-        if is_gateway && needed && !forwarding.is_on()? {
-            return Ok(Some(forwarding.setting));
-        }
-    }
-    Ok(None)
 }
 
 /// Gives a setting a value. One that has it already is not written: it may be that nobody can.

@@ -39,7 +39,7 @@ use self::server::Gateway;
 use self::wsl::Networking;
 use super::podman::{Backend, Settings};
 use super::probe::{self, Host};
-use crate::command;
+use crate::call;
 use crate::config::Network;
 use crate::error::{Doing, Result};
 use crate::netlink::{Link, Netlink};
@@ -183,7 +183,7 @@ fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
 impl Snapshot {
     /// The gateway is behind the default route, unless it is said where it is.
     fn take(gateway: Option<IpAddr>) -> Self {
-        Self(command::block_on(command::within_deadline(async {
+        Self(call::block_on(call::within_deadline(async {
             let host = Netlink::open().doing(|| "open a netlink socket".into())?;
             let links = host.links().await.doing(|| "list the host's links".into())?;
             let routes = host.routes().await.doing(|| "list the routes".into())?;
@@ -300,7 +300,7 @@ fn of_network(
     network: &Network,
     (networking, gateway): (Option<Networking>, Option<IpAddr>),
 ) -> Vec<Finding> {
-    let standing = command::block_on(command::within_deadline(async {
+    let standing = call::block_on(call::within_deadline(async {
         let netlink = Netlink::open().doing(|| "open a netlink socket".into())?;
         bridge::check(&netlink, network, gateway).await
     }));

@@ -34,15 +34,15 @@ use self::door::Door;
 use self::networks::Configured;
 use self::node::{Kept, Node};
 use self::watch::Watch;
-use crate::command::within_deadline;
+use crate::call::within_deadline;
 use crate::config::{Draft, Network};
 use crate::error::{self, Doing, both};
-use crate::firewall::family::IpFamily;
+use crate::family::IpFamily;
 use crate::firewall::{forward, localnet, masquerade, ports, spoofing};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
 use crate::link::bridge::{self, Bridge};
+use crate::link::forwarding;
 use crate::netlink::{Link, Netlink};
-use crate::sysctl;
 
 /// One ADD makes about ten changes within a few milliseconds: they are looked at together.
 const CHANGES_SETTLE: Duration = Duration::from_millis(20);
@@ -130,7 +130,7 @@ impl Gateway {
 
     /// Packets to containers end here without it. Only once: whoever switches it off later shall find it in the health.
     async fn forward_for(&mut self, network: &Network) {
-        let needed = |family: &IpFamily| network.options.is_gateway && family.is_of(network);
+        let needed = |family: &IpFamily| network.options.is_gateway && network.has(*family);
         let needed: BTreeSet<_> = IpFamily::BOTH.into_iter().filter(needed).collect();
         if needed.is_subset(&self.forwarded) {
             return;
@@ -295,7 +295,7 @@ async fn mend(network: &Network) -> error::Result<Bridge> {
 /// Forwarding of the network's families.
 async fn forward_for(network: &Network) -> error::Result<()> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    sysctl::enable_forwarding(&host, network).await
+    forwarding::enable(&host, network).await
 }
 
 /// The network whose rules the bridge has, where this one would have others: they would take turns at rewriting them.

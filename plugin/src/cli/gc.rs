@@ -25,12 +25,10 @@ use self::podman::Containers;
 use self::processes::Processes;
 use self::report::{Action, Outcome};
 use self::verdict::Verdict;
-use crate::command;
 use crate::error::{Doing, Result, both};
-use crate::firewall;
 use crate::ipam::lease;
 use crate::netlink::Netlink;
-use crate::reach;
+use crate::{call, cni, firewall, reach};
 
 /// Free the addresses of containers that died without Podman noticing
 ///
@@ -59,7 +57,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     if !nix::unistd::geteuid().is_root() {
         bail!("collect as an ordinary user, who has another Podman: run `sudo flatnet gc`");
     }
-    let found = command::block_on(command::within_deadline(async {
+    let found = call::block_on(call::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         attachment::list(&host, arguments.network.as_deref()).await
     }))?;
@@ -68,10 +66,10 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     // Podman may be slow, and where nothing is attached it has nothing to tell.
     if !found.is_empty() {
         let containers = podman::ask()?;
-        outcome = command::block_on(collect(arguments, &found, containers.as_ref(), &mut outcomes))?;
+        outcome = call::block_on(collect(arguments, &found, containers.as_ref(), &mut outcomes))?;
     }
     if !arguments.dry_run {
-        outcome = both(outcome, command::block_on(command::within_deadline(sweep())));
+        outcome = both(outcome, call::block_on(call::within_deadline(sweep())));
     }
     let mut bridges = Vec::new();
     let mut deleted = Ok(());
@@ -97,7 +95,7 @@ async fn collect(
     outcomes: &mut Vec<Outcome>,
 ) -> Result<Result<()>> {
     let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    let processes = command::within_deadline(Processes::look(&host, found)).await?;
+    let processes = call::within_deadline(Processes::look(&host, found)).await?;
     let delegates = Delegates::read();
     let mut deleted = Ok(());
     for attachment in found {
@@ -114,7 +112,7 @@ async fn collect(
             false => Action::Unknown,
             true if arguments.dry_run => Action::WouldRemove,
             true => {
-                let removed = command::remove(&host, &attachment.link).await;
+                let removed = cni::remove(&host, &attachment.link).await;
                 match both(removed, delegates.take_back(attachment).await) {
                     Ok(()) => Action::Removed,
                     Err(error) => {
@@ -131,7 +129,7 @@ async fn collect(
 
 /// The attachments of containers that have no process: they are dead, or about to start.
 pub(super) fn uninhabited() -> Result<Vec<(IpAddr, String)>> {
-    command::block_on(command::within_deadline(async {
+    call::block_on(call::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         let found = attachment::list(&host, None).await?;
         if found.is_empty() {
@@ -159,7 +157,7 @@ async fn sweep() -> Result<()> {
 
 /// An ADD leaves its link in that state for a moment only.
 async fn is_still_half_made(host: &Netlink, attachment: &Attachment) -> Result<bool> {
-    command::within_deadline(async {
+    call::within_deadline(async {
         let link = host.link_by_index(attachment.link.index).await;
         let link = link.doing(|| format!("look up link {}", attachment.link.name))?;
         Ok(link.is_some_and(|link| lease::is_half_made(&link)))

@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use super::gc;
 use super::names::{Double, Names};
-use crate::command;
 use crate::error::{Doing, Result};
 use crate::ipam::lease;
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
+use crate::{attachment, call};
 
 /// Every leased address and the container that has it
 #[derive(Args)]
@@ -99,7 +99,7 @@ impl State {
 /// All leases of the caller's network namespace: those of an attachment together, by the lowest address of each. With them the
 /// containers that are not reached by their names.
 fn read() -> Result<(Vec<Line>, Vec<Double>)> {
-    command::block_on(command::within_deadline(async {
+    call::block_on(call::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         let found = host.links().await.doing(|| "list the host's links".into())?;
         let mut attachments = Vec::new();
@@ -120,7 +120,7 @@ fn read() -> Result<(Vec<Line>, Vec<Double>)> {
 
 /// One line an address, IPv4 first.
 fn lines_of(link: &Link, mac: Option<Mac>) -> Vec<Line> {
-    let part = |key| lease::record_part(link.alias.as_deref().unwrap_or_default(), key).map(str::to_owned);
+    let part = |key| attachment::record_part(link.alias.as_deref().unwrap_or_default(), key).map(str::to_owned);
     let of_lease = |address| Line {
         address,
         network: part("network"),

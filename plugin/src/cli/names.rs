@@ -17,6 +17,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 pub(super) use self::double::Double;
+use crate::attachment;
 use crate::ipam::lease;
 use crate::netlink::Link;
 
@@ -174,7 +175,7 @@ impl fmt::Display for Unknown {
 
 /// Each with the index of its link.
 fn entries_of(link: &Link) -> impl Iterator<Item = (u32, Entry)> + '_ {
-    let part = |key| lease::record_part(link.alias.as_deref().unwrap_or_default(), key).map(str::to_owned);
+    let part = |key| attachment::record_part(link.alias.as_deref().unwrap_or_default(), key).map(str::to_owned);
     lease::leases(link).filter_map(move |address| {
         let container = part("container");
         let name = part("name").or_else(|| container.clone())?;

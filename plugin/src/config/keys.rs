@@ -7,9 +7,9 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Configured, RESERVED};
+use crate::attachment::Args;
+use crate::cni::request::asked::Asked;
 use crate::error::Result;
-use crate::request::Args;
-use crate::request::asked::Asked;
 
 /// The keys of the reference, as the head of the table says where they stand.
 const REFERENCE: &[&str] = &[

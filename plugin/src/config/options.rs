@@ -6,8 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::section::Section;
 use crate::error::Result;
-use crate::link::vlan;
-use crate::request::interface_name_problem;
+use crate::names::{self, interface_name_problem};
 
 /// The VLANs that there are (IEEE 802.1Q, section 9.6).
 const VLANS: RangeInclusive<i64> = 1..=4094;
@@ -134,7 +133,7 @@ fn has_addresses(
 
 /// What the gateway's link is called; the error follows "vlan".
 fn vlan_link(bridge: &str, vlan: u16) -> Result<String, String> {
-    let name = vlan::name(bridge, vlan);
+    let name = names::vlan_link(bridge, vlan);
     match interface_name_problem(&name) {
         None => Ok(name),
         Some(problem) => Err(format!(

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     fn read(path: &Path) -> Result<Dns> {
-        crate::command::block_on(super::read(path))
+        crate::call::block_on(super::read(path))
     }
 
     #[rstest]

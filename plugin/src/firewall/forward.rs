@@ -14,11 +14,11 @@ mod plan;
 use std::fs;
 
 use self::plan::{Outside, Plan, Wanted};
-use super::family::IpFamily;
 use super::lock;
-use super::rules::Ruleset;
 use crate::config::Network;
 use crate::error::{Doing, Error, Result, both};
+use crate::family::IpFamily;
+use crate::filter::rules::Ruleset;
 use crate::netlink::Netlink;
 
 /// Whether bridges show what they pass to iptables and nftables, too; without `br_netfilter` there are no such files.
@@ -113,7 +113,7 @@ pub(crate) fn is_bridged(family: IpFamily) -> bool {
 /// Those of which the network has subnets, and the host sees its containers' packets.
 fn families(network: &Network) -> impl Iterator<Item = IpFamily> {
     let is_seen = |family| network.options.is_gateway || is_bridged(family);
-    IpFamily::BOTH.into_iter().filter(move |family| family.is_of(network) && is_seen(*family))
+    IpFamily::BOTH.into_iter().filter(move |family| network.has(*family) && is_seen(*family))
 }
 
 fn everywhere() -> impl Iterator<Item = (IpFamily, Store)> {
@@ -123,7 +123,7 @@ fn everywhere() -> impl Iterator<Item = (IpFamily, Store)> {
 impl<'a> Wanted<'a> {
     /// What the network needs of a family.
     async fn of(host: &Netlink, network: &'a Network, family: IpFamily) -> Result<Self> {
-        let subnets = family.subnets(network);
+        let subnets = network.subnets_of(family);
         let gateway_link = network.options.is_gateway.then(|| network.gateway_link());
         let bridge = is_bridged(family).then_some(network.bridge.as_str());
         let outside = match gateway_link {

@@ -12,11 +12,11 @@ use super::ports::{LOOPBACK, is_open};
 use super::{TABLE, lock};
 use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
-use crate::netlink::nftables::{
+use crate::netlink::{Link, Netlink};
+use crate::nft::{
     BaseChain, Batch, Chain, Expression, Family, Hook, Meta, Nftables, Problem, Rule, Verdict, from_network, link,
     to_network,
 };
-use crate::netlink::{Link, Netlink};
 
 const CHAIN: &str = "guard_localnet";
 /// `NF_IP_PRI_RAW` of Linux: before a destination is translated.

@@ -17,12 +17,12 @@ use nix::errno::Errno;
 pub(crate) use self::rules::families;
 use self::rules::{bridge_of, chain_name, wanted};
 use self::sharing::{candidates, in_need, own_subnets, subnets_found};
-use super::family::IpFamily;
 use super::{TABLE, lock};
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
-use crate::netlink::nftables::{Batch, Chain, Nftables, PlacedRule, Problem, Rule};
+use crate::family::IpFamily;
 use crate::netlink::{Link, Netlink};
+use crate::nft::{Batch, Chain, Nftables, PlacedRule, Problem, Rule};
 
 /// How the bridge's alternative name begins while it may have rules for IPv4; its name follows. It is there before the rules, and goes after
 /// them.

@@ -23,12 +23,12 @@ pub(crate) use self::claims::of as claimed;
 pub(super) use self::loopback::LOOPBACK;
 use self::state::State;
 use self::table::Found;
-use super::family::IpFamily;
 use super::lock;
+use crate::attachment::Attachment;
 use crate::error::{Doing, Error, Result};
-use crate::ipam::lease::Attachment;
-use crate::netlink::nftables::{Nftables, Problem};
+use crate::family::IpFamily;
 use crate::netlink::{Netlink, forget_udp};
+use crate::nft::{Nftables, Problem};
 
 /// A transport protocol whose ports can be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

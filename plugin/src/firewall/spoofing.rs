@@ -23,8 +23,8 @@ use super::lock;
 use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
 use crate::mac::Mac;
-use crate::netlink::nftables::{Family, Nftables, Problem};
 use crate::netlink::{Link, Netlink};
+use crate::nft::{Family, Nftables, Problem};
 
 /// What the kernel lacks where neither way is there.
 const NEITHER: &str = "nftables' families bridge and netdev (CONFIG_NF_TABLES_BRIDGE, CONFIG_NF_TABLES_NETDEV)";

@@ -8,85 +8,21 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 
+use crate::attachment::{ATTACHMENT_PREFIX, Attachment, FIRST_RECORD, LINK_PREFIX, Target, network_part, record_part};
 use crate::error::{Doing, Error, Result};
-use crate::hash::{hex8, hex16};
 use crate::ipam::memory::Memory;
 use crate::ipam::pool::{Own, Pool, Pools};
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
-use crate::request::Target;
 
 const ADDRESS_PREFIX: &str = "flatnet-ip-";
-const ATTACHMENT_PREFIX: &str = "flatnet-att-";
 /// The bridge, the VLAN (0 for none) and the MAC follow: containers of two bridges or VLANs never meet.
 const MAC_PREFIX: &str = "flatnet-mac-";
-const LINK_PREFIX: &str = "fn-";
-/// ALTIFNAMSIZ (linux/if.h) without its closing NUL.
-pub(crate) const ALTERNATIVE_NAME_MAX_BYTES: usize = 127;
-/// What each part of a record may take of the 255 bytes that a link's alias has (IFALIASZ of linux/if.h).
-const RECORD_PART_MAX_BYTES: usize = 64;
-/// IFALIASZ of linux/if.h without its closing NUL.
-const RECORD_MAX_BYTES: usize = 255;
-/// How a link's first alias ends.
-const FIRST_RECORD: &str = " ADD is at work";
 /// How many addresses are claimed one after the other before the bridge's ports are listed: a claim takes about as long as the list takes for
 /// each port.
 const CLAIMS_WITHOUT_LIST: usize = 32;
-/// How many host names an attachment tries before it gives up; each is as likely to be free as 1 - links / 2^32.
-const HOST_NAMES: u32 = 8;
-
-/// One interface of one container in one network.
-#[derive(Debug)]
-pub(crate) struct Attachment<'a> {
-    pub(crate) network: &'a str,
-    pub(crate) target: &'a Target,
-}
 
 impl Attachment<'_> {
-    /// The alternative name that says "this attachment exists".
-    pub(crate) fn name(&self) -> String {
-        attachment_name(&self.target.container, &self.target.interface)
-    }
-
-    /// The host end's names in the order of trying: `fn-` and eight hex digits. Nothing is ever looked up by them but what
-    /// a crash left without the attachment's own name.
-    pub(crate) fn host_names(&self) -> impl Iterator<Item = String> + '_ {
-        (0..HOST_NAMES).map(|n| {
-            let salt = if n == 0 { String::new() } else { n.to_string() };
-            format!("{LINK_PREFIX}{}", hex8(&[&self.target.container, &self.target.interface, &salt]))
-        })
-    }
-
-    /// The link's first alias, from before it has any of the names: whose it is until its record says more.
-    pub(crate) fn first_record(&self) -> String {
-        format!("{}{FIRST_RECORD}", network_part(self.network))
-    }
-
-    /// The link's alias: who this is, for people and for messages. Long parts are cut. `guarded` is the MAC that the container is held to.
-    /// `vlan` is the one that it belongs to.
-    pub(crate) fn record(&self, guarded: Option<Mac>, vlan: Option<u16>) -> String {
-        let mut record = format!(
-            "{} container={} interface={}",
-            network_part(self.network),
-            part(&self.target.container),
-            self.target.interface
-        );
-        if let Some(mac) = guarded {
-            record.push_str(" mac=");
-            record.push_str(&mac.to_string());
-        }
-        if let Some(vlan) = vlan {
-            record.push_str(" vlan=");
-            record.push_str(&vlan.to_string());
-        }
-        if let Some(name) = &self.target.args.name {
-            record.push_str(" name=");
-            let room = RECORD_MAX_BYTES - record.len();
-            record.push_str(&cut(name, room.min(RECORD_PART_MAX_BYTES)));
-        }
-        record
-    }
-
     /// What the network remembers of the name that the container is known by.
     pub(crate) fn memory(&self) -> Memory {
         memory_of(&self.record(None, None))
@@ -104,26 +40,6 @@ pub(crate) fn let_go(link: &Link) {
 fn memory_of(record: &str) -> Memory {
     let name = record_part(record, "name").or(record_part(record, "container"));
     Memory::of(record_part(record, "network").unwrap_or_default(), name.unwrap_or_default())
-}
-
-/// The alternative name that says "this attachment exists".
-pub(crate) fn attachment_name(container: &str, interface: &str) -> String {
-    // A container id cannot hold the separator: no two attachments have one name.
-    let name = format!("{ATTACHMENT_PREFIX}{container}@{interface}");
-    match name.len() {
-        0..=ALTERNATIVE_NAME_MAX_BYTES => name,
-        _ => format!("{ATTACHMENT_PREFIX}{}", hex16(&[container, interface])),
-    }
-}
-
-/// Whether that is the name of an attachment of `container`; unknown, and so false, where the name is a hash.
-pub(crate) fn is_of_container(name: &str, container: &str) -> bool {
-    parts_of(name).is_some_and(|(id, _)| id == container)
-}
-
-/// The container's id and its interface in an attachment's name; nothing where the name is a hash.
-pub(crate) fn parts_of(attachment: &str) -> Option<(&str, &str)> {
-    attachment.strip_prefix(ATTACHMENT_PREFIX)?.split_once('@')
 }
 
 /// The name of the attachment that the link is the host end of.
@@ -147,10 +63,6 @@ pub(crate) fn may_be_of_network(link: &Link, network: &str) -> bool {
     link.alias.is_none() || is_of_network(link, network)
 }
 
-fn network_part(network: &str) -> String {
-    format!("network={}", part(network))
-}
-
 /// The host ends of all attachments to a network, each with the attachment's name.
 pub(crate) async fn of_network(host: &Netlink, network: &str) -> Result<Vec<(String, Link)>> {
     let links = host.links().await.doing(|| "list the host's links".into())?;
@@ -159,26 +71,6 @@ pub(crate) async fn of_network(host: &Netlink, network: &str) -> Result<Vec<(Str
         Some((name, link))
     });
     Ok(named.filter(|(_, link)| is_of_network(link, network)).collect())
-}
-
-fn part(text: &str) -> String {
-    cut(text, RECORD_PART_MAX_BYTES)
-}
-
-/// Cuts what would not fit; white space would look like the next part.
-fn cut(text: &str, max_bytes: usize) -> String {
-    let text: String = text.chars().map(|c| if c.is_whitespace() || c.is_control() { '_' } else { c }).collect();
-    if text.len() <= max_bytes {
-        return text;
-    }
-    let hash = hex16(&[&text]);
-    let end = text.floor_char_boundary(max_bytes - hash.len() - 1);
-    format!("{}~{hash}", &text[..end])
-}
-
-/// A part of a link's record, such as `container`; long ones are cut as they were written.
-pub(crate) fn record_part<'a>(record: &'a str, key: &str) -> Option<&'a str> {
-    record.split(' ').find_map(|part| part.strip_prefix(key)?.strip_prefix('='))
 }
 
 /// The MAC that the link's container is held to, where it may speak for itself only.

@@ -12,6 +12,7 @@ use std::fs;
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
+use crate::attachment;
 use crate::config::{Draft, Network};
 use crate::error::{Doing, Error, Result};
 use crate::firewall::masquerade;
@@ -255,7 +256,11 @@ async fn take_into_use(
 /// are there.
 fn mark_of(network: &str) -> String {
     let name = format!("{MARK_PREFIX}{network}");
-    if name.len() <= lease::ALTERNATIVE_NAME_MAX_BYTES { name } else { format!("{MARK_PREFIX}{}", hex16(&[network])) }
+    if name.len() <= attachment::ALTERNATIVE_NAME_MAX_BYTES {
+        name
+    } else {
+        format!("{MARK_PREFIX}{}", hex16(&[network]))
+    }
 }
 
 /// Makes the bridge; another process may be faster, which is as good.

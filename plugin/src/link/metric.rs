@@ -3,22 +3,12 @@
 //! Networks are set up in any order, a process each, so what a network takes must not depend on who came first: equal metrics would
 //! leave it to the kernel, which of several routes takes now one and now another.
 
+use crate::config::metric::{DEFAULT, DefaultMetric};
 use crate::error::{Doing, Result};
 use crate::netlink::{Link, Netlink, Route};
 
-/// What a default route has under netavark whose network says no metric (`DEFAULT_METRIC` of its constants).
-pub(crate) const DEFAULT: u32 = 100;
 /// How far from [`DEFAULT`] a metric may be that nobody chose.
 const SPREAD: u32 = 32;
-
-/// The metric of a network's default routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DefaultMetric {
-    /// What the routes have where no other network's are there.
-    pub(crate) base: u32,
-    /// Whether the network says it: then it only gives way to one that says the same.
-    pub(crate) is_said: bool,
-}
 
 /// A default route of another interface.
 #[derive(Debug)]

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 
 use nix::errno::Errno;
 
+use crate::attachment::Attachment;
 use crate::error::{Doing, Error, Result};
-use crate::ipam::lease::{self, Attachment};
+use crate::ipam::lease;
 use crate::netlink::{Link, Netlink, NewVeth};
 use crate::netns::Netns;
 

@@ -11,11 +11,6 @@ use crate::netlink::{Link, Netlink};
 /// What a kernel needs to have been built with for links that stand on a VLAN.
 pub(crate) const VLAN_LINKS: &str = "CONFIG_VLAN_8021Q";
 
-/// What the host's own end of a VLAN is called, as in the reference.
-pub(crate) fn name(bridge: &str, vlan: u16) -> String {
-    format!("{bridge}.{vlan}")
-}
-
 /// The link that has the gateways' addresses: the bridge, or its VLAN, if that is there. Errors: 105 where it is something else.
 pub(crate) async fn find<P>(host: &Netlink, network: &Network<P>, bridge: &Link) -> Result<Option<Link>> {
     let Some((name, vlan)) = network.gateway_vlan() else { return Ok(Some(bridge.clone())) };

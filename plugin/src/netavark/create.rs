@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::planned::{All, Planned};
 use super::{network, subnets};
-use crate::command;
+use crate::call;
 use crate::config::Network;
 use crate::error::{Doing, Error, Result};
 use crate::link::bridge;
@@ -25,7 +25,7 @@ pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
     }
     let (mut network, allocator) = network::parse("", &config)?;
     let is_named = config.get("network_interface").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
-    command::block_on(command::within_deadline(async {
+    call::block_on(call::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         if !is_named {
             network.bridge = free_bridge(&host, &mut network, &planned).await?;

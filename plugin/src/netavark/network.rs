@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 
 use super::options::Options;
 use super::subnets;
+use crate::config::metric::{self, DefaultMetric};
 use crate::config::section::Section;
 use crate::config::{self, DEFAULT_BRIDGE, Network};
 use crate::error::{Error, Result};
-use crate::link::metric::{self, DefaultMetric};
+use crate::names::interface_name_problem;
 use crate::reply::Dns;
-use crate::request::interface_name_problem;
 
 /// Who picks addresses, in Podman's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

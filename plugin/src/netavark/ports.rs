@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::firewall::family::IpFamily;
+use crate::family::IpFamily;
 use crate::firewall::ports::{HostPort, Port, Protocol};
 
 const KEY: &str = "port_mappings";

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use serde_json::{Map, Value};
 
 use super::{network, ports};
+use crate::attachment::{Args, Target};
 use crate::config::section::Section;
 use crate::config::{self, Network};
 use crate::error::{Error, Result};
-use crate::firewall::family::IpFamily;
+use crate::family::IpFamily;
 use crate::firewall::ports::Port;
 use crate::mac::Mac;
-use crate::request::{Args, Target, container_problem, interface_name_problem};
+use crate::names::{container_problem, interface_name_problem};
 
 /// One container that is to be attached.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Setup {
         let options = object(request, "network_options")?;
         target.args = args(Section::new("network_options", options), &network)?;
         target.args.name = Section::new("", request).string("container_name")?.filter(|name| !name.is_empty());
-        let families: Vec<_> = IpFamily::BOTH.into_iter().filter(|family| family.is_of(&network)).collect();
+        let families: Vec<_> = IpFamily::BOTH.into_iter().filter(|family| network.has(*family)).collect();
         let ports = ports::parse(request.get("port_mappings"), &families)?;
         Ok(Self { target, network, ports })
     }

@@ -8,13 +8,12 @@ use std::net::Ipv4Addr;
 use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
 
-use crate::config;
+use crate::config::metric;
 use crate::config::section::Section;
 use crate::error::{Error, Result};
 use crate::ipam::pool::{Pool, Pools, Range, host_bits_problem};
-use crate::layout;
-use crate::link::metric;
 use crate::netlink::{Route, RouteAttributes, RouteKind};
+use crate::{config, layout};
 
 /// The subnet of a network that names none: host 1 of the plan 10.87.N.0/24.
 const DEFAULT: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::new(10, 87, 1, 0), 24) {

@@ -4,8 +4,8 @@
 
 /// netlink(7): the length of a message's header, and the types of the messages that end an exchange.
 const HEADER: usize = 16;
-pub(super) const ERROR: u16 = 2;
-pub(super) const DONE: u16 = 3;
+pub(crate) const ERROR: u16 = 2;
+pub(crate) const DONE: u16 = 3;
 /// `struct nfgenmsg` of `linux/netfilter/nfnetlink.h`, which follows the header: family, version, and a number.
 const FAMILY_HEADER: usize = 4;
 /// `NLA_F_NESTED` of `linux/netlink.h`, and the bits of an attribute's type that are no flags.
@@ -14,17 +14,17 @@ const TYPE_MASK: u16 = 0x3fff;
 
 /// A message as it came.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a> {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
-    pub(super) sequence: u32,
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
     /// What follows the header.
-    pub(super) content: &'a [u8],
+    pub(crate) content: &'a [u8],
 }
 
 impl<'a> Message<'a> {
     /// The messages of one datagram.
-    pub(super) fn all(mut datagram: &'a [u8]) -> impl Iterator<Item = Self> {
+    pub(crate) fn all(mut datagram: &'a [u8]) -> impl Iterator<Item = Self> {
         std::iter::from_fn(move || {
             let (message, rest) = Self::split(datagram)?;
             datagram = rest;
@@ -44,47 +44,47 @@ impl<'a> Message<'a> {
     }
 
     /// The code at the start of an `ERROR` or a `DONE`: a negative errno, zero for success.
-    pub(super) fn code(&self) -> i32 {
+    pub(crate) fn code(&self) -> i32 {
         self.content.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes)
     }
 
     /// The family that a message of netfilter's is about.
-    pub(super) fn family(&self) -> u8 {
+    pub(crate) fn family(&self) -> u8 {
         self.content.first().copied().unwrap_or_default()
     }
 
     /// The attributes of a message of netfilter's.
-    pub(super) fn attributes(&self) -> &'a [u8] {
+    pub(crate) fn attributes(&self) -> &'a [u8] {
         self.content.get(FAMILY_HEADER..).unwrap_or_default()
     }
 }
 
 /// Attributes that are being written, one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Attributes(Vec<u8>);
+pub(crate) struct Attributes(Vec<u8>);
 
 impl Attributes {
-    pub(super) fn bytes(mut self, kind: u16, content: &[u8]) -> Self {
+    pub(crate) fn bytes(mut self, kind: u16, content: &[u8]) -> Self {
         self.push(kind, content);
         self
     }
 
     /// With the closing NUL that the kernel expects.
-    pub(super) fn text(self, kind: u16, text: &str) -> Self {
+    pub(crate) fn text(self, kind: u16, text: &str) -> Self {
         self.bytes(kind, &[text.as_bytes(), &[0]].concat())
     }
 
     /// In network byte order, as all numbers of netfilter's.
-    pub(super) fn number(self, kind: u16, number: u32) -> Self {
+    pub(crate) fn number(self, kind: u16, number: u32) -> Self {
         self.bytes(kind, &number.to_be_bytes())
     }
 
-    pub(super) fn long(self, kind: u16, number: u64) -> Self {
+    pub(crate) fn long(self, kind: u16, number: u64) -> Self {
         self.bytes(kind, &number.to_be_bytes())
     }
 
     /// Attributes in an attribute.
-    pub(super) fn nested(self, kind: u16, attributes: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn nested(self, kind: u16, attributes: impl AsRef<[u8]>) -> Self {
         self.bytes(kind | NESTED, attributes.as_ref())
     }
 
@@ -104,7 +104,7 @@ impl AsRef<[u8]> for Attributes {
 }
 
 /// Appends a message of netfilter's to `datagram`.
-pub(super) fn append(
+pub(crate) fn append(
     datagram: &mut Vec<u8>,
     (kind, flags, sequence): (u16, u16, u32),
     family_header: [u8; FAMILY_HEADER],
@@ -123,7 +123,7 @@ pub(super) fn append(
 }
 
 /// All attributes: the type without its flags, and the content.
-pub(super) fn each(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn each(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
         let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?) & TYPE_MASK;
@@ -134,22 +134,22 @@ pub(super) fn each(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// The content of the first attribute of that type.
-pub(super) fn find(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(crate) fn find(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     each(bytes).find(|(kind, _)| *kind == wanted).map(|(_, content)| content)
 }
 
 /// A number in network byte order.
-pub(super) fn number(bytes: &[u8], wanted: u16) -> Option<u32> {
+pub(crate) fn number(bytes: &[u8], wanted: u16) -> Option<u32> {
     Some(u32::from_be_bytes(find(bytes, wanted)?.try_into().ok()?))
 }
 
 /// A long number in network byte order.
-pub(super) fn long(bytes: &[u8], wanted: u16) -> Option<u64> {
+pub(crate) fn long(bytes: &[u8], wanted: u16) -> Option<u64> {
     Some(u64::from_be_bytes(find(bytes, wanted)?.try_into().ok()?))
 }
 
 /// A text, without its closing NUL.
-pub(super) fn text(bytes: &[u8], wanted: u16) -> Option<String> {
+pub(crate) fn text(bytes: &[u8], wanted: u16) -> Option<String> {
     let content = find(bytes, wanted)?;
     Some(String::from_utf8_lossy(content.strip_suffix(&[0]).unwrap_or(content)).into_owned())
 }

@@ -61,7 +61,7 @@ impl Netlink {
 }
 
 /// Has a child process close `socket`, for as long as the kernel needs. The process must have one thread.
-pub(super) fn close_soon(socket: AsyncFd<Socket>) -> io::Result<()> {
+pub(crate) fn close_soon(socket: AsyncFd<Socket>) -> io::Result<()> {
     let (here, there) = UnixStream::pair()?;
     // SAFETY: the process has one thread, so that the child has everything that it had, in a usable state; and the child never
     // returns from here.

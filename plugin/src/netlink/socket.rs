@@ -137,7 +137,7 @@ fn is_loss(error: &io::Error) -> bool {
 }
 
 /// `call`, made again where a signal has interrupted it.
-pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..INTERRUPTIONS_MAX {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -148,7 +148,7 @@ pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::R
 }
 
 /// Has the kernel take a datagram of that size, which is larger than usual. Where it does not, sending it says so.
-pub(super) fn make_room(socket: &Socket, bytes: usize) {
+pub(crate) fn make_room(socket: &Socket, bytes: usize) {
     if bytes <= ROOM_BYTES {
         return;
     }

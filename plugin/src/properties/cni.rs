@@ -3,15 +3,16 @@
 use serde_json::{Map, Value};
 
 use super::sound::{can_be_built, can_have, is_recorded, is_sound, refused};
-use crate::command::{add, check, gc, version};
+use crate::attachment::Target;
+use crate::cni::request::asked::Asked;
+use crate::cni::request::{Environment, Input, version_to_answer};
+use crate::cni::{add, check, gc, version};
 use crate::config::{self, Configured, Network};
 use crate::error::Result;
 use crate::reply::Reply;
-use crate::request::asked::Asked;
-use crate::request::{Command, Environment, Input, Target, version_to_answer};
-use crate::spec;
+use crate::spec::{self, Command};
 
-/// All that [`crate::command::answer`] does before it acts.
+/// All that [`crate::cni::answer`] does before it acts.
 pub(super) fn request(command: Command, environment: &Environment, config: Map<String, Value>) {
     assert!(spec::SUPPORTED.contains(&version_to_answer(&config)));
     assert!(matches!(version(&config), Reply::Versions(version) if !version.is_empty()));

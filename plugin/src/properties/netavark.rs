@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::sound::{can_have, is_recorded, is_sound, refused};
-use crate::firewall::family::IpFamily;
+use crate::family::IpFamily;
 use crate::firewall::ports::Port;
 use crate::netavark::request::{Setup, Teardown};
 use crate::netavark::{network, ports};

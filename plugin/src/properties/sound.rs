@@ -7,13 +7,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::attachment::{Attachment, Target};
 use crate::config::{Configured, Network};
 use crate::error::Error;
-use crate::ipam::lease::{self, Attachment};
 use crate::ipam::pool::{Pools, Range};
-use crate::reply;
-use crate::request::{Target, interface_name_problem, is_identifier};
-use crate::spec;
+use crate::names::{interface_name_problem, is_identifier};
+use crate::{attachment, reply, spec};
 
 /// The longest text that an error may have: it ends up in a log, or on somebody's screen.
 const TEXT_MAX_BYTES: usize = 8 << 10;
@@ -65,7 +64,7 @@ pub(super) fn is_recorded(network: &str, target: &Target) {
     let attachment = Attachment { network, target };
     let name = attachment.name();
     assert!(name.len() < 128, "{name}");
-    let parts = lease::parts_of(&name);
+    let parts = attachment::parts_of(&name);
     assert!(parts.is_none_or(|parts| parts == (target.container.as_str(), target.interface.as_str())), "{name}");
     let record = attachment.record(None, None);
     assert!(record.len() <= ALIAS_MAX_BYTES && !record.contains(char::is_control), "{record:?}");

@@ -7,10 +7,10 @@ use crate::definition::{Definition, Variant};
 
 /// Which variant's messages the words of a function, with its file, end up in as the `<problem>` or `<what>`.
 const FRAGMENTS: &[(&str, &[&str])] = &[
-    ("command/check.rs check_container", &["Changed"]),
-    ("command/check.rs check_host_link", &["Changed"]),
-    ("command/check.rs check_network", &["Changed"]),
-    ("command/check.rs problem", &["Changed"]),
+    ("cni/check.rs check_container", &["Changed"]),
+    ("cni/check.rs check_host_link", &["Changed"]),
+    ("cni/check.rs check_network", &["Changed"]),
+    ("cni/check.rs problem", &["Changed"]),
     ("config.rs fitting_mtu", &["Config"]),
     ("config.rs plugin_name_problem", &["Config"]),
     ("config/gateways.rs one", &["Config"]),
@@ -46,12 +46,12 @@ const FRAGMENTS: &[(&str, &[&str])] = &[
     ("netavark/subnets.rs fitting_metric", &["Config"]),
     ("reply/success.rs read", &["Config"]),
     ("reply/success.rs refuse_dangling", &["Config"]),
-    ("request.rs container_problem", &["Environment"]),
-    ("request.rs interface_name_problem", &["Environment", "Config"]),
-    ("request.rs parse", &["Environment"]),
-    ("request.rs parse_boolean", &["Environment"]),
-    ("request.rs parse_ips", &["Environment"]),
-    ("request.rs text", &["Environment"]),
+    ("names.rs container_problem", &["Environment"]),
+    ("names.rs interface_name_problem", &["Environment", "Config"]),
+    ("cni/request.rs parse", &["Environment"]),
+    ("cni/request.rs parse_boolean", &["Environment"]),
+    ("cni/request.rs parse_ips", &["Environment"]),
+    ("cni/request.rs text", &["Environment"]),
 ];
 /// Functions that return a text which is no message.
 const NO_MESSAGE: &[&str] = &[
@@ -61,13 +61,12 @@ const NO_MESSAGE: &[&str] = &[
     "firewall/ports/loopback.rs problem",
     "firewall/ports/table.rs problem",
     "link/bridge.rs mark_of",
-    "link/vlan.rs name",
     "netlink/attribute.rs text",
-    "netlink/nftables/object.rs comment_of_element",
+    "nft/object.rs comment_of_element",
     "netlink/link/read.rs alternative_name",
     "netavark/planned.rs text",
-    "netlink/nftables/object.rs chain_of",
-    "netlink/nftables/object.rs comment",
+    "nft/object.rs chain_of",
+    "nft/object.rs comment",
     "reach.rs problem",
 ];
 

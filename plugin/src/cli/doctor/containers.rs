@@ -5,12 +5,12 @@
 use super::finding::{ATTACHMENTS, Finding, LEASES};
 use crate::cli::gc;
 use crate::cli::probe::Host;
-use crate::command;
 use crate::config::Network;
 use crate::error::{Doing, Result};
 use crate::ipam::lease;
 use crate::netlink::{Link, Netlink};
 use crate::reach::{self, Report, Subject};
+use crate::{attachment, call};
 
 /// The line of a network.
 pub(super) fn judge(report: &Report) -> Finding {
@@ -61,7 +61,7 @@ pub(super) fn leases(host: &Host) -> Finding {
 
 /// The container of that name, id (or its beginning) or address, whichever networks it is on; nothing where there is none.
 pub(super) fn one(asked: &str, networks: &[&Network], gateway: Option<std::net::IpAddr>) -> Result<Vec<Finding>> {
-    command::block_on(command::within_deadline(async {
+    call::block_on(call::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         let links = host.links().await.doing(|| "list the host's links".into())?;
         let mut findings = Vec::new();
@@ -96,7 +96,7 @@ pub(super) fn one(asked: &str, networks: &[&Network], gateway: Option<std::net::
 
 fn is_meant(subject: &Subject<'_>, asked: &str) -> bool {
     const ID_MIN: usize = 4;
-    let id = lease::attachment_of(subject.link).and_then(lease::parts_of).map(|(id, _)| id);
+    let id = lease::attachment_of(subject.link).and_then(attachment::parts_of).map(|(id, _)| id);
     asked.parse() == Ok(subject.address)
         || reach::who(subject.link) == asked
         || id.is_some_and(|id| id == asked || asked.len() >= ID_MIN && id.starts_with(asked))

@@ -9,8 +9,8 @@ use self::read::Filter;
 use super::finding::{BRIDGE_NETFILTER, FIREWALL, Finding, State};
 use crate::cli::probe::Host;
 use crate::config::Network;
-use crate::firewall::family::IpFamily;
-use crate::firewall::rules::{Chain, Fate, Hook, Packet, Tool};
+use crate::family::IpFamily;
+use crate::filter::rules::{Chain, Fate, Hook, Packet, Tool};
 use crate::layout::NAME_SERVICE_PORT;
 
 /// All that could be read of the host's packet filters.
@@ -44,7 +44,7 @@ impl Firewall {
 
     /// The filters of the families that the network has, each with the network's subnets.
     fn filters(&self, network: &Network) -> Vec<(&Filter, Vec<IpNetwork>)> {
-        let with_subnets = self.filters.iter().map(|filter| (filter, filter.family.subnets(network)));
+        let with_subnets = self.filters.iter().map(|filter| (filter, network.subnets_of(filter.family)));
         with_subnets.filter(|(_, subnets)| !subnets.is_empty()).collect()
     }
 

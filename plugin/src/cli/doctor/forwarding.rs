@@ -1,6 +1,7 @@
 //! The kernel's settings that decide whether packets pass: forwarding, and the reverse path filter.
 
 use super::finding::{Check, Finding, IP_FORWARD, IPV6_FORWARD, REVERSE_PATH};
+use crate::attachment;
 use crate::cli::probe;
 use crate::ipam::lease;
 use crate::netlink::Link;
@@ -66,7 +67,7 @@ fn judge_reverse_path(strict: &[String], shared: bool) -> Finding {
 pub(super) fn is_shared(links: &[Link]) -> bool {
     let held = links.iter().filter(|link| lease::leases(link).next().is_some());
     let mut containers: Vec<_> =
-        held.filter_map(|link| lease::record_part(link.alias.as_deref()?, "container")).collect();
+        held.filter_map(|link| attachment::record_part(link.alias.as_deref()?, "container")).collect();
     containers.sort_unstable();
     containers.windows(2).any(|pair| pair[0] == pair[1])
 }

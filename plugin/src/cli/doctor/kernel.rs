@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::finding::{Finding, KERNEL, KERNEL_LINKS, ROOT};
 use crate::cli::probe::Host;
-use crate::command::trial::{self, Tried};
+use crate::cni::trial::{self, Tried};
 use crate::error::{Doing, Error, Result};
 use crate::netlink::{Netlink, NewVeth};
 use crate::netns::Netns;

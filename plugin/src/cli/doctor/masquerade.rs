@@ -3,11 +3,11 @@
 use ipnetwork::IpNetwork;
 
 use super::finding::{Finding, MASQUERADE};
+use crate::call::{block_on, within_deadline};
 use crate::cli::probe::Host;
-use crate::command::{block_on, within_deadline};
 use crate::config::{Network, gateways};
 use crate::error::Result;
-use crate::firewall::family::IpFamily;
+use crate::family::IpFamily;
 use crate::firewall::masquerade;
 use crate::layout::{FLAT_RANGE, FLAT_RANGE_IPV6};
 
@@ -39,7 +39,7 @@ fn describe(network: &Network) -> String {
     let gateways: Vec<_> = network.gateways.iter().map(|gateway| gateways::text(*gateway)).collect();
     let but = if gateways.is_empty() { String::new() } else { format!(", and not to {}", gateways.join(", ")) };
     let of_family = IpFamily::BOTH.into_iter().filter_map(|family| {
-        let subnets: Vec<_> = family.subnets(network).iter().map(IpNetwork::to_string).collect();
+        let subnets: Vec<_> = network.subnets_of(family).iter().map(IpNetwork::to_string).collect();
         let beyond = match family {
             IpFamily::V4 => format!("beyond {FLAT_RANGE}"),
             IpFamily::V6 => format!("beyond {FLAT_RANGE_IPV6}"),

@@ -13,15 +13,14 @@ use super::finding::{BRIDGE, CONFIGURATION, Finding, NETWORK_CLASH};
 use crate::cli::gateway::networks::{of_cni, plugin_types};
 use crate::cli::podman::Backend;
 use crate::cli::probe;
-use crate::command;
+use crate::cni::request::Input;
+use crate::cni::request::json::{self, Refusal};
 use crate::config::{self, Draft, Network};
 use crate::error::{Doing, Error};
-use crate::layout;
 use crate::link::bridge;
-use crate::netavark;
 use crate::netlink::Netlink;
-use crate::request::json::{self, Refusal};
-use crate::request::{Command, Input};
+use crate::spec::Command;
+use crate::{call, layout, netavark};
 
 /// A network of flatnet's, or what should be one.
 #[derive(Debug)]
@@ -286,7 +285,7 @@ fn configured(backend: Backend, claim: Claim, value: &Value) -> Configured {
 
 /// The network as its bridge has it.
 fn settled(draft: Draft) -> Result<Option<Network>, Error> {
-    command::block_on(command::within_deadline(async {
+    call::block_on(call::within_deadline(async {
         let host = Netlink::open().doing(|| "open a netlink socket".into())?;
         bridge::settled(&host, draft).await
     }))

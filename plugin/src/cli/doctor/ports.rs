@@ -7,8 +7,8 @@ mod portmap;
 
 use self::portmap::Publishing;
 use super::finding::{Finding, PORTS};
+use crate::call::{block_on, within_deadline};
 use crate::cli::probe::Host;
-use crate::command::{block_on, within_deadline};
 use crate::error::{Doing, Result};
 use crate::firewall::{localnet, ports};
 use crate::netlink::{Link, Netlink};

@@ -1,8 +1,8 @@
 //! Whether containers are kept from speaking for others, where the network wants that: rules of flatnet's, for each port.
 
 use super::finding::{Finding, SPOOFING};
+use crate::call::{block_on, within_deadline};
 use crate::cli::probe::Host;
-use crate::command::{block_on, within_deadline};
 use crate::config::Network;
 use crate::error::{Doing, Result};
 use crate::firewall::spoofing;

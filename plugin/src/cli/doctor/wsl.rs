@@ -11,7 +11,7 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 use super::finding::{Finding, State, WINDOWS_ROUTE, WSL};
 use crate::cli::probe::{self, Host, Ran};
 use crate::config::Network;
-use crate::firewall::family::IpFamily;
+use crate::family::IpFamily;
 
 /// Where WSL shows the drive C:, unless /etc/wsl.conf says otherwise; the second is found by way of the path.
 const ROUTE_PROGRAMS: [&str; 2] = ["/mnt/c/Windows/System32/ROUTE.EXE", "ROUTE.EXE"];
@@ -119,7 +119,7 @@ pub(super) fn route(networking: Option<Networking>, network: &Network, own: &[Ip
         IpNetwork::V4(subnet) => Some(subnet),
         IpNetwork::V6(_) => None,
     };
-    let subnets: Vec<_> = IpFamily::V4.subnets(network).into_iter().filter_map(of_ipv4).collect();
+    let subnets: Vec<_> = network.subnets_of(IpFamily::V4).into_iter().filter_map(of_ipv4).collect();
     if subnets.is_empty() {
         return WINDOWS_ROUTE.skipped("the network has no IPv4, and a route of Windows for IPv6 is not looked at");
     }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::cni::request::json;
 use crate::config::{self, Draft, Network};
 use crate::error::Result;
 use crate::netavark;
-use crate::request::json;
 
 /// The plugin's type in CNI, its driver in netavark.
 const TYPE: &str = "flatnet";

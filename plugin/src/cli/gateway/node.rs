@@ -15,14 +15,13 @@ use tokio::sync::Mutex;
 
 use super::reached::{Outcome, Reached};
 use super::visitor::Visitor;
+use crate::call::within_deadline;
 use crate::cli::names::{Entry, Names};
-use crate::command::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Result};
 use crate::ipam::lease;
-use crate::link::bridge;
+use crate::link::{bridge, forwarding};
 use crate::netlink::{Announced, Changes, Link, Netlink};
-use crate::sysctl;
 
 /// This host.
 pub(super) struct Node {
@@ -160,7 +159,7 @@ impl Node {
         }
         let mut forwarding = true;
         for Kept { network, .. } in kept.iter() {
-            forwarding &= sysctl::not_forwarding(network)?.is_none();
+            forwarding &= forwarding::problem(network)?.is_none();
         }
         let healthy = forwarding && networks.iter().all(|network| network.reached.problem.is_none());
         Ok(Health { version: env!("CARGO_PKG_VERSION"), healthy, forwarding, networks })

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use crate::command::within_deadline;
+use crate::call::within_deadline;
 use crate::config::Network;
 use crate::error::{Doing, Result};
 use crate::netlink::Netlink;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::attachment;
 use crate::error::{Doing, Result};
 use crate::ipam::lease;
 use crate::netlink::{Link, Netlink};
@@ -38,9 +39,9 @@ impl Attachment {
         if named.is_none() && !lease::is_half_made(&link) {
             return None;
         }
-        let told = |key| lease::record_part(link.alias.as_deref().unwrap_or_default(), key);
+        let told = |key| attachment::record_part(link.alias.as_deref().unwrap_or_default(), key);
         // The name has the id whole, and from the first moment.
-        let (container, interface) = match named.and_then(lease::parts_of) {
+        let (container, interface) = match named.and_then(attachment::parts_of) {
             Some((container, interface)) => (Some(container), Some(interface)),
             None => (told("container"), told("interface")),
         };

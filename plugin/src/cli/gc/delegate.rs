@@ -13,13 +13,11 @@ use super::attachment::Attachment;
 use crate::cli::gateway::networks::of_cni;
 use crate::cli::podman::{Backend, Settings};
 use crate::cli::probe;
-use crate::command;
-use crate::config;
+use crate::delegate::Delegate;
 use crate::error::{Error, Result};
-use crate::ipam::delegate::Delegate;
 use crate::ipam::lease;
-use crate::layout;
-use crate::request::Command;
+use crate::spec::Command;
+use crate::{call, config, layout};
 
 /// The networks whose addresses other plugins give.
 pub(super) struct Delegates {
@@ -60,7 +58,7 @@ impl Delegates {
                 ("CNI_PATH", path),
                 ("CNI_NETNS", OsString::new()),
             ]);
-        command::within_deadline(delegate.run(Command::Del)).await
+        call::within_deadline(delegate.run(Command::Del)).await
     }
 }
 

@@ -5,7 +5,7 @@
 use anyhow::Result;
 use ipnetwork::IpNetwork;
 
-use crate::command::{block_on, within_deadline};
+use crate::call::{block_on, within_deadline};
 use crate::config::Network;
 use crate::error::{self, Doing};
 use crate::firewall::{self, forward, masquerade, ports};

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use crate::config::gateways;
 use crate::ipam::pool::Range;
 use crate::layout;
-use crate::request::{interface_name_problem, is_identifier};
+use crate::names::{interface_name_problem, is_identifier};
 
 /// `--subnet`.
 pub(super) fn subnet(text: &str) -> Result<IpNetwork, String> {

@@ -6,11 +6,11 @@ use std::fs;
 
 use super::plan::{Accept, Edit, Far, Position, Way};
 use super::{Changed, Trouble, failed};
+use crate::child::program::{self, Finished, Problem};
 use crate::error::Error;
-use crate::firewall::family::IpFamily;
-use crate::firewall::iptables;
-use crate::firewall::program::{self, Finished, Problem};
-use crate::firewall::rules::{Ruleset, Tool};
+use crate::family::IpFamily;
+use crate::filter::iptables;
+use crate::filter::rules::{Ruleset, Tool};
 
 /// How it says in its version that it is the older.
 const LEGACY: &str = "legacy";

@@ -5,11 +5,11 @@ use nix::errno::Errno;
 use super::plan::{Accept, Edit, Far, Place, Position, Way};
 use super::{Changed, Trouble, failed};
 use crate::error::Error;
+use crate::family::IpFamily;
+use crate::filter::rules::{Chain, Hook, Policy, Ruleset, Tool};
+use crate::filter::{iptables, meaning};
 use crate::firewall::TABLE;
-use crate::firewall::family::IpFamily;
-use crate::firewall::rules::{Chain, Hook, Policy, Ruleset, Tool};
-use crate::firewall::{iptables, meaning};
-use crate::netlink::nftables::{
+use crate::nft::{
     Batch, Expression, Family, Hook as KernelHook, Meta, Nftables, Problem, Rule, Slot, Verdict, from_network, link,
     to_network,
 };
@@ -40,7 +40,7 @@ pub(super) async fn read(family: IpFamily) -> Result<Option<Ruleset>, Trouble> {
     for tables_family in families(family) {
         let own = found.iter().filter(|(of, chain)| *of == tables_family as u8 && chain.table != TABLE);
         let chains: Vec<_> = own.map(|(_, chain)| chain).collect();
-        let is_start = |chain: &&&crate::netlink::nftables::Chain| hook(chain).is_some();
+        let is_start = |chain: &&&crate::nft::Chain| hook(chain).is_some();
         let mut tables: Vec<_> = chains.iter().filter(is_start).map(|chain| chain.table.as_str()).collect();
         tables.dedup();
         for table in tables {
@@ -93,13 +93,13 @@ pub(super) async fn change(family: IpFamily, edits: &[Edit]) -> Result<Changed, 
     Ok(Changed::Done)
 }
 
-fn hook(chain: &crate::netlink::nftables::Chain) -> Option<Policy> {
+fn hook(chain: &crate::nft::Chain) -> Option<Policy> {
     let base = chain.base.as_ref()?;
     let is_forward = base.kind == "filter" && base.hook == KernelHook::Forward as u32;
     is_forward.then_some(if base.accept { Policy::Accept } else { Policy::Drop })
 }
 
-fn chain(tables_family: Family, family: IpFamily, found: &crate::netlink::nftables::Chain) -> Chain {
+fn chain(tables_family: Family, family: IpFamily, found: &crate::nft::Chain) -> Chain {
     let table = format!("{} {}", tables_family.as_str(), found.table);
     let tool = if table == iptables::table(family) { Tool::Iptables } else { Tool::Nft };
     let start = hook(found).map(|policy| (Hook::Forward, policy));

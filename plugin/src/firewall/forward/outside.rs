@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use super::plan::Outside;
 use crate::config::Network;
 use crate::error::{Doing, Result};
-use crate::firewall::family::IpFamily;
+use crate::family::IpFamily;
 use crate::layout::{ELSEWHERE, LINK_GROUP};
 use crate::netlink::{Link, Netlink, Route};
 

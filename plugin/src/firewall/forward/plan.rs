@@ -9,7 +9,7 @@ mod wanted;
 use ipnetwork::IpNetwork;
 
 pub(super) use self::wanted::{Outside, Wanted};
-use crate::firewall::rules::{About, Chain, Condition, Rule, Ruleset, Verdict};
+use crate::filter::rules::{About, Chain, Condition, Rule, Ruleset, Verdict};
 
 /// Chains that firewalls leave to the user and reload without a change, or fill from the user's own files: Docker's
 /// (docs.docker.com, "Docker with iptables") and ufw's (ufw-framework(8)).

@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::super::TABLE;
-use super::super::family::IpFamily;
 use crate::config::Network;
+use crate::family::IpFamily;
 use crate::layout::{FLAT_RANGES, LINK_GROUP};
-use crate::netlink::nftables::{
+use crate::nft::{
     Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict, from_network, link, networks, to_network,
 };
 
@@ -44,7 +44,7 @@ const fn v6(address: Ipv6Addr, prefix: u8) -> IpNetwork {
 
 /// The families for which the network has rules.
 pub(crate) fn families(network: &Network) -> impl Iterator<Item = IpFamily> {
-    IpFamily::BOTH.into_iter().filter(|family| network.masquerade && family.is_of(network))
+    IpFamily::BOTH.into_iter().filter(|family| network.masquerade && network.has(*family))
 }
 
 /// The chain, and what has to be in it for `subnets` of that family, the network's own among them: exactly this, in this order. Nothing of it
@@ -134,7 +134,7 @@ mod tests {
         let mut config = json!({"name": "flatnet", "ipam": {"subnet": "10.87.1.0/24"}});
         config.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
         let network = Network::parse(config.as_object().expect("an object")).expect("a network");
-        wanted(&network, family, &family.subnets(&network).into_iter().collect()).1
+        wanted(&network, family, &network.subnets_of(family).into_iter().collect()).1
     }
 
     fn comments(rules: &[Rule]) -> Vec<&str> {

@@ -8,7 +8,7 @@ use super::Found;
 use super::rules::subnets_of;
 use crate::config::Network;
 use crate::error::{Doing, Result};
-use crate::firewall::family::IpFamily;
+use crate::family::IpFamily;
 use crate::ipam::lease;
 use crate::ipam::pool::subnet_of;
 use crate::netlink::{Link, Netlink};
@@ -48,7 +48,7 @@ pub(super) async fn in_need(
 }
 
 pub(super) fn own_subnets(network: &Network, family: IpFamily) -> BTreeSet<IpNetwork> {
-    family.subnets(network).into_iter().collect()
+    network.subnets_of(family).into_iter().collect()
 }
 
 pub(super) fn subnets_found((_, rules): &Found) -> BTreeSet<IpNetwork> {

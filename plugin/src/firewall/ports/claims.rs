@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{HostPort, Port, Protocol};
-use crate::ipam::lease::ALTERNATIVE_NAME_MAX_BYTES;
+use crate::attachment::ALTERNATIVE_NAME_MAX_BYTES;
 use crate::netlink::Link;
 
 const PREFIX: &str = "flatnet-port-";

@@ -10,11 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::loopback::{INNER, LOOPBACK, MIRROR, OUTER, SPEAKER};
+use crate::family::IpFamily;
 use crate::firewall::TABLE;
-use crate::firewall::family::IpFamily;
-use crate::netlink::nftables::{
-    Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict, from_network, link, to_network,
-};
+use crate::nft::{Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict, from_network, link, to_network};
 
 /// The map of what is published at all addresses of the host, and that of what is at one.
 pub(super) const PUBLISHED: &str = "published";

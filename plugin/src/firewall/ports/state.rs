@@ -7,11 +7,12 @@ use ipnetwork::IpNetwork;
 
 use super::table::{self, Found, Wanted};
 use super::{HostPort, Port, claimed, claims, failed, forget_flows, is_open, is_spare, list_links, loopback, rules};
+use crate::attachment;
 use crate::error::{Doing, Error, Result};
-use crate::firewall::family::IpFamily;
+use crate::family::IpFamily;
 use crate::ipam::lease;
-use crate::netlink::nftables::{Nftables, Problem};
 use crate::netlink::{Ipv4Setting, Link, Netlink};
+use crate::nft::{Nftables, Problem};
 
 /// The host's links and addresses, from which all else follows.
 pub(super) struct State {
@@ -65,7 +66,7 @@ impl State {
             match held.iter().find(|(host, _)| host.collides(port.host)) {
                 // A container on two networks is told of its ports twice: the first network has them.
                 Some((_, link))
-                    if lease::attachment_of(link).is_some_and(|it| lease::is_of_container(it, container)) => {}
+                    if lease::attachment_of(link).is_some_and(|it| attachment::is_of_container(it, container)) => {}
                 Some((_, link)) => {
                     return Err(Error::PortTaken { port: port.host.to_string(), holder: lease::in_words(link) });
                 }

@@ -7,9 +7,9 @@ use nix::errno::Errno;
 
 use super::rules::{self, ADDRESSES, CHAINS, Gateway, Own, PUBLISHED, PUBLISHED_AT, all_of};
 use super::{HostPort, Protocol};
+use crate::family::IpFamily;
 use crate::firewall::TABLE;
-use crate::firewall::family::IpFamily;
-use crate::netlink::nftables::{Batch, Chain, Element, FIB, Field, Map, Mapping, Nftables, Problem, Rule, Set, key};
+use crate::nft::{Batch, Chain, Element, FIB, Field, Map, Mapping, Nftables, Problem, Rule, Set, key};
 
 /// Sets of flatnet 0.1, which had other rules in the chains of these names.
 const FORMER_SETS: [&str; 2] = ["bridges", "masqueraded"];

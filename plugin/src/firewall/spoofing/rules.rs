@@ -4,7 +4,7 @@
 //! packet dangerous, and one that accepts for all that makes it harmless.
 
 use super::Way;
-use crate::netlink::nftables::{Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict};
+use crate::nft::{Base, BaseChain, Chain, Expression, Hook, Meta, Rule, Slot, Verdict};
 
 /// The table's name, in either family.
 pub(super) const TABLE: &str = "flatnet";

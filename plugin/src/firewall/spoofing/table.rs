@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::rules::{self, CHAIN, CHAIN_IPV6, PORTS, SPEAKERS, SPEAKERS_IPV6, TABLE};
 use super::{Guarded, Speaker, Way};
 use crate::mac::Mac;
-use crate::netlink::nftables::{Batch, Chain, Element, Field, Nftables, Problem, Rule, Set, key};
+use crate::nft::{Batch, Chain, Element, Field, Nftables, Problem, Rule, Set, key};
 
 /// The comment of a port's element where there are elements of IPv6 for it.
 const WITH_IPV6: &str = "with IPv6";

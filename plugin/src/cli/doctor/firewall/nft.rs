@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
-use crate::firewall::family::IpFamily;
-use crate::firewall::rules::{About, Chain, Condition, Hook, Policy, Rule, Ruleset, Tool, Verdict};
+use crate::family::IpFamily;
+use crate::filter::rules::{About, Chain, Condition, Hook, Policy, Rule, Ruleset, Tool, Verdict};
 
 /// Expressions that change or count something and let the rule go on.
 const EFFECTS: [&str; 10] =

@@ -4,9 +4,10 @@ use std::fs;
 
 use super::nft;
 use crate::cli::probe::{self, Ran};
-use crate::firewall::family::IpFamily;
-use crate::firewall::rules::{Chain, Ruleset, Tool};
-use crate::firewall::{forward, iptables};
+use crate::family::IpFamily;
+use crate::filter::iptables;
+use crate::filter::rules::{Chain, Ruleset, Tool};
+use crate::firewall::forward;
 
 /// All that could be read of the rules for one family.
 pub(super) struct Filter {

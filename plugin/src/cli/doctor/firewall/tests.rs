@@ -4,8 +4,8 @@ use rstest::rstest;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::firewall::iptables;
-use crate::firewall::rules::Ruleset;
+use crate::filter::iptables;
+use crate::filter::rules::Ruleset;
 
 /// Docker's, beside a policy of DROP, as `iptables -S` has it.
 const DOCKER: &str = r"-P INPUT ACCEPT

@@ -10,13 +10,12 @@ use serde::Deserialize;
 use crate::cli::doctor::finding::{Finding, PORTS};
 use crate::cli::probe::{self, Ran};
 use crate::error::{Error, Result};
-use crate::firewall::family::IpFamily;
-use crate::firewall::iptables;
+use crate::family::IpFamily;
+use crate::filter::iptables;
 use crate::ipam::lease;
-use crate::layout;
 use crate::netlink::Link;
-use crate::netlink::nftables::{Expression, Family, Nftables, Problem, Verdict};
-use crate::reach;
+use crate::nft::{Expression, Family, Nftables, Problem, Verdict};
+use crate::{attachment, layout, reach};
 
 /// Where packets come in, and the chain there that leads to containers' chains.
 const START: &str = "PREROUTING";
@@ -81,7 +80,7 @@ fn of_cache<'a>(text: &str, links: &'a [Link]) -> Option<Publishing<'a>> {
     if ports.is_empty() {
         return None;
     }
-    let name = lease::attachment_name(&cached.container_id, &cached.if_name);
+    let name = attachment::name(&cached.container_id, &cached.if_name);
     let link = links.iter().find(|link| lease::attachment_of(link) == Some(&name))?;
     Some(Publishing { link, container: cached.container_id, ports })
 }

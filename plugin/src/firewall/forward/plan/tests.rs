@@ -3,9 +3,9 @@
 use rstest::rstest;
 
 use super::*;
-use crate::firewall::family::IpFamily;
-use crate::firewall::iptables;
-use crate::firewall::rules::{Fate, Hook, Packet, Tool};
+use crate::family::IpFamily;
+use crate::filter::iptables;
+use crate::filter::rules::{Fate, Hook, Packet, Tool};
 
 /// As earlier versions wrote them.
 const IN: &str = "-d 10.87.1.0/24 -o flatnet-br0 -m comment --comment \"flatnet: network flatnet\" -j ACCEPT";

@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use super::{Accept, COMMENT_PREFIX, Far, Way};
-use crate::firewall::rules::{Chain, Fate, Hook, Packet, Ruleset};
+use crate::filter::rules::{Chain, Fate, Hook, Packet, Ruleset};
 
 /// iptables takes 255 bytes of comment, the program nft 128.
 const NAME_MAX_BYTES: usize = 64;

@@ -1,0 +1,212 @@
+//! What a runtime asks for: addresses and a MAC, by any of the three roads that CNI's conventions know.
+//!
+//! A stronger road goes before a weaker one, pool by pool; but nothing is passed over in silence: an address that no pool can give is
+//! refused whatever road it came by.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde_json::{Map, Value};
+
+use crate::attachment::Args;
+use crate::config::section::Section;
+use crate::error::{Error, Result};
+use crate::ipam::pool::{Pool, Pools};
+use crate::mac::Mac;
+
+/// How a request came, the strongest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Road {
+    /// `runtimeConfig`: of a capability that the plugin has declared.
+    Runtime,
+    /// `args.cni`.
+    Args,
+    /// `CNI_ARGS`.
+    Environment,
+}
+
+/// All requests of one ADD.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Each address once a road.
+    ips: Vec<(Road, Vec<IpAddr>)>,
+    /// The strongest one.
+    pub(crate) mac: Option<Mac>,
+}
+
+impl Asked {
+    /// `args` are those of the environment, which have been read already. Errors: 7.
+    pub(crate) fn read(args: &Args, config: &Map<String, Value>) -> Result<Self> {
+        let mut whole = Section::new("", config);
+        let runtime = whole.optional_section("runtimeConfig")?;
+        let cni = whole.optional_section("args")?.map(|mut args| args.optional_section("cni")).transpose()?.flatten();
+        let (mut ips, mut mac) = (Vec::new(), None);
+        for (road, section) in [(Road::Runtime, runtime), (Road::Args, cni)] {
+            let Some(mut section) = section else { continue };
+            ips.push((road, addresses(&mut section)?));
+            mac = mac.or(self::mac(&mut section)?);
+        }
+        ips.push((Road::Environment, args.ips.clone()));
+        Ok(Self { ips, mac: mac.or(args.mac) })
+    }
+
+    /// The addresses that count, one of a pool at most. Errors: 4 and 7.
+    pub(crate) fn of_pools(&self, pools: &Pools) -> Result<Vec<IpAddr>> {
+        for (road, ips) in &self.ips {
+            if let Some((ip, refusal)) = ips.iter().find_map(|ip| Some((ip, pools.refusal(*ip)?))) {
+                return Err(road.problem(&format!("{ip}, which {refusal}")));
+            }
+        }
+        pools.iter().filter_map(|pool| self.of_pool(pool).transpose()).collect()
+    }
+
+    fn of_pool(&self, pool: &Pool) -> Result<Option<IpAddr>> {
+        for (road, ips) in &self.ips {
+            let mut own = ips.iter().filter(|ip| pool.own(**ip).is_some());
+            match (own.next(), own.next()) {
+                (None, _) => {}
+                (Some(ip), None) => return Ok(Some(*ip)),
+                (Some(one), Some(two)) => {
+                    let problem =
+                        format!("{one} and {two}, which are both of {pool}: a container has one address of it");
+                    return Err(road.problem(&problem));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// One that is not among those that somebody else `gave`, if there is such, with the road that it came by.
+    pub(crate) fn missing_in(&self, gave: &[IpAddr]) -> Option<(IpAddr, impl fmt::Display)> {
+        let mut all = self.ips.iter().flat_map(|(road, ips)| ips.iter().map(|ip| (*ip, *road)));
+        all.find(|(ip, _)| !gave.contains(ip))
+    }
+}
+
+impl Road {
+    /// `what` it has, and why that cannot be.
+    fn problem(self, what: &str) -> Error {
+        match self {
+            Self::Environment => Error::Environment { problems: vec![("CNI_ARGS", format!("has IP={what}"))] },
+            Self::Runtime | Self::Args => Error::Config { key: self.to_string(), problem: format!("has {what}") },
+        }
+    }
+}
+
+impl fmt::Display for Road {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Runtime => "runtimeConfig.ips",
+            Self::Args => "args.cni.ips",
+            Self::Environment => "IP in CNI_ARGS",
+        })
+    }
+}
+
+/// `ips`: each with or without a prefix length, which is the pool's to say.
+fn addresses(section: &mut Section) -> Result<Vec<IpAddr>> {
+    let mut addresses = Vec::new();
+    for text in section.strings("ips")?.unwrap_or_default() {
+        let address = parse_ip(&text);
+        let address =
+            address.ok_or_else(|| section.problem("ips", format!("has {text:?}, which is not an IP address")))?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+/// `mac`; an empty one is none.
+fn mac(section: &mut Section) -> Result<Option<Mac>> {
+    let Some(text) = section.string("mac")?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    text.parse().map(Some).map_err(|problem| section.problem("mac", format!("is {text:?}, which {problem}")))
+}
+
+/// An address, with or without a prefix length.
+pub(super) fn parse_ip(text: &str) -> Option<IpAddr> {
+    if text.contains('/') { text.parse::<IpNetwork>().map(|network| network.ip()).ok() } else { text.parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::ipam::pool::Range;
+
+    fn pools() -> Pools {
+        let range = |subnet: &str| Range::new(subnet.parse().expect("a subnet"), None, None, None).expect("a range");
+        Pools::new(["10.87.1.0/24", "10.87.2.0/24", "fd00::/64"].map(|subnet| range(subnet).into()).into())
+    }
+
+    fn asked(environment: &str, config: &Value) -> Result<Asked> {
+        let args = Args::parse(environment).expect("arguments");
+        Asked::read(&args, config.as_object().expect("an object"))
+    }
+
+    #[rstest]
+    #[case::nobody("", json!({}), "")]
+    #[case::environment("IP=10.87.2.9", json!({}), "10.87.2.9")]
+    #[case::several_in_the_environment("IP=fd00::9/64,10.87.1.9", json!({}), "10.87.1.9 fd00::9")]
+    #[case::args("", json!({"args": {"cni": {"ips": ["10.87.1.9/24"]}}}), "10.87.1.9")]
+    #[case::runtime("", json!({"runtimeConfig": {"ips": ["fd00::9", "10.87.1.9/24"]}}), "10.87.1.9 fd00::9")]
+    #[case::the_same_twice("IP=10.87.1.9", json!({"runtimeConfig": {"ips": ["10.87.1.9", "10.87.1.9/24"]}}), "10.87.1.9")]
+    #[case::the_same_in_other_words("IP=FD00:0::9,fd00::9", json!({}), "fd00::9")]
+    #[case::runtime_before_args("", json!({"runtimeConfig": {"ips": ["10.87.1.9"]}, "args": {"cni": {"ips": ["10.87.1.8"]}}}), "10.87.1.9")]
+    #[case::args_before_environment("IP=10.87.1.7", json!({"args": {"cni": {"ips": ["10.87.1.8"]}}}), "10.87.1.8")]
+    #[case::each_pool_by_itself("IP=10.87.1.7,10.87.2.7", json!({"runtimeConfig": {"ips": ["fd00::9"]}, "args": {"cni": {"ips": ["10.87.2.8"]}}}), "10.87.1.7 10.87.2.8 fd00::9")]
+    #[case::empty("IP=", json!({"runtimeConfig": {"ips": [], "mac": ""}, "args": {"cni": {"ips": null}}}), "")]
+    #[case::what_is_not_flatnets("", json!({"runtimeConfig": {"portMappings": 1}, "args": {"labels": 1, "cni": {"labels": []}}}), "")]
+    fn addresses_that_count(#[case] environment: &str, #[case] config: Value, #[case] expected: &str) {
+        let asked = asked(environment, &config).expect("requests");
+        let texts: Vec<_> = asked.of_pools(&pools()).expect("addresses").iter().map(ToString::to_string).collect();
+        assert_eq!(texts.join(" "), expected);
+    }
+
+    #[rstest]
+    #[case::outside("IP=10.99.0.5", json!({}), 4, "CNI_ARGS has IP=10.99.0.5, which is not one of 10.87.1.1 - ")]
+    #[case::gateway("IP=10.87.2.1", json!({}), 4, "10.87.2.1, which is the gateway's own")]
+    #[case::outside_args("", json!({"args": {"cni": {"ips": ["10.99.0.5"]}}}), 7, "args.cni.ips has 10.99.0.5")]
+    #[case::outside_runtime("", json!({"runtimeConfig": {"ips": ["fd01::5"]}}), 7, "runtimeConfig.ips has fd01::5")]
+    #[case::weaker_but_outside("IP=10.99.0.5", json!({"runtimeConfig": {"ips": ["10.87.1.9"]}}), 4, "10.99.0.5")]
+    #[case::two_of_a_pool("IP=10.87.1.9,10.87.1.8", json!({}), 4, "10.87.1.9 and 10.87.1.8, which are both of 10.87.1.1 - ")]
+    #[case::two_of_a_pool_by_args("", json!({"args": {"cni": {"ips": ["fd00::8", "fd00::9"]}}}), 7, "args.cni.ips has fd00::8 and fd00::9")]
+    #[case::mapped("IP=::ffff:10.87.1.9", json!({}), 4, "not one of")]
+    fn addresses_that_cannot_be(
+        #[case] environment: &str,
+        #[case] config: Value,
+        #[case] code: u32,
+        #[case] words: &str,
+    ) {
+        let error = asked(environment, &config).expect("requests").of_pools(&pools()).unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+
+    #[rstest]
+    #[case::runtime(json!({"runtimeConfig": []}), "runtimeConfig is [], not an object")]
+    #[case::ips(json!({"runtimeConfig": {"ips": "10.87.1.9"}}), "runtimeConfig.ips is \"10.87.1.9\", not a list of strings")]
+    #[case::ip(json!({"runtimeConfig": {"ips": ["10.87.1"]}}), "runtimeConfig.ips has \"10.87.1\"")]
+    #[case::no_ip(json!({"args": {"cni": {"ips": [""]}}}), "args.cni.ips has \"\"")]
+    #[case::prefix(json!({"args": {"cni": {"ips": ["10.87.1.9/33"]}}}), "args.cni.ips has \"10.87.1.9/33\"")]
+    #[case::mac(json!({"runtimeConfig": {"mac": "zz"}}), "runtimeConfig.mac is \"zz\"")]
+    #[case::mac_type(json!({"args": {"cni": {"mac": 1}}}), "args.cni.mac is 1, not a string")]
+    #[case::weaker(json!({"runtimeConfig": {"mac": "02:00:00:00:00:01"}, "args": {"cni": {"mac": "zz"}}}), "args.cni.mac")]
+    #[case::cni(json!({"args": {"cni": 1}}), "args.cni is 1, not an object")]
+    fn malformed(#[case] config: Value, #[case] words: &str) {
+        let error = asked("", &config).unwrap_err();
+        assert_eq!(error.code(), 7, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+
+    #[rstest]
+    #[case::environment("MAC=02:00:00:00:00:03", json!({"args": {"cni": {"mac": ""}}}), 3)]
+    #[case::args("MAC=02:00:00:00:00:03", json!({"args": {"cni": {"mac": "02:00:00:00:00:02"}}}), 2)]
+    #[case::runtime("MAC=02:00:00:00:00:03", json!({"runtimeConfig": {"mac": "02:00:00:00:00:01"}, "args": {"cni": {"mac": "02:00:00:00:00:02"}}}), 1)]
+    fn the_strongest_mac(#[case] environment: &str, #[case] config: Value, #[case] last: u8) {
+        assert_eq!(asked(environment, &config).expect("requests").mac, Some(Mac([2, 0, 0, 0, 0, last])));
+    }
+}
