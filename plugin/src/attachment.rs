@@ -1,6 +1,6 @@
 //! An attachment: one interface of one container in one network. Its names on the host's link, and the record that says whose the link is.
 //!
-//! Pure: what a kernel's link says of it is for [`crate::ipam::lease`].
+//! Pure: reading the kernel's links is a matter of leases.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -85,6 +85,11 @@ impl Error {
         Self::AndThen { first: Box::new(self), second: Box::new(second) }
     }
 
+    /// Whether the kernel refused something with this errno.
+    pub(crate) fn is(&self, errno: Errno) -> bool {
+        matches!(self, Self::Kernel { errno: found, .. } if *found == errno)
+    }
+
     /// The CNI error code: shape of `code` in the error object.
     pub(crate) fn code(&self) -> u32 {
         match self {
@@ -288,6 +293,15 @@ pub(crate) fn both(first: Result<()>, second: Result<()>) -> Result<()> {
     match (first, second) {
         (Err(first), Err(second)) => Err(first.and_then(second)),
         (first, second) => first.and(second),
+    }
+}
+
+/// Whether something was made: false where there is such a thing already (`EEXIST`).
+pub(crate) fn unless_there(made: Result<()>) -> Result<bool> {
+    match made {
+        Ok(()) => Ok(true),
+        Err(error) if error.is(Errno::EEXIST) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,20 +1,22 @@
-//! The kernel's netlink: one socket per network namespace for links and addresses, others only where they are needed. No other
-//! module names rtnetlink.
+//! The kernel's netlink: one socket per network namespace for links and addresses, others only where they are needed. This room and `nft`
+//! alone name rtnetlink.
 //!
 //! An exchange succeeds only on the kernel's own acknowledgement (or end of dump): a socket that dies midway is an error, and
-//! then nobody knows whether the kernel has done it. Deadlines are the caller's: dropping the future abandons the exchange. (What no
-//! deadline can end is the kernel's own waiting: it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
+//! then nobody knows whether the kernel has done it. An error says what the method was to do, and in which namespace, unless that is the
+//! caller's. Deadlines are the caller's: dropping the future abandons the exchange. (What no deadline can end is the kernel's own waiting:
+//! it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
 
+mod address;
 pub(crate) mod attribute;
 mod changes;
 mod conntrack;
 pub(crate) mod farewell;
-mod l3;
 mod link;
 mod lookup;
 mod namespace;
 mod neighbour;
 mod pair;
+mod route;
 pub(crate) mod socket;
 mod vlan;
 
@@ -28,15 +30,16 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::AsyncSocket;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
+pub(crate) use self::address::{Address, AddressState};
 pub(crate) use self::changes::{Announced, Changes};
 pub(crate) use self::conntrack::forget_udp;
-pub(crate) use self::l3::{Address, AddressState, Route, RouteAttributes, RouteKind};
 pub(crate) use self::link::{Link, NewBridge, NewVeth, PortSettings};
 pub(crate) use self::lookup::{Arrival, Rule};
 pub(crate) use self::pair::Ipv4Setting;
+pub(crate) use self::route::{Route, RouteAttributes, RouteKind};
 use self::socket::{Death, Exchange};
 use crate::deadline::waiting_for;
-use crate::error::errno_of;
+use crate::error::{Doing, Result, errno_of};
 use crate::netns::Netns;
 
 /// How often a list is asked for again because something changed while the kernel wrote it. On a busy host something always changes while a
@@ -47,6 +50,8 @@ const DUMPS_MAX: u32 = 8;
 pub(crate) struct Netlink {
     handle: Handle,
     death: Death,
+    /// Where it is, for errors: nothing, or ` in ` and the path of the namespace.
+    place: String,
 }
 
 /// The answer to a dump.
@@ -58,17 +63,23 @@ struct Dump {
 
 impl Netlink {
     /// Opens a socket in the namespace of the calling thread.
-    pub(crate) fn open() -> Result<Self, Errno> {
-        connect().map_err(|e| errno_of(&e))
+    pub(crate) fn open() -> Result<Self> {
+        connect(String::new()).map_err(|e| errno_of(&e)).doing(|| "open a netlink socket".into())
     }
 
     /// Opens a socket in `netns`.
-    pub(crate) fn open_in(netns: &Netns) -> Result<Self, Errno> {
+    pub(crate) fn open_in(netns: &Netns) -> Result<Self> {
         let runtime = tokio::runtime::Handle::current();
-        netns.visit(|| {
+        let opened = netns.visit(|| {
             let _entered = runtime.enter();
-            connect()
-        })
+            connect(format!(" in {}", netns.path().display()))
+        });
+        opened.doing(|| format!("open a netlink socket in {}", netns.path().display()))
+    }
+
+    /// What was being done, with the place where.
+    fn here(&self, doing: String) -> String {
+        doing + &self.place
     }
 
     /// Whether the socket has died under an exchange; a new one may do.
@@ -140,7 +151,7 @@ impl Netlink {
 }
 
 /// Strict checking makes the kernel filter dumps by what the request names, and refuse what it would ignore (Linux 4.20).
-fn connect() -> io::Result<Netlink> {
+fn connect(place: String) -> io::Result<Netlink> {
     let death = Death::default();
     let mut socket = Exchange::open(NETLINK_ROUTE, death.clone())?;
     socket.socket_mut().set_netlink_get_strict_chk(true)?;
@@ -148,7 +159,7 @@ fn connect() -> io::Result<Netlink> {
     connection.set_forward_ack(true);
     connection.set_forward_done(true);
     tokio::spawn(connection);
-    Ok(Netlink { handle, death })
+    Ok(Netlink { handle, death, place })
 }
 
 /// What an exchange waits for.

@@ -11,15 +11,10 @@ pub(crate) fn all() -> Result<impl Iterator<Item = u32>> {
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
-/// The network namespace that a process is in, by this one's number for it; nothing where it has none.
-pub(crate) async fn namespace_of(host: &Netlink, process: u32) -> Result<Option<i32>> {
-    host.namespace_of(process).await.doing(|| format!("find the network namespace of process {process}"))
-}
-
 /// Whether any process is in the namespace of that number.
 pub(crate) async fn are_in(host: &Netlink, namespace: i32) -> Result<bool> {
     for process in all()? {
-        if namespace_of(host, process).await? == Some(namespace) {
+        if host.namespace_of(process).await? == Some(namespace) {
             return Ok(true);
         }
     }

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use self::explain::Surroundings;
 use crate::attachment;
 use crate::config::Network;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::ipam::lease;
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
@@ -97,11 +97,11 @@ pub(crate) async fn look(
     report.sampled = (same.len() < all_same).then_some(same.len());
     let tried = match send(host, &surroundings, &same).await {
         Ok(tried) => tried,
-        Err(Errno::EPERM | Errno::EACCES) => {
+        Err(error) if error.is(Errno::EPERM) || error.is(Errno::EACCES) => {
             report.untried = Some("no packet was sent: that needs root (CAP_NET_RAW)".into());
             return Ok(report);
         }
-        Err(errno) => return Err(errno).doing(|| "try containers with packets".into()),
+        Err(error) => return Err(error),
     };
     let single = |network: &IpNetwork| network.prefix() == if network.is_ipv4() { 32 } else { 128 };
     let named = network.gateways.iter().filter(|it| single(it)).map(IpNetwork::ip).chain(gateway);
@@ -151,7 +151,7 @@ pub(crate) fn who(link: &Link) -> String {
 
 /// Echo to all; then TCP and echo to those that have not answered, the kernel's idea of where they are dropped before: so it asks anew by
 /// ARP or neighbour discovery.
-async fn send(host: &Netlink, surroundings: &Surroundings<'_>, subjects: &[Subject<'_>]) -> Result<Tried, Errno> {
+async fn send(host: &Netlink, surroundings: &Surroundings<'_>, subjects: &[Subject<'_>]) -> Result<Tried> {
     let addresses: BTreeSet<_> = subjects.iter().map(|subject| subject.address).collect();
     let mut tried = Tried { answered: echo::ask(&addresses).await?, ..Tried::default() };
     let silent = |tried: &Tried| addresses.difference(&tried.answered).copied().collect::<BTreeSet<_>>();
@@ -159,14 +159,14 @@ async fn send(host: &Netlink, surroundings: &Surroundings<'_>, subjects: &[Subje
     if !silent(&tried).is_empty() {
         let missing = silent(&tried);
         for address in &missing {
-            host.delete_neighbour(way.index, *address).await?;
+            host.delete_neighbour(way, *address).await?;
         }
         let (by_tcp, by_echo) = join(tcp::ask(&missing), echo::ask(&missing)).await;
         tried.answered.extend(by_tcp.into_iter().chain(by_echo?));
     }
     for ipv4 in [true, false] {
         if addresses.iter().any(|address| address.is_ipv4() == ipv4) {
-            let known = host.neighbours(way.index, ipv4).await?;
+            let known = host.neighbours(way, ipv4).await?;
             tried.macs.extend(known.into_iter().filter_map(|it| Some((it.address, it.mac?))));
         }
     }

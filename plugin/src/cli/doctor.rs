@@ -41,7 +41,7 @@ use super::podman::{Backend, Settings};
 use super::probe::{self, Host};
 use crate::call;
 use crate::config::Network;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::netlink::{Link, Netlink};
 
 /// Say what keeps containers from being reached, and how to fix it
@@ -184,9 +184,9 @@ impl Snapshot {
     /// The gateway is behind the default route, unless it is said where it is.
     fn take(gateway: Option<IpAddr>) -> Self {
         Self(call::block_on(call::within_deadline(async {
-            let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-            let links = host.links().await.doing(|| "list the host's links".into())?;
-            let routes = host.routes().await.doing(|| "list the routes".into())?;
+            let host = Netlink::open()?;
+            let links = host.links().await?;
+            let routes = host.routes().await?;
             // IPv4's is the first, where there are both.
             let default = routes.iter().find(|route| route.is_default());
             let way = match gateway {
@@ -195,10 +195,10 @@ impl Snapshot {
                 None => None,
             };
             let index = way.as_ref().or(default).and_then(|route| route.link);
-            let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
+            let addresses = host.all_addresses().await?;
             let of_uplink = || addresses.iter().filter(|(of, _)| Some(*of) == index).map(|(_, address)| address.ip());
             let has_way = routes.iter().any(|route| route.is_default() && route.destination.is_ipv6());
-            let learnt = host.links_with_routers().await.doing(|| "list the routes of routers".into())?;
+            let learnt = host.links_with_routers().await?;
             let name = |index: u32| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
             let uplink = index.and_then(name);
             Ok(Known {
@@ -301,7 +301,7 @@ fn of_network(
     (networking, gateway): (Option<Networking>, Option<IpAddr>),
 ) -> Vec<Finding> {
     let standing = call::block_on(call::within_deadline(async {
-        let netlink = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let netlink = Netlink::open()?;
         bridge::check(&netlink, network, gateway).await
     }));
     let mut findings = firewall.check(host, known.uplink.as_deref(), network);

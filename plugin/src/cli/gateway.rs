@@ -36,7 +36,7 @@ use self::node::{Kept, Node};
 use self::watch::Watch;
 use crate::call::within_deadline;
 use crate::config::{Draft, Network};
-use crate::error::{self, Doing, both};
+use crate::error::{self, both};
 use crate::family::IpFamily;
 use crate::firewall::{forward, localnet, masquerade, ports, spoofing};
 use crate::layout::{CNI_NETWORKS, NAME_SERVICE_PORT, NETAVARK_NETWORKS};
@@ -86,7 +86,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
                 Either::Right((change, _)) => change,
             };
             match change {
-                Ok(Err(errno)) => Err(errno).doing(|| "hear the kernel's announcements".into())?,
+                Ok(Err(error)) => return Err(error.into()),
                 Ok(Ok(())) => {
                     let calm = quiet.elapsed() > CHANGES_SETTLE;
                     settle = if calm { CHANGES_SETTLE } else { CHANGES_SETTLE_MAX.min(settle * 2) };
@@ -280,13 +280,13 @@ impl Gateway {
 
 /// A network whose addresses another plugin gives, once its bridge tells which.
 async fn settled(draft: Draft) -> error::Result<Option<Network>> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     bridge::settled(&host, draft).await
 }
 
 /// The bridge, its address, and what has lost it.
 async fn mend(network: &Network) -> error::Result<Bridge> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     let bridge = bridge::ensure(&host, network, &Cell::default()).await?;
     bridge::gather(&host, network, &bridge.link).await?;
     Ok(bridge)
@@ -294,7 +294,7 @@ async fn mend(network: &Network) -> error::Result<Bridge> {
 
 /// Forwarding of the network's families.
 async fn forward_for(network: &Network) -> error::Result<()> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     forwarding::enable(&host, network).await
 }
 
@@ -312,37 +312,37 @@ fn rival<'a>(kept: &'a [Kept], network: &Network) -> Option<&'a Network> {
 
 /// The rules that masquerade, as the network's configuration is now, and for the subnets `beside` those of others.
 async fn masquerade(network: &Network, link: &Link, beside: &[IpNetwork]) -> error::Result<()> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     masquerade::ensure(&host, network, link, beside).await
 }
 
 /// The rules for what containers may say of themselves.
 async fn guard() -> error::Result<()> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     spoofing::repair(&host).await
 }
 
 /// Whether containers have published ports.
 async fn may_be_published() -> error::Result<bool> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     ports::may_be_published(&host).await
 }
 
 /// The rules of published ports, as the containers' links say, and what keeps bridges closed that another plugin has opened for its own.
 async fn publish() -> error::Result<()> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     both(ports::repair(&host).await, localnet::ensure(&host).await)
 }
 
 /// The rules of networks whose bridge is gone; those in other firewalls' chains went when the way was opened.
 async fn sweep() -> error::Result<()> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     masquerade::sweep(&host).await
 }
 
 /// The way there through other firewalls, which a reload of theirs has closed. Gives what keeps it shut.
 async fn open(network: &Network) -> error::Result<Option<error::Error>> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     forward::open(&host, network).await
 }
 

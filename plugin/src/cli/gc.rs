@@ -25,7 +25,7 @@ use self::podman::Containers;
 use self::processes::Processes;
 use self::report::{Action, Outcome};
 use self::verdict::Verdict;
-use crate::error::{Doing, Result, both};
+use crate::error::{Result, both};
 use crate::ipam::lease;
 use crate::netlink::Netlink;
 use crate::{call, cni, firewall, reach};
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
         bail!("collect as an ordinary user, who has another Podman: run `sudo flatnet gc`");
     }
     let found = call::block_on(call::within_deadline(async {
-        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let host = Netlink::open()?;
         attachment::list(&host, arguments.network.as_deref()).await
     }))?;
     let mut outcomes = Vec::new();
@@ -94,7 +94,7 @@ async fn collect(
     containers: Option<&Containers>,
     outcomes: &mut Vec<Outcome>,
 ) -> Result<Result<()>> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     let processes = call::within_deadline(Processes::look(&host, found)).await?;
     let delegates = Delegates::read();
     let mut deleted = Ok(());
@@ -130,7 +130,7 @@ async fn collect(
 /// The attachments of containers that have no process: they are dead, or about to start.
 pub(super) fn uninhabited() -> Result<Vec<(IpAddr, String)>> {
     call::block_on(call::within_deadline(async {
-        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let host = Netlink::open()?;
         let found = attachment::list(&host, None).await?;
         if found.is_empty() {
             return Ok(Vec::new());
@@ -151,15 +151,14 @@ pub(super) fn names(dead: &[(IpAddr, String)]) -> String {
 
 /// Rules of networks whose bridge is gone belong to nobody.
 async fn sweep() -> Result<()> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     firewall::sweep(&host).await
 }
 
 /// An ADD leaves its link in that state for a moment only.
 async fn is_still_half_made(host: &Netlink, attachment: &Attachment) -> Result<bool> {
     call::within_deadline(async {
-        let link = host.link_by_index(attachment.link.index).await;
-        let link = link.doing(|| format!("look up link {}", attachment.link.name))?;
+        let link = host.link_by_index(attachment.link.index).await?;
         Ok(link.is_some_and(|link| lease::is_half_made(&link)))
     })
     .await

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::gc;
 use super::names::{Double, Names};
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::ipam::lease;
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
@@ -100,8 +100,8 @@ impl State {
 /// containers that are not reached by their names.
 fn read() -> Result<(Vec<Line>, Vec<Double>)> {
     call::block_on(call::within_deadline(async {
-        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-        let found = host.links().await.doing(|| "list the host's links".into())?;
+        let host = Netlink::open()?;
+        let found = host.links().await?;
         let mut attachments = Vec::new();
         for link in found.iter().filter(|link| lease::leases(link).next().is_some()) {
             // It may vanish meanwhile, and who is not root may not ask: the lease is there all the same.

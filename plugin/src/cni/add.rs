@@ -6,7 +6,6 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use nix::errno::Errno;
 use serde_json::{Map, Value};
 
 use super::del;
@@ -15,7 +14,7 @@ use crate::call::{or_undo, within_deadline, within_part};
 use crate::cni::request::Input;
 use crate::cni::request::asked::Asked;
 use crate::config::Network;
-use crate::error::{Doing, Error, PREV_RESULT, Result, both};
+use crate::error::{Error, PREV_RESULT, Result, both, unless_there};
 use crate::firewall::ports::{self, Port};
 use crate::firewall::spoofing::{self, Guarded, Speaker};
 use crate::firewall::{forward, masquerade};
@@ -30,9 +29,6 @@ use crate::netns::Netns;
 use crate::processes;
 use crate::reply::{self, Reply, Success};
 use crate::spec::SpecVersion;
-
-/// The loopback link is the first of every network namespace (`LOOPBACK_IFINDEX`, net/flow.h of Linux).
-const LOOPBACK_INDEX: u32 = 1;
 
 /// What an ADD builds with.
 struct Site<'a> {
@@ -100,9 +96,8 @@ pub(super) async fn attach<T>(
     tell: impl FnOnce(Success) -> Result<T>,
 ) -> Result<T> {
     let netns = Netns::open(&target.netns)?;
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    let container =
-        Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
+    let host = Netlink::open()?;
+    let container = Netlink::open_in(&netns)?;
     let (published, guarded, bridge) = (Cell::new(false), Cell::new(false), Cell::new(None));
     let site = Site { network, target, netns, host, container, published, guarded, bridge };
     let mut tell = Some(tell);
@@ -133,11 +128,9 @@ impl Site<'_> {
         let attachment = Attachment { network: &network.name, target };
         let (site, pair) = self.until_bridge_stays(async || self.make_pair(&attachment, made).await).await?;
         let bridge = &site.link;
-        let told = host.no_ipv6_by_itself(pair.host.index, Some(&attachment.first_record())).await;
-        told.doing(|| format!("say on {} whose it is, and keep it from IPv6", pair.host.name))?;
+        host.no_ipv6_by_itself(&pair.host, Some(&attachment.first_record())).await?;
         self.claim_attachment(&pair.host, &attachment).await?;
-        let entered = port::enter_vlans(host, &pair.host, bridge, &network.options.port).await;
-        entered.doing(|| format!("put {} in its VLANs", pair.host.name))?;
+        port::enter_vlans(host, &pair.host, bridge, &network.options.port).await?;
         let (own, mac) = if network.macspoofchk {
             let (own, mac) = self.claim_addresses(&pair.host, bridge).await?;
             self.raise_guarded(&pair.host, &attachment, (&own, mac)).await?;
@@ -182,7 +175,7 @@ impl Site<'_> {
     async fn undo(&self, made: &Made) -> Result<()> {
         let another;
         let host = if self.host.is_dead() {
-            another = Netlink::open().doing(|| "open a netlink socket again".into())?;
+            another = Netlink::open()?;
             &another
         } else {
             &self.host
@@ -216,7 +209,7 @@ impl Site<'_> {
     /// namespace than the container has today, and no process is there.
     async fn buries_remains(&self, own: &Link, attachment: &Attachment<'_>) -> Result<bool> {
         let (host, name) = (&self.host, attachment.name());
-        let found = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))?;
+        let found = host.link_by_alternative_name(&name).await?;
         let Some(former) = found else { return Ok(true) };
         let is_its_own = lease::is_host_end(&former) && lease::may_be_of_network(&former, attachment.network);
         match former.peer_namespace {
@@ -240,7 +233,7 @@ impl Site<'_> {
         }
         let memory = Attachment { network: &network.name, target }.memory();
         let wish = (target.args.ips.as_slice(), &memory);
-        let own = lease::claim_addresses(host, link, &network.pools, wish, (&bridge.name, bridge.index)).await?;
+        let own = lease::claim_addresses(host, link, &network.pools, wish, bridge).await?;
         let first = own.iter().map(|own| own.address.ip()).min_by_key(IpAddr::is_ipv6);
         let by_name = || Mac::named(&[&target.container, &target.interface]);
         let mac = target.args.mac.unwrap_or_else(|| first.map_or_else(by_name, Mac::of));
@@ -248,38 +241,35 @@ impl Site<'_> {
     }
 
     async fn raise_host_end(&self, link: &Link, attachment: &Attachment<'_>) -> Result<()> {
-        let name = &link.name;
         let (settings, record) = (port::settings(&self.network.options.port, false), self.record(attachment, None));
-        self.host.set_up_port(link.index, settings, Some(&record)).await.doing(|| format!("set {name} up"))
+        self.host.set_up_port(link, settings, Some(&record)).await
     }
 
     /// Whoever is in the container already must not find a moment in which its port is up and nobody looks at what it says.
-    async fn raise_guarded(&self, link: &Link, attachment: &Attachment<'_>, own: (&[Own], Mac)) -> Result<()> {
-        let (name, (own, mac)) = (&link.name, own);
+    async fn raise_guarded(&self, link: &Link, attachment: &Attachment<'_>, (own, mac): (&[Own], Mac)) -> Result<()> {
         self.guarded.set(true);
         let speaker = |own: &Own| Speaker { port: link.index, mac, address: own.address.ip() };
-        let guarded = Guarded { link: name.clone(), speakers: own.iter().map(speaker).collect() };
+        let guarded = Guarded { link: link.name.clone(), speakers: own.iter().map(speaker).collect() };
         spoofing::guard(&self.host, guarded).await?;
         let (settings, record) = (port::settings(&self.network.options.port, true), self.record(attachment, Some(mac)));
-        self.host.set_up_port(link.index, settings, Some(&record)).await.doing(|| format!("set {name} up"))
+        self.host.set_up_port(link, settings, Some(&record)).await
     }
 
     /// Gives the routes that it added.
     async fn set_up_container(&self, pair: &Pair, own: &[Own], mac: Mac) -> Result<Vec<reply::Route>> {
         let (container, netns, link) = (&self.container, &self.netns, &pair.container);
-        let name = &link.name;
-        container.set_up(LOOPBACK_INDEX).await.doing(|| "set lo up in the container".into())?;
+        container.set_up_loopback().await?;
         if !own.is_empty() {
-            container.no_ipv6_by_itself(link.index, None).await.doing(|| format!("keep {name} from IPv6"))?;
+            container.no_ipv6_by_itself(link, None).await?;
         }
         if self.network.options.container_down {
-            container.set_mac(link.index, mac).await.doing(|| format!("give {name} the MAC {mac}"))?;
+            container.set_mac(link, mac).await?;
             return Ok(Vec::new());
         }
         if self.network.options.is_gateway && own.iter().any(|own| own.address.is_ipv6()) {
             ipv6::Place { netlink: container, netns: Some(netns), link }.ignores_routers()?;
         }
-        container.set_up_with_mac(link.index, mac).await.doing(|| format!("set {name} up with MAC {mac}"))?;
+        container.set_up_with_mac(link, mac).await?;
         self.give_addresses(pair, own, mac).await?;
         let mut added = Vec::new();
         let mut routes = self.network.container_routes(own)?;
@@ -287,12 +277,10 @@ impl Site<'_> {
             metric.rank(container, link, &mut routes).await?;
         }
         for route in routes {
-            match container.add_route(link.index, &route).await {
-                Ok(()) => added.push(reply::Route::from(&route)),
-                // A container on two networks keeps the first's default route (of this metric, 0), and whatever else both have;
-                // and to its own subnet there is the kernel's.
-                Err(Errno::EEXIST) => {}
-                Err(errno) => return Err(errno).doing(|| format!("route {} on {name}", reply::Route::from(&route))),
+            // A container on two networks keeps the first's default route (of this metric, 0), and whatever else both have;
+            // and to its own subnet there is the kernel's.
+            if unless_there(container.add_route(link, &route).await)? {
+                added.push(reply::Route::from(&route));
             }
         }
         Ok(added)
@@ -312,8 +300,7 @@ impl Site<'_> {
             }
         }
         for address in &addresses {
-            let given = place.give(*address, asks).await;
-            given.doing(|| format!("give {} the address {address}", link.name))?;
+            place.give(*address, asks).await?;
         }
         if addresses.len() == own.len() {
             return Ok(());

@@ -12,7 +12,7 @@ use self::expected::{Expected, is_as_told};
 use crate::attachment::{Attachment, Target};
 use crate::call::within_deadline;
 use crate::config::{Configured, Network};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::firewall::{forward, masquerade, spoofing};
 use crate::ipam::lease;
 use crate::link::{bridge, forwarding, port};
@@ -23,7 +23,7 @@ use crate::reply::Reply;
 /// Errors: 106 naming the first thing that is not as ADD left it.
 pub(super) async fn check(target: &Target, configured: Configured, told: &Told) -> Result<Reply> {
     within_deadline(async {
-        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let host = Netlink::open()?;
         let attachment = Attachment { network: configured.name(), target };
         let link = lease::find(&host, &attachment).await?;
         let held: Vec<_> = link.iter().flat_map(lease::leases).collect();
@@ -87,20 +87,21 @@ async fn check_host_link(
 /// What is wrong inside the container.
 async fn check_container(target: &Target, network: &Network, expected: &Expected) -> Result<Option<String>> {
     let netns = Netns::open(&target.netns)?;
-    let container =
-        Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
+    let container = Netlink::open_in(&netns)?;
     let name = &target.interface;
-    let Some(link) = container.link(name).await.doing(|| format!("look up {name} in the container"))? else {
+    let Some(link) = container.link(name).await? else {
         return Ok(Some(format!("interface {name} is gone from the container")));
     };
     // Who asked for one that is down may have set it up himself.
     if !link.up && !network.options.container_down {
         return Ok(Some(format!("interface {name} is down")));
     }
-    let addresses = match container.addresses(link.index).await {
+    let addresses = match container.addresses(&link).await {
         // A DEL at the same moment.
-        Err(Errno::ENODEV) => return Ok(Some(format!("interface {name} is gone from the container"))),
-        addresses => addresses.doing(|| format!("list the addresses of {name}"))?,
+        Err(error) if error.is(Errno::ENODEV) => {
+            return Ok(Some(format!("interface {name} is gone from the container")));
+        }
+        addresses => addresses?,
     };
     if let Some(missing) = expected.addresses.iter().find(|address| !addresses.contains(address)) {
         return Ok(Some(format!("interface {name} lacks the address {missing}")));
@@ -111,7 +112,7 @@ async fn check_container(target: &Target, network: &Network, expected: &Expected
         if told.peek().is_none() {
             continue;
         }
-        let there = container.routes_of_all_tables(is_ipv4).await.doing(|| "list the container's routes".into())?;
+        let there = container.routes_of_all_tables(is_ipv4).await?;
         if let Some(missing) = told.find(|told| !there.iter().any(|found| is_as_told(told, found))) {
             return Ok(Some(format!("the container lacks the route to {missing}")));
         }

@@ -5,7 +5,7 @@
 
 use crate::attachment::{Attachment, Target};
 use crate::call::{within_deadline, within_part};
-use crate::error::{Doing, Result, both};
+use crate::error::{Result, both};
 use crate::firewall::{ports, spoofing};
 use crate::ipam::lease;
 use crate::names::vlan_link;
@@ -28,7 +28,7 @@ pub(crate) enum Published<'a> {
 
 /// Takes the attachment back, and with it the ports that were published for it; goes on past an error, and tells both.
 pub(crate) async fn detach(target: &Target, network: &str, published: Published<'_>) -> Result<()> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     let attachment = Attachment { network, target };
     within_deadline(async {
         let found = lease::find(&host, &attachment).await;
@@ -63,7 +63,7 @@ pub(crate) async fn remove(host: &Netlink, link: &Link) -> Result<()> {
 /// Takes away the ports that were published for the attachment, if any can have been.
 async fn withdraw(host: &Netlink, link: &Link) -> Result<()> {
     let (Some(name), Some(index)) = (lease::attachment_of(link), gateway_of(host, link).await?) else { return Ok(()) };
-    match host.link_by_index(index).await.doing(|| format!("look up link {index}"))? {
+    match host.link_by_index(index).await? {
         Some(gateway) => withdraw_at(host, name, (&gateway.name, false)).await,
         None => Ok(()),
     }
@@ -83,7 +83,7 @@ pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
     let bridge = gateway.as_ref().ok().copied().flatten();
     let neighbours: Vec<_> =
         bridge.into_iter().flat_map(|bridge| lease::leases(link).map(move |it| (bridge, it))).collect();
-    let deleted = host.delete_link_soon(link.index, &neighbours).await.doing(|| format!("delete link {}", link.name));
+    let deleted = host.delete_link_soon(link, &neighbours).await;
     // The link itself tells: DEL knows no configuration, and pays nothing for networks without `macspoofchk`.
     let released = if spoofing::may_be_guarded(link) { spoofing::forget_gone(host).await } else { Ok(()) };
     lease::let_go(link);
@@ -93,8 +93,8 @@ pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
 /// The index of the link by which the host reaches the attachment: its bridge, or a VLAN there.
 async fn gateway_of(host: &Netlink, link: &Link) -> Result<Option<u32>> {
     let (Some(bridge), Some(vlan)) = (link.bridge, lease::vlan(link)) else { return Ok(link.bridge) };
-    let found = host.link_by_index(bridge).await.doing(|| format!("look up link {bridge}"))?;
+    let found = host.link_by_index(bridge).await?;
     let Some(name) = found.map(|bridge| vlan_link(&bridge.name, vlan)) else { return Ok(None) };
-    let found = host.link(&name).await.doing(|| format!("look up {name}"))?;
+    let found = host.link(&name).await?;
     Ok(found.filter(|link| link.vlan == Some(vlan)).map(|link| link.index))
 }

@@ -12,7 +12,7 @@ use crate::cni::request::asked::Asked;
 use crate::cni::request::{Environment, Input};
 use crate::config::Draft;
 use crate::delegate::{Delegate, Given};
-use crate::error::{Doing, Error, Result, both};
+use crate::error::{Error, Result, both};
 use crate::ipam::lease;
 use crate::link::veth;
 use crate::netlink::Netlink;
@@ -63,9 +63,8 @@ pub(super) async fn add(
 /// undoing would take that one's address. Errors: 103, 104.
 async fn refuse_existing(network: &str, target: &Target) -> Result<()> {
     let netns = Netns::open(&target.netns)?;
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    let container =
-        Netlink::open_in(&netns).doing(|| format!("open a netlink socket in {}", netns.path().display()))?;
+    let host = Netlink::open()?;
+    let container = Netlink::open_in(&netns)?;
     lease::refuse_existing(&host, &Attachment { network, target }).await?;
     veth::refuse_existing(&container, &netns, &target.interface).await
 }

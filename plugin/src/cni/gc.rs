@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::del;
 use crate::call::within_deadline;
-use crate::error::{Doing, Error, Result, both};
+use crate::error::{Error, Result, both};
 use crate::ipam::lease;
 use crate::netlink::Netlink;
 use crate::reply::Reply;
@@ -49,7 +49,7 @@ impl Valid {
 /// Deletes every attachment of `network` that is not valid, and the rules of any network whose bridge is gone; goes on past errors, and
 /// tells them all.
 pub(super) async fn gc(network: &str, valid: &Valid) -> Result<Reply> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     within_deadline(async {
         let mut outcome: Result<()> = Ok(());
         for (name, link) in lease::of_network(&host, network).await? {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::trial;
 use crate::call::within_deadline;
 use crate::config::{Draft, Network};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::firewall::{forward, masquerade, spoofing};
 use crate::ipam::lease;
 use crate::link::{bridge, forwarding, ipv6};
@@ -16,14 +16,14 @@ use crate::reply::Reply;
 /// bridge's name, or a kernel without what keeps from spoofing, or VLANs apart. Errors: 50 and 51.
 pub(super) async fn status_of_delegated(draft: Draft) -> Result<Reply> {
     within_deadline(async {
-        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let host = Netlink::open()?;
         trial::refuse_lacking_vlans(&draft).map_err(|cause| not_ready(false, &cause))?;
         if draft.macspoofchk {
             spoofing::refuse_lacking().await.map_err(|cause| not_ready(false, &cause))?;
         }
         let found = bridge::find(&host, &draft.bridge).await.map_err(|cause| not_ready(false, &cause))?;
         let Some(bridge) = found else { return refuse_orphans(&host, &draft.name, &draft.bridge).await };
-        let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
+        let ports = host.ports(&bridge).await?;
         match bridge::told(&host, &draft, &bridge).await? {
             Some(pools) => {
                 let network = draft.with(pools);
@@ -43,7 +43,7 @@ pub(super) async fn status(mut network: Network) -> Result<Reply> {
     within_deadline(async {
         network.read_resolv_conf().await.map_err(|cause| not_ready(false, &cause))?;
         let network = &network;
-        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let host = Netlink::open()?;
         trial::refuse_lacking_vlans(network).map_err(|cause| not_ready(false, &cause))?;
         ipv6::refuse_lacking(network).map_err(|cause| not_ready(false, &cause))?;
         masquerade::try_out(network).await.map_err(|cause| not_ready(false, &cause))?;
@@ -57,7 +57,7 @@ pub(super) async fn status(mut network: Network) -> Result<Reply> {
             return bridge::refuse_overlap(&host, network).await.map_err(|cause| not_ready(false, &cause));
         };
         bridge::has_gateways(&host, network, &bridge).await.map_err(|cause| not_ready(false, &cause))?;
-        let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
+        let ports = host.ports(&bridge).await?;
         if !ports.is_empty() {
             refuse_suffering(&host, network, &bridge).await?;
         }

@@ -11,9 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::call::{block_on, within_deadline};
 use crate::config::Network;
-use crate::error::{Doing, Result};
-use crate::link::bridge::VLAN_FILTERING;
-use crate::link::vlan::VLAN_LINKS;
+use crate::error::Result;
 use crate::netlink::{Link, Netlink, NewBridge};
 
 /// What came of a trial.
@@ -39,12 +37,9 @@ pub(crate) fn alone<F: Future<Output = Result<()>>>(trial: impl FnOnce() -> F + 
 
 /// Makes a bridge that is the first of its namespace's.
 pub(crate) async fn make_bridge(netlink: &Netlink, vlan_filtering: bool) -> Result<Link> {
-    let doing =
-        || if vlan_filtering { format!("create a bridge with {VLAN_FILTERING}") } else { "create a bridge".into() };
     let new = NewBridge { name: "trial-br", mac: None, vlan_filtering };
-    netlink.add_bridge(&new).await.doing(doing)?;
-    let bridge = netlink.link(new.name).await.and_then(|it| it.ok_or(Errno::ENODEV));
-    bridge.doing(|| "find the bridge just created".into())
+    netlink.add_bridge(&new).await?;
+    netlink.made_link(new.name).await
 }
 
 /// Errors: 100 and what the kernel lacks for the network's VLANs. Where nothing can be tried, ADD will tell.
@@ -54,11 +49,10 @@ pub(super) fn refuse_lacking_vlans<P>(network: &Network<P>) -> Result<()> {
     }
     let vlan = network.gateway_vlan().map(|(_, vlan)| vlan);
     let trial = || async move {
-        let netlink = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let netlink = Netlink::open()?;
         let bridge = make_bridge(&netlink, true).await?;
         let Some(vlan) = vlan else { return Ok(()) };
-        let made = netlink.add_vlan("trial-vlan", bridge.index, vlan).await;
-        made.doing(|| format!("create a link for VLAN {vlan} with {VLAN_LINKS}"))
+        netlink.add_vlan("trial-vlan", &bridge, vlan).await
     };
     match alone(trial) {
         Tried::Done(done) => done,

@@ -16,7 +16,7 @@ use std::fs;
 use self::plan::{Outside, Plan, Wanted};
 use super::lock;
 use crate::config::Network;
-use crate::error::{Doing, Error, Result, both};
+use crate::error::{Error, Result, both};
 use crate::family::IpFamily;
 use crate::filter::rules::Ruleset;
 use crate::netlink::Netlink;
@@ -196,7 +196,7 @@ impl Store {
         };
         let mut gone = Vec::new();
         for bridge in plan::bridges(&ruleset) {
-            let link = host.link(&bridge).await.doing(|| format!("look up {bridge}"))?;
+            let link = host.link(&bridge).await?;
             // The kernel finds a link by its alternative names as well.
             if link.is_none_or(|link| link.name != bridge) {
                 gone.push(bridge);

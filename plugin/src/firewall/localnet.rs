@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::ports::{LOOPBACK, is_open};
 use super::{TABLE, lock};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::ipam::lease;
 use crate::netlink::{Link, Netlink};
 use crate::nft::{
@@ -28,7 +28,7 @@ const MARK_PREFIX: &str = "flatnet-";
 pub(crate) async fn ensure(host: &Netlink) -> Result<()> {
     let failed = |problem: Problem| failed("keep containers from this host's loopback addresses", &problem);
     let _lock = lock().await?;
-    let open = open(&host.links().await.doing(|| "list the host's links".into())?);
+    let open = open(&host.links().await?);
     let mut nftables = match Nftables::open() {
         Err(Problem::Lacking { .. }) if open.is_empty() => return Ok(()),
         opened => opened.map_err(failed)?,

@@ -19,7 +19,7 @@ use self::rules::{bridge_of, chain_name, wanted};
 use self::sharing::{candidates, in_need, own_subnets, subnets_found};
 use super::{TABLE, lock};
 use crate::config::Network;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result, unless_there};
 use crate::family::IpFamily;
 use crate::netlink::{Link, Netlink};
 use crate::nft::{Batch, Chain, Nftables, PlacedRule, Problem, Rule};
@@ -115,16 +115,14 @@ async fn find(nftables: &mut Nftables, network: &Network, family: IpFamily) -> R
 /// Says on the bridge that it may have rules of that family.
 async fn mark(host: &Netlink, bridge: &Link, family: IpFamily) -> Result<()> {
     let mark = mark_of(family, &bridge.name);
-    let doing = || format!("name link {} {mark}", bridge.name);
-    match host.add_alternative_name(bridge.index, &mark).await {
-        Err(Errno::EEXIST) => {}
-        done => return done.doing(doing),
+    if unless_there(host.add_alternative_name(bridge, &mark).await)? {
+        return Ok(());
     }
     // It is there, or another ADD was faster; or a bridge has it that was renamed.
-    match host.link_by_alternative_name(&mark).await.doing(doing)? {
+    match host.link_by_alternative_name(&mark).await? {
         Some(holder) if holder.index != bridge.index => {
-            host.delete_alternative_name(holder.index, &mark).await.doing(doing)?;
-            host.add_alternative_name(bridge.index, &mark).await.doing(doing)
+            host.delete_alternative_name(&holder, &mark).await?;
+            host.add_alternative_name(bridge, &mark).await
         }
         _ => Ok(()),
     }
@@ -237,9 +235,7 @@ async fn take_off(host: &Netlink, network: &Network, bridge: &Link, family: IpFa
         remove_locked(family, &bridge.name).await?;
     }
     let mark = mark_of(family, &bridge.name);
-    host.delete_alternative_name(bridge.index, &mark)
-        .await
-        .doing(|| format!("take the name {mark} from {}", bridge.name))
+    host.delete_alternative_name(bridge, &mark).await
 }
 
 /// Tries until nobody interferes; under the lock only strangers can. Without `commit` the kernel only says whether it would do it.
@@ -304,7 +300,7 @@ async fn sweep_locked(host: &Netlink, nftables: &mut Nftables) -> Result<()> {
         let own = chains.iter().filter(|(of, chain)| *of == family.number() && chain.table == TABLE);
         for (_, chain) in own {
             let Some(bridge) = bridge_of(&chain.name) else { continue };
-            let link = host.link(bridge).await.doing(|| format!("look up {bridge}"))?;
+            let link = host.link(bridge).await?;
             // The kernel finds a link by its alternative names as well.
             let is_bridge =
                 |link: &Link| link.name == bridge && matches!(link.kind.as_deref(), Some("bridge" | "vlan"));

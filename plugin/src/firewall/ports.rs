@@ -120,7 +120,7 @@ pub(crate) async fn publish(
     begun.set(true);
     for name in names {
         let link = &state.links[at];
-        host.add_alternative_name(link.index, &name).await.doing(|| format!("name link {} {name}", link.name))?;
+        host.add_alternative_name(link, &name).await?;
         state.links[at].names.push(name);
     }
     state.bring(host, Some(&free)).await
@@ -134,8 +134,7 @@ pub(crate) async fn withdraw(host: &Netlink, attachment: &str) -> Result<()> {
     for link in state.links.iter_mut().filter(|link| link.names.iter().any(|name| name == attachment)) {
         let claims: Vec<_> = claims::names_of(link).cloned().collect();
         for name in &claims {
-            let taken = host.delete_alternative_name(link.index, name).await;
-            taken.doing(|| format!("take the name {name} from {}", link.name))?;
+            host.delete_alternative_name(link, name).await?;
         }
         link.names.retain(|name| !claims.contains(name));
     }
@@ -155,7 +154,7 @@ pub(crate) async fn repair(host: &Netlink) -> Result<()> {
 
 /// Whether links claim ports, or there may be something left of ports that were published.
 pub(crate) async fn may_be_published(host: &Netlink) -> Result<bool> {
-    let links = host.links().await.doing(list_links)?;
+    let links = host.links().await?;
     // Containers that flatnet 0.1 has published ports of are known to the rules alone.
     let is_former = || links.iter().any(|link| link.kind.as_deref() == Some("bridge") && is_open(&link.name));
     let is_published = links.iter().any(|link| claimed(link).next().is_some());
@@ -213,16 +212,12 @@ async fn forget_flows(host: &Netlink, ports: &BTreeSet<HostPort>) -> Result<()> 
     if ports.is_empty() {
         return Ok(());
     }
-    let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
+    let addresses = host.all_addresses().await?;
     let own = |address| {
         let is_mirrored = |address| matches!(address, IpAddr::V4(address) if loopback::MIRROR.contains(address));
         is_mirrored(address) || addresses.iter().any(|(_, own)| own.ip() == address)
     };
-    forget_udp(|address, port| ports.contains(&port) && own(address)).doing(|| "forget UDP flows".into())
-}
-
-fn list_links() -> String {
-    "list the host's links".into()
+    forget_udp(|address, port| ports.contains(&port) && own(address))
 }
 
 fn failed(doing: &str, problem: &Problem) -> Error {

@@ -139,7 +139,7 @@ pub(crate) async fn forget_gone(host: &Netlink) -> Result<()> {
         let _lock = lock().await?;
         for attempt in 1..=ATTEMPTS {
             let Some(found) = Found::elements(&mut nftables, way).await.map_err(failed)? else { break };
-            let links = host.links().await.doing(|| "list the host's links".into())?;
+            let links = host.links().await?;
             let is_gone = |port| !links.iter().any(|link| link.index == port);
             let Some(batch) = table::without(way, &found, is_gone) else { break };
             match nftables.apply(&batch).await {
@@ -161,7 +161,7 @@ pub(crate) async fn forget_gone(host: &Netlink) -> Result<()> {
 /// Where links are under control whose rules are gone or not as they should be, makes the table anew.
 pub(crate) async fn repair(host: &Netlink) -> Result<()> {
     let failed = |problem: Problem| failed("repair the rules against spoofing", &problem);
-    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let links = host.links().await?;
     if links.iter().all(|link| speakers(link).next().is_none()) {
         return Ok(());
     }
@@ -169,7 +169,7 @@ pub(crate) async fn repair(host: &Netlink) -> Result<()> {
     let mut nftables = Nftables::open().map_err(failed)?;
     let found = Way::read(&mut nftables).await.map_err(failed)?;
     // Some may have come or gone until now.
-    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let links = host.links().await?;
     let speakers: Vec<_> = links.iter().flat_map(speakers).collect();
     if found.iter().any(|(way, found)| found.problem(*way, &speakers).is_none()) {
         return Ok(());
@@ -229,7 +229,7 @@ async fn restore(
             Ok(found) => (found.is_none(), found.unwrap_or_default()),
             Err(problem) => return Ok(Err(problem)),
         };
-        let links = host.links().await.doing(|| "list the host's links".into())?;
+        let links = host.links().await?;
         let all: Vec<_> = links.iter().filter_map(|link| guarded(link, &known, more)).collect();
         if is_new
             && let done @ (Ok(()) | Err(Problem::Lacking { .. })) =

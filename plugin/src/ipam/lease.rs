@@ -6,10 +6,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use nix::errno::Errno;
-
 use crate::attachment::{ATTACHMENT_PREFIX, Attachment, FIRST_RECORD, LINK_PREFIX, Target, network_part, record_part};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result, unless_there};
 use crate::ipam::memory::Memory;
 use crate::ipam::pool::{Own, Pool, Pools};
 use crate::mac::Mac;
@@ -65,7 +63,7 @@ pub(crate) fn may_be_of_network(link: &Link, network: &str) -> bool {
 
 /// The host ends of all attachments to a network, each with the attachment's name.
 pub(crate) async fn of_network(host: &Netlink, network: &str) -> Result<Vec<(String, Link)>> {
-    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let links = host.links().await?;
     let named = links.into_iter().filter(is_host_end).filter_map(|link| {
         let name = attachment_of(&link)?.to_owned();
         Some((name, link))
@@ -100,19 +98,17 @@ pub(crate) fn leases(link: &Link) -> impl Iterator<Item = IpAddr> + '_ {
 /// Marks `link` as the attachment's. Errors: 104 where another link is.
 pub(crate) async fn claim_attachment(host: &Netlink, link: &Link, attachment: &Attachment<'_>) -> Result<()> {
     let name = attachment.name();
-    match host.add_alternative_name(link.index, &name).await {
-        Err(Errno::EEXIST) => {
-            refuse_existing(host, attachment).await?;
-            Err(exists(attachment, "that was deleted just now".to_owned()))
-        }
-        done => done.doing(|| format!("name link {} {name}", link.name)),
+    if unless_there(host.add_alternative_name(link, &name).await)? {
+        return Ok(());
     }
+    refuse_existing(host, attachment).await?;
+    Err(exists(attachment, "that was deleted just now".to_owned()))
 }
 
 /// Errors: 104 where a link is the attachment's already.
 pub(crate) async fn refuse_existing(host: &Netlink, attachment: &Attachment<'_>) -> Result<()> {
     let name = attachment.name();
-    match host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))? {
+    match host.link_by_alternative_name(&name).await? {
         Some(link) => Err(exists(attachment, link.name)),
         None => Ok(()),
     }
@@ -130,7 +126,7 @@ pub(crate) async fn claim_addresses(
     link: &Link,
     pools: &Pools,
     (asked, memory): (&[IpAddr], &Memory),
-    bridge: (&str, u32),
+    bridge: &Link,
 ) -> Result<Vec<Own>> {
     let mut claimed = Vec::new();
     for pool in pools.iter() {
@@ -149,8 +145,8 @@ pub(crate) async fn claim_addresses(
 
 /// Claims one candidate after the other. The bridge's ports are listed only where many are taken: a list takes the longer the more
 /// containers there are. Errors: 101.
-async fn claim_best(host: &Netlink, link: &Link, pool: &Pool, memory: &Memory, bridge: (&str, u32)) -> Result<Own> {
-    let full = || Error::PoolFull { pool: pool.to_string(), bridge: bridge.0.to_owned() };
+async fn claim_best(host: &Netlink, link: &Link, pool: &Pool, memory: &Memory, bridge: &Link) -> Result<Own> {
+    let full = || Error::PoolFull { pool: pool.to_string(), bridge: bridge.name.clone() };
     let nothing = BTreeSet::new();
     let mut candidates = pool.candidates(&nothing, memory.last(), || memory.used());
     let first = candidates.by_ref().take(CLAIMS_WITHOUT_LIST);
@@ -176,8 +172,8 @@ async fn claim_first(host: &Netlink, link: &Link, candidates: impl Iterator<Item
 }
 
 /// What a bridge's ports hold. What the list misses, a claim itself finds out: only the claim decides.
-async fn taken_on(host: &Netlink, (name, index): (&str, u32)) -> Result<BTreeSet<IpAddr>> {
-    let ports = host.ports(index).await.doing(|| format!("list the ports of {name}"))?;
+async fn taken_on(host: &Netlink, bridge: &Link) -> Result<BTreeSet<IpAddr>> {
+    let ports = host.ports(bridge).await?;
     Ok(ports.iter().flat_map(leases).collect())
 }
 
@@ -190,12 +186,7 @@ async fn claim_asked(host: &Netlink, link: &Link, address: IpAddr) -> Result<()>
 
 /// False where another link holds it.
 async fn claim(host: &Netlink, link: &Link, address: IpAddr) -> Result<bool> {
-    let name = address_name(address);
-    match host.add_alternative_name(link.index, &name).await {
-        Ok(()) => Ok(true),
-        Err(Errno::EEXIST) => Ok(false),
-        Err(errno) => Err(errno).doing(|| format!("name link {} {name}", link.name)),
-    }
+    unless_there(host.add_alternative_name(link, &address_name(address)).await)
 }
 
 /// Claims the MAC that the container asked for, on its bridge and VLAN. Errors: 102.
@@ -206,10 +197,10 @@ pub(crate) async fn claim_mac(
     (bridge, vlan): (&str, Option<u16>),
 ) -> Result<()> {
     let name = format!("{MAC_PREFIX}{bridge}-{}-{mac}", vlan.unwrap_or_default());
-    match host.add_alternative_name(link.index, &name).await {
-        Err(Errno::EEXIST) => Err(Error::MacTaken { mac, holder: holder_of(host, &name).await? }),
-        done => done.doing(|| format!("name link {} {name}", link.name)),
+    if unless_there(host.add_alternative_name(link, &name).await)? {
+        return Ok(());
     }
+    Err(Error::MacTaken { mac, holder: holder_of(host, &name).await? })
 }
 
 /// Who holds `address`, in words.
@@ -218,7 +209,7 @@ async fn holder(host: &Netlink, address: IpAddr) -> Result<String> {
 }
 
 async fn holder_of(host: &Netlink, name: &str) -> Result<String> {
-    let link = host.link_by_alternative_name(name).await.doing(|| format!("look up {name}"))?;
+    let link = host.link_by_alternative_name(name).await?;
     Ok(link.as_ref().map_or_else(|| "a link that was deleted just now".to_owned(), in_words))
 }
 
@@ -234,11 +225,11 @@ pub(crate) fn in_words(link: &Link) -> String {
 /// The host end of an attachment, also of one whose ADD was cut short before it had its name.
 pub(crate) async fn find(host: &Netlink, attachment: &Attachment<'_>) -> Result<Option<Link>> {
     let name = attachment.name();
-    if let Some(link) = host.link_by_alternative_name(&name).await.doing(|| format!("look up {name}"))? {
+    if let Some(link) = host.link_by_alternative_name(&name).await? {
         return Ok((is_host_end(&link) && may_be_of_network(&link, attachment.network)).then_some(link));
     }
     for name in attachment.host_names() {
-        let link = host.link(&name).await.doing(|| format!("look up {name}"))?;
+        let link = host.link(&name).await?;
         let is_its = |link: &Link| is_unfinished(link) && may_be_of_network(link, attachment.network);
         if let Some(link) = link.filter(is_its) {
             return Ok(Some(link));

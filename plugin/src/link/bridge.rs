@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use crate::attachment;
 use crate::config::{Draft, Network};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, unless_there};
 use crate::firewall::masquerade;
 use crate::hash::hex16;
 use crate::ipam::lease;
@@ -26,8 +26,6 @@ use crate::netlink::{Address, Link, Netlink, NewBridge};
 pub(crate) use self::addresses::{conflict, has_gateways, overlap, refuse_conflict, refuse_overlap};
 pub(crate) use self::left::left;
 
-/// What a kernel needs to have been built with whose bridges keep VLANs apart.
-pub(crate) const VLAN_FILTERING: &str = "CONFIG_BRIDGE_VLAN_FILTERING";
 /// How the mark of a network begins that has no gateway on the bridge; the network's name follows.
 const MARK_PREFIX: &str = "flatnet-ports-";
 /// Ethernet's own, where the host has no uplink to take another from.
@@ -86,11 +84,11 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, index: &Cell<Optio
     };
     if bridge.mtu != mtu {
         if is_ours {
-            host.set_mtu(bridge.index, mtu).await.doing(|| format!("set the MTU of {name} to {mtu}"))?;
+            host.set_mtu(&bridge, mtu).await?;
         }
         bridge.mtu = mtu;
     }
-    raise(host, network, &bridge).await.doing(|| format!("set {name} up"))?;
+    raise(host, network, &bridge).await?;
     let vlan = vlan::settle(host, network, &bridge).await?;
     let bridge = Bridge { link: bridge, vlan };
     group::join(host, network, bridge.gateway()).await?;
@@ -101,13 +99,13 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, index: &Cell<Optio
     Ok(bridge)
 }
 
-async fn raise(host: &Netlink, network: &Network, bridge: &Link) -> std::result::Result<(), Errno> {
+async fn raise(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     if network.options.promiscuous && !bridge.promiscuous {
-        host.set_up_promiscuous(bridge.index).await
+        host.set_up_promiscuous(bridge).await
     } else if bridge.up {
         Ok(())
     } else {
-        host.set_up(bridge.index).await
+        host.set_up(bridge).await
     }
 }
 
@@ -137,8 +135,7 @@ pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Netwo
 /// would forward for it: it tells only of containers that are there.
 pub(crate) async fn told<P>(host: &Netlink, network: &Network<P>, bridge: &Link) -> Result<Option<Pools>> {
     let Some(link) = vlan::find(host, network, bridge).await? else { return Ok(None) };
-    let found =
-        host.addresses_of_any_scope(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
+    let found = host.addresses_of_any_scope(&link).await?;
     let can_tell = |found: &Address| found.network.is_ipv4() || (found.permanent && !found.is_link_local());
     let addresses: Vec<_> = found.into_iter().filter(can_tell).map(|found| found.network).collect();
     let has_ipv6 = addresses.iter().any(IpNetwork::is_ipv6);
@@ -154,15 +151,15 @@ pub(crate) async fn told<P>(host: &Netlink, network: &Network<P>, bridge: &Link)
 /// down, as a try that was cut short leaves them. Whoever has an address of the network's belongs here, also to a network of another
 /// name that shares the bridge and the VLAN; where addresses do not tell, whoever is of this network.
 pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
-    for link in host.links().await.doing(|| "list the host's links".into())? {
+    for link in host.links().await? {
         let is_lost = link.bridge.is_none() || (link.bridge == Some(bridge.index) && !link.up);
         if !is_lost || !lease::is_whole(&link) || !belongs(network, &link) {
             continue;
         }
         match port::put_back(host, &link, bridge, &network.options.port).await {
             // Its container has just ended.
-            Ok(()) | Err(Errno::ENODEV) => {}
-            Err(errno) => return Err(errno).doing(|| format!("put {} back on {}", link.name, network.bridge)),
+            Err(error) if error.is(Errno::ENODEV) => {}
+            done => done?,
         }
     }
     Ok(())
@@ -179,7 +176,7 @@ fn belongs(network: &Network, link: &Link) -> bool {
 
 /// The link of that name, if it is there. Errors: 105 where it is not a bridge.
 pub(crate) async fn find(host: &Netlink, name: &str) -> Result<Option<Link>> {
-    let found = host.link(name).await.doing(|| format!("look up {name}"))?;
+    let found = host.link(name).await?;
     match found {
         // The kernel finds a link by its alternative names as well: that is not the bridge either.
         Some(link) if link.kind.as_deref() != Some("bridge") || link.name != name => Err(Error::BridgeConflict {
@@ -219,7 +216,7 @@ async fn take_into_use(
     }
     if let (Some(_), Some(mac)) = (network.gateway_vlan(), bridge.mac) {
         // Other VLANs' gateways have it too: whatever it is, it is not to change with the bridge's ports.
-        host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {}", bridge.name))?;
+        host.set_mac(&bridge, mac).await?;
     }
     if network.options.is_gateway && !network.masquerade {
         // Nobody may know of rules that an earlier bridge of that name had. Before the address, which says that this is done.
@@ -232,22 +229,16 @@ async fn take_into_use(
     }
     if !network.options.is_gateway {
         let mark = mark_of(&network.name);
-        match host.add_alternative_name(bridge.index, &mark).await {
-            // Another first ADD was faster; or a bridge of another name has it, and here each ADD looks for what is lost.
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno).doing(|| format!("name link {} {mark}", bridge.name)),
-        }
+        // Another first ADD was faster; or a bridge of another name has it, and here each ADD looks for what is lost.
+        unless_there(host.add_alternative_name(&bridge, &mark).await)?;
     }
     let mac = network.gateway_networks().first().map(|gateway| Mac::of(gateway.ip()));
     if let Some(mac) = mac.filter(|_| network.has_ipv6()) {
         ipv6::prepare_bridge(host, &link, ipv6::link_local(mac)).await?;
     }
     for gateway in network.gateway_networks() {
-        match place.give(gateway, false).await {
-            // Another first ADD was faster, or it has this one already.
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno).doing(|| format!("give {} the address {gateway}", link.name)),
-        }
+        // Another first ADD was faster, or it has this one already.
+        unless_there(place.give(gateway, false).await)?;
     }
     Ok(bridge)
 }
@@ -268,14 +259,10 @@ async fn create(host: &Netlink, network: &Network, index: &Cell<Option<u32>>) ->
     let name = &network.bridge;
     let mac = gateway_mac(network).unwrap_or_else(|| Mac::named(&[name]));
     let new = NewBridge { name, mac: Some(mac), vlan_filtering: network.options.port.needs_vlan_filtering() };
-    match host.add_bridge(&new).await {
-        Err(Errno::EEXIST) => {}
-        done if new.vlan_filtering => done.doing(|| format!("create bridge {name} with {VLAN_FILTERING}"))?,
-        done => done.doing(|| format!("create bridge {name}"))?,
-    }
+    unless_there(host.add_bridge(&new).await)?;
     let bridge = find(host, name).await?.ok_or(Errno::ENODEV).doing(|| format!("find bridge {name} just created"))?;
     index.set(Some(bridge.index));
-    host.no_ipv6_by_itself(bridge.index, None).await.doing(|| format!("keep {name} from IPv6"))?;
+    host.no_ipv6_by_itself(&bridge, None).await?;
     ipv6::Place { netlink: host, netns: None, link: &bridge }.ignores_routers()?;
     Ok(bridge)
 }
@@ -292,10 +279,9 @@ fn gateway_mac(network: &Network) -> Option<Mac> {
 /// set its MAC, it keeps the one that it has: somebody may know it.
 async fn fix_mac(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {
     let Some(mac) = gateway_mac(network).filter(|mac| bridge.mac != Some(*mac)) else { return Ok(()) };
-    let name = &bridge.name;
-    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {name}"))?;
+    let addresses = host.addresses(bridge).await?;
     let mac = bridge.mac.filter(|_| !addresses.is_empty() || has_set_mac(bridge) == Some(true)).unwrap_or(mac);
-    host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {name} to {mac}"))?;
+    host.set_mac(bridge, mac).await?;
     bridge.mac = Some(mac);
     Ok(())
 }
@@ -304,9 +290,7 @@ async fn fix_mac(host: &Netlink, network: &Network, bridge: &mut Link) -> Result
 async fn hold_mac(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     match bridge.mac.filter(|mac| gateway_mac(network).is_some_and(|own| own != *mac)) {
         // Where sysfs does not show that, it is set again.
-        Some(mac) if has_set_mac(bridge) != Some(true) => {
-            host.set_mac(bridge.index, mac).await.doing(|| format!("fix the MAC of {} to {mac}", bridge.name))
-        }
+        Some(mac) if has_set_mac(bridge) != Some(true) => host.set_mac(bridge, mac).await,
         _ => Ok(()),
     }
 }
@@ -321,9 +305,7 @@ fn has_set_mac(bridge: &Link) -> Option<bool> {
 
 async fn keep_vlans_apart(host: &Netlink, network: &Network, bridge: &mut Link) -> Result<()> {
     if network.options.port.needs_vlan_filtering() && !bridge.vlan_filtering {
-        host.set_vlan_filtering(bridge.index)
-            .await
-            .doing(|| format!("have {} keep VLANs apart with {VLAN_FILTERING}", bridge.name))?;
+        host.set_vlan_filtering(bridge).await?;
         bridge.vlan_filtering = true;
     }
     Ok(())
@@ -332,12 +314,11 @@ async fn keep_vlans_apart(host: &Netlink, network: &Network, bridge: &mut Link) 
 /// The MTU, in bytes, of the link that the host's default route leaves by, if there is one; IPv4's where there are two.
 async fn uplink_mtu(host: &Netlink, network: &Network) -> Result<Option<u32>> {
     let ipv6 = network.has_ipv6();
-    let routes = if ipv6 { host.routes().await } else { host.ipv4_routes().await };
-    let routes = routes.doing(|| "list the routes".into())?;
+    let routes = if ipv6 { host.routes().await? } else { host.ipv4_routes().await? };
     let Some(uplink) = routes.iter().find(|route| route.is_default()).and_then(|route| route.link) else {
         return Ok(None);
     };
-    let link = host.link_by_index(uplink).await.doing(|| "look up the uplink".into())?;
+    let link = host.link_by_index(uplink).await?;
     let least = if ipv6 { ipv6::MTU_MIN_BYTES } else { 0 };
     Ok(link.map(|link| link.mtu.clamp(least, MTU_MAX_BYTES)))
 }
@@ -359,7 +340,7 @@ pub(crate) async fn problem(host: &Netlink, network: &Network, bridge: &Link) ->
     }
     let Some(link) = vlan::find(host, network, bridge).await? else { return Ok(None) };
     let name = &link.name;
-    let found = host.addresses_of_any_scope(link.index).await.doing(|| format!("list the addresses of {name}"))?;
+    let found = host.addresses_of_any_scope(&link).await?;
     let is_there = |gateway: &IpNetwork| found.iter().any(|found| found.network == *gateway);
     let kind = if link.index == bridge.index { "bridge" } else { "link" };
     if let Some(gateway) = network.gateway_networks().iter().find(|gateway| !is_there(gateway)) {

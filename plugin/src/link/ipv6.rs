@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use crate::config::Network;
 use crate::deadline::waiting_for;
-use crate::error::{Doing, Error, Result, errno_of};
+use crate::error::{Doing, Error, Result, errno_of, unless_there};
 use crate::mac::Mac;
 use crate::netlink::{Address, AddressState, Link, Netlink};
 use crate::netns::Netns;
@@ -57,26 +57,17 @@ pub(crate) fn refuse_lacking(network: &Network) -> Result<()> {
 /// Makes the bridge ready for IPv6: it has an address of its own link, by which it asks for containers (RFC 4861, section 7.2.2) when it
 /// forwards what others send to them.
 pub(crate) async fn prepare_bridge(host: &Netlink, bridge: &Link, link_local: IpNetwork) -> Result<()> {
-    let name = &bridge.name;
     if bridge.mtu < MTU_MIN_BYTES {
-        host.set_mtu(bridge.index, MTU_MIN_BYTES)
-            .await
-            .doing(|| format!("set the MTU of {name} to {MTU_MIN_BYTES}"))?;
+        host.set_mtu(bridge, MTU_MIN_BYTES).await?;
     }
     let place = Place { netlink: host, netns: None, link: bridge };
-    let given = match place.give(link_local, false).await {
-        Err(Errno::EEXIST) if !can_ask(&place.addresses().await?) => {
-            // The kernel's own, which may be tentative for as long as the bridge has no port.
-            host.delete_address(bridge.index, link_local).await.doing(|| format!("take {link_local} off {name}"))?;
-            place.give(link_local, false).await
-        }
-        given => given,
-    };
-    match given {
-        // Another first ADD was faster.
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(errno).doing(|| format!("give {name} the address {link_local}")),
+    if !unless_there(place.give(link_local, false).await)? && !can_ask(&place.addresses().await?) {
+        // The kernel's own, which may be tentative for as long as the bridge has no port.
+        host.delete_address(bridge, link_local).await?;
+        // Another first ADD may be faster.
+        unless_there(place.give(link_local, false).await)?;
     }
+    Ok(())
 }
 
 /// The address by which a link of that MAC speaks within its own segment, with its prefix.
@@ -92,8 +83,8 @@ pub(crate) fn can_ask(addresses: &[Address]) -> bool {
 /// Keeps the host's own IPv6 when forwarding goes on: links that live on router advertisements listen to them from now on all the same
 /// (ip-sysctl.rst, `accept_ra`). Those to which somebody else listens are left alone, and bridges of containers listen to nobody.
 pub(crate) async fn keep_routers(host: &Netlink) -> Result<()> {
-    for index in host.links_with_routers().await.doing(|| "list the routes that routers have told of".into())? {
-        let link = host.link_by_index(index).await.doing(|| format!("look up link {index}"))?;
+    for index in host.links_with_routers().await? {
+        let link = host.link_by_index(index).await?;
         let Some(Link { name, .. }) = link else { continue };
         let file = format!("{CONF}/{name}/accept_ra");
         if read(&file)? == "1" {
@@ -106,18 +97,19 @@ pub(crate) async fn keep_routers(host: &Netlink) -> Result<()> {
 impl Place<'_> {
     /// Gives the link an address; `asks` has the kernel ask first whether somebody else has it. Where IPv6 is switched off on the link, as
     /// it may be by default, it is switched on, in a container for lo as well. Errors: `EEXIST`.
-    pub(crate) async fn give(&self, address: IpNetwork, asks: bool) -> Result<(), Errno> {
+    pub(crate) async fn give(&self, address: IpNetwork, asks: bool) -> Result<()> {
         match self.add(address, asks).await {
             // What the kernel says of `disable_ipv6`.
-            Err(Errno::EACCES) if address.is_ipv6() => {
+            Err(error) if error.is(Errno::EACCES) && address.is_ipv6() => {
                 let file = format!("{CONF}/{}/disable_ipv6", self.link.name);
-                match self.netns {
+                let switched = match self.netns {
                     // By lo the container reaches its own address.
                     Some(netns) => {
-                        netns.visit(|| sysctl::set(&file, "0").and_then(|()| sysctl::set(LOOPBACK_SWITCH, "0")))?;
+                        netns.visit(|| sysctl::set(&file, "0").and_then(|()| sysctl::set(LOOPBACK_SWITCH, "0")))
                     }
-                    None => sysctl::write(&file, "0")?,
-                }
+                    None => sysctl::write(&file, "0"),
+                };
+                switched.doing(|| format!("write {file}"))?;
                 self.add(address, asks).await
             }
             done => done,
@@ -143,15 +135,14 @@ impl Place<'_> {
     }
 
     async fn addresses(&self) -> Result<Vec<Address>> {
-        let found = self.netlink.addresses_of_any_scope(self.link.index).await;
-        found.doing(|| format!("list the addresses of {}", self.link.name))
+        self.netlink.addresses_of_any_scope(self.link).await
     }
 
-    async fn add(&self, address: IpNetwork, asks: bool) -> Result<(), Errno> {
+    async fn add(&self, address: IpNetwork, asks: bool) -> Result<()> {
         if asks {
-            self.netlink.add_tentative_address(self.link.index, address).await
+            self.netlink.add_tentative_address(self.link, address).await
         } else {
-            self.netlink.add_address(self.link.index, address).await
+            self.netlink.add_address(self.link, address).await
         }
     }
 
@@ -176,7 +167,7 @@ impl Place<'_> {
             // As long as it is there it listens to all nodes at least.
             if !joined.iter().any(|(link, _)| *link == self.link.index) {
                 let doing = || format!("wait for {} to hear who asks for it", self.link.name);
-                self.netlink.link_by_index(self.link.index).await.doing(doing)?.ok_or(Errno::ENODEV).doing(doing)?;
+                self.netlink.link_by_index(self.link.index).await?.ok_or(Errno::ENODEV).doing(doing)?;
             }
             let what = format!("{} to join the multicast groups of its addresses", self.link.name);
             waiting_for(what, tokio::time::sleep(GROUP_INTERVAL)).await;

@@ -4,7 +4,7 @@
 //! leave it to the kernel, which of several routes takes now one and now another.
 
 use crate::config::metric::{DEFAULT, DefaultMetric};
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::netlink::{Link, Netlink, Route};
 
 /// How far from [`DEFAULT`] a metric may be that nobody chose.
@@ -28,7 +28,7 @@ impl DefaultMetric {
         if !routes.iter().any(is_ranked) {
             return Ok(());
         }
-        let found = container.routes().await.doing(|| "list the container's routes".into())?;
+        let found = container.routes().await?;
         for route in routes.iter_mut().filter(|route| is_ranked(route)) {
             let is_ipv4 = route.destination.is_ipv4();
             let mut others = Vec::new();
@@ -38,7 +38,7 @@ impl DefaultMetric {
                 else {
                     continue;
                 };
-                let interface = container.link_by_index(index).await.doing(|| format!("look up link {index}"))?;
+                let interface = container.link_by_index(index).await?;
                 others.extend(interface.map(|link| Other { interface: link.name, metric }));
             }
             route.attributes.priority = Some(self.among(&link.name, &others));

@@ -4,10 +4,8 @@
 
 use std::net::IpAddr;
 
-use nix::errno::Errno;
-
 use crate::config::options::PortOptions;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::ipam::lease;
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink, PortSettings};
@@ -18,20 +16,15 @@ pub(crate) fn settings(options: &PortOptions, filtered: bool) -> PortSettings {
 }
 
 /// Puts a new port in the VLANs that it belongs to, beside the one of all new ports or in its place.
-pub(crate) async fn enter_vlans(
-    host: &Netlink,
-    port: &Link,
-    bridge: &Link,
-    options: &PortOptions,
-) -> std::result::Result<(), Errno> {
+pub(crate) async fn enter_vlans(host: &Netlink, port: &Link, bridge: &Link, options: &PortOptions) -> Result<()> {
     if !options.needs_vlan_filtering() {
         return Ok(());
     }
     let unwanted = bridge.default_vlan.filter(|_| !options.keeps_default_vlan);
     if let Some(vlan) = unwanted.filter(|vlan| options.vlan != Some(*vlan)) {
-        host.keep_out(port.index, vlan).await?;
+        host.keep_out(port, vlan).await?;
     }
-    host.let_pass(port.index, options.vlan, &options.trunk).await
+    host.let_pass(port, options.vlan, &options.trunk).await
 }
 
 /// For the container behind `own`, which asked for `mac`: frames to a MAC of the bridge or a port end on the host, and those to another
@@ -46,7 +39,7 @@ pub(crate) async fn refuse_taken_mac(
     if bridge.mac == Some(mac) {
         return taken(format!("bridge {}", bridge.name));
     }
-    let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
+    let ports = host.ports(bridge).await?;
     match ports.iter().find(|port| has(port, mac, (own, vlan))) {
         Some(port) => taken(lease::in_words(port)),
         None => Ok(()),
@@ -66,21 +59,16 @@ fn container_mac(port: &Link) -> Option<Mac> {
 }
 
 /// Makes a container's host end a port of the bridge again, and up, as it was: under control where it was.
-pub(crate) async fn put_back(
-    host: &Netlink,
-    link: &Link,
-    bridge: &Link,
-    options: &PortOptions,
-) -> std::result::Result<(), Errno> {
+pub(crate) async fn put_back(host: &Netlink, link: &Link, bridge: &Link, options: &PortOptions) -> Result<()> {
     let settings = settings(options, lease::guarded_mac(link).is_some());
     if link.up && settings == PortSettings::default() && !options.needs_vlan_filtering() {
-        return host.set_bridge(link.index, bridge.index).await;
+        return host.set_bridge(link, bridge).await;
     }
     // A new port has no settings yet: nothing passes until it has them.
-    host.set_down(link.index).await?;
-    host.set_bridge(link.index, bridge.index).await?;
+    host.set_down(link).await?;
+    host.set_bridge(link, bridge).await?;
     enter_vlans(host, link, bridge, options).await?;
-    host.set_up_port(link.index, settings, None).await
+    host.set_up_port(link, settings, None).await
 }
 
 /// What is not with a port as its options have it, for CHECK, to follow "failed to ...: ". What is there beside it is not looked at.
@@ -100,7 +88,7 @@ pub(crate) async fn problem(
     if !options.needs_vlan_filtering() {
         return Ok(None);
     }
-    let vlans = host.vlans(port.index).await.doing(|| format!("list the VLANs of {name}"))?;
+    let vlans = host.vlans(port).await?;
     if let Some(vlan) = options.vlan.filter(|vlan| vlans.native != Some(*vlan)) {
         return Ok(Some(format!("host link {name} is not in VLAN {vlan}")));
     }

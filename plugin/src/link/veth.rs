@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use nix::errno::Errno;
 
 use crate::attachment::Attachment;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, unless_there};
 use crate::ipam::lease;
 use crate::netlink::{Link, Netlink, NewVeth};
 use crate::netns::Netns;
@@ -28,26 +28,26 @@ enum Progress {
     Nothing,
     /// The kernel was asked for a host end of this name; its answer is not there yet.
     Asked(String),
-    /// It said yes, and the host end has this index.
-    Done(u32),
+    /// It said yes, and this is the host end.
+    Done(Box<Link>),
 }
 
 impl Made {
     /// Deletes the pair, if there is one; never one that another ADD made.
     pub(crate) async fn undo(&self, host: &Netlink) -> Result<()> {
         let progress = self.0.borrow().clone();
-        let index = match progress {
+        let link = match progress {
             Progress::Nothing => return Ok(()),
-            Progress::Done(index) => index,
+            Progress::Done(link) => link,
             Progress::Asked(name) => {
-                let link = host.link(&name).await.doing(|| format!("look up {name}"))?;
+                let link = host.link(&name).await?;
                 match link.filter(is_new) {
-                    Some(link) => link.index,
+                    Some(link) => Box::new(link),
                     None => return Ok(()),
                 }
             }
         };
-        host.delete_link(index).await.doing(|| format!("delete link {index}"))
+        host.delete_link(&link).await
     }
 }
 
@@ -69,27 +69,22 @@ pub(crate) async fn create(
     for name in attachment.host_names() {
         let new = NewVeth { host: &name, container: interface, netns, bridge: bridge.index, mtu: bridge.mtu };
         made.0.replace(Progress::Asked(name.clone()));
-        match host.add_veth(&new).await {
-            Ok(()) => {
-                let pair = read(host, &name, interface).await?;
-                made.0.replace(Progress::Done(pair.host.index));
-                return Ok(pair);
-            }
-            Err(Errno::EEXIST) => {
-                // Not ours. Either name may be the one that is taken: the container's is an error, the host's is not.
-                made.0.replace(Progress::Nothing);
-                refuse_existing(container, netns, interface).await?;
-            }
-            // Also where it is the socket that failed, and the kernel may have made it: undoing looks.
-            Err(errno) => return Err(errno).doing(|| format!("create the veth pair {name} - {interface}")),
+        // Where it is the socket that failed, the kernel may have made it: undoing looks.
+        if unless_there(host.add_veth(&new).await)? {
+            let pair = read(host, &name, interface).await?;
+            made.0.replace(Progress::Done(Box::new(pair.host.clone())));
+            return Ok(pair);
         }
+        // Not ours. Either name may be the one that is taken: the container's is an error, the host's is not.
+        made.0.replace(Progress::Nothing);
+        refuse_existing(container, netns, interface).await?;
     }
     Err(Errno::EEXIST).doing(|| format!("find a free name for the host end of {interface}"))
 }
 
 /// Errors: 103 where the container has an interface of that name.
 pub(crate) async fn refuse_existing(container: &Netlink, netns: &Netns, interface: &str) -> Result<()> {
-    match container.link(interface).await.doing(|| format!("look up {interface} in the container"))? {
+    match container.link(interface).await? {
         None => Ok(()),
         Some(_) => {
             Err(Error::InterfaceExists { interface: interface.to_owned(), netns: netns.path().display().to_string() })
@@ -99,8 +94,7 @@ pub(crate) async fn refuse_existing(container: &Netlink, netns: &Netns, interfac
 
 /// The host end tells all that is not known of the container's.
 async fn read(host: &Netlink, name: &str, interface: &str) -> Result<Pair> {
-    let found = host.link(name).await.and_then(|link| link.ok_or(Errno::ENODEV));
-    let host = found.doing(|| format!("find {name} just created"))?;
+    let host = host.made_link(name).await?;
     let index = host.peer.ok_or(Errno::ENODEV).doing(|| format!("find the other end of {name}"))?;
     let container = Link { index, name: interface.to_owned(), mtu: host.mtu, ..Link::default() };
     Ok(Pair { host, container })

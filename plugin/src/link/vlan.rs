@@ -5,16 +5,13 @@
 use nix::errno::Errno;
 
 use crate::config::Network;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, unless_there};
 use crate::netlink::{Link, Netlink};
-
-/// What a kernel needs to have been built with for links that stand on a VLAN.
-pub(crate) const VLAN_LINKS: &str = "CONFIG_VLAN_8021Q";
 
 /// The link that has the gateways' addresses: the bridge, or its VLAN, if that is there. Errors: 105 where it is something else.
 pub(crate) async fn find<P>(host: &Netlink, network: &Network<P>, bridge: &Link) -> Result<Option<Link>> {
     let Some((name, vlan)) = network.gateway_vlan() else { return Ok(Some(bridge.clone())) };
-    let found = host.link(name).await.doing(|| format!("look up {name}"))?;
+    let found = host.link(name).await?;
     match found {
         Some(link) if link.name != name || link.vlan != Some(vlan) || link.peer != Some(bridge.index) => {
             Err(Error::BridgeConflict {
@@ -40,28 +37,25 @@ pub(super) async fn find_or_make(host: &Netlink, network: &Network, bridge: &Lin
         return Ok(link);
     }
     let Some((name, vlan)) = network.gateway_vlan() else { return Ok(bridge.clone()) };
-    match host.add_vlan(name, bridge.index, vlan).await {
-        Err(Errno::EEXIST) => {}
-        done => done.doing(|| format!("create link {name} for VLAN {vlan} with {VLAN_LINKS}"))?,
-    }
+    unless_there(host.add_vlan(name, bridge, vlan).await)?;
     let link = find(host, network, bridge).await?;
     let link = link.ok_or(Errno::ENODEV).doing(|| format!("find link {name} just created"))?;
-    host.no_ipv6_by_itself(link.index, None).await.doing(|| format!("keep {name} from IPv6"))?;
+    host.no_ipv6_by_itself(&link, None).await?;
     Ok(link)
 }
 
 /// Brings the VLAN's link to the wanted state on a bridge that is up: the VLAN's frames get there, of the bridge's size.
 /// None where the bridge itself has the addresses.
 pub(super) async fn settle(host: &Netlink, network: &Network, bridge: &Link) -> Result<Option<Link>> {
-    let Some((name, vlan)) = network.gateway_vlan() else { return Ok(None) };
+    let Some((_, vlan)) = network.gateway_vlan() else { return Ok(None) };
     let mut link = find_or_make(host, network, bridge).await?;
-    host.let_in_vlan(bridge.index, vlan).await.doing(|| format!("let VLAN {vlan} in at {}", bridge.name))?;
+    host.let_in_vlan(bridge, vlan).await?;
     if link.mtu != bridge.mtu {
-        host.set_mtu(link.index, bridge.mtu).await.doing(|| format!("set the MTU of {name} to {}", bridge.mtu))?;
+        host.set_mtu(&link, bridge.mtu).await?;
         link.mtu = bridge.mtu;
     }
     if !link.up {
-        host.set_up(link.index).await.doing(|| format!("set {name} up"))?;
+        host.set_up(&link).await?;
     }
     // It takes the bridge's on its way up.
     link.mac = bridge.mac;
@@ -76,6 +70,6 @@ pub(super) async fn problem(host: &Netlink, network: &Network, bridge: &Link) ->
         Some(link) if !link.up => return Ok(Some(format!("link {name} is down"))),
         Some(_) => {}
     }
-    let own = host.vlans(bridge.index).await.doing(|| format!("list the VLANs of {}", bridge.name))?;
+    let own = host.vlans(bridge).await?;
     Ok((!own.passed.contains(&vlan)).then(|| format!("bridge {} does not let VLAN {vlan} in", bridge.name)))
 }

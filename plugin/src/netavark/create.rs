@@ -8,7 +8,7 @@ use super::planned::{All, Planned};
 use super::{network, subnets};
 use crate::call;
 use crate::config::Network;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::link::bridge;
 use crate::netlink::{Link, Netlink};
 
@@ -26,7 +26,7 @@ pub(super) fn create(mut config: Map<String, Value>) -> Result<Value> {
     let (mut network, allocator) = network::parse("", &config)?;
     let is_named = config.get("network_interface").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
     call::block_on(call::within_deadline(async {
-        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let host = Netlink::open()?;
         if !is_named {
             network.bridge = free_bridge(&host, &mut network, &planned).await?;
         }
@@ -129,7 +129,7 @@ async fn is_free(host: &Netlink, network: &Network, bridge: &Link) -> Result<boo
     if bridge::has_gateways(host, network, bridge).await? {
         return Ok(true);
     }
-    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
+    let addresses = host.addresses(bridge).await?;
     let gateways = network.gateway_networks();
     Ok(addresses.is_empty() || addresses.iter().any(|address| gateways.contains(address)))
 }

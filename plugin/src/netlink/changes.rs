@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::link::{self, Link};
-use crate::error::errno_of;
+use crate::error::{Doing, Result, errno_of};
 
 /// More than any announcement of a link has.
 const ANNOUNCEMENT_MAX_BYTES: usize = 64 << 10;
@@ -37,21 +37,26 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
+    fn listen(protocol: isize, groups: &[u32]) -> Result<Self> {
+        let socket = listen(protocol, groups).map_err(|e| errno_of(&e));
+        Ok(Self { socket: socket.doing(|| "listen to the kernel's announcements".into())? })
+    }
+
     /// Listens for links and addresses, in the namespace of the calling thread.
-    pub(crate) fn open() -> Result<Self, Errno> {
+    pub(crate) fn open() -> Result<Self> {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr].map(|it| it as u32);
-        listen(NETLINK_ROUTE, &groups).map(|socket| Self { socket }).map_err(|e| errno_of(&e))
+        Self::listen(NETLINK_ROUTE, &groups)
     }
 
     /// Listens for routes, in the namespace of the calling thread.
-    pub(crate) fn of_routes() -> Result<Self, Errno> {
+    pub(crate) fn of_routes() -> Result<Self> {
         let groups = [MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route].map(|it| it as u32);
-        listen(NETLINK_ROUTE, &groups).map(|socket| Self { socket }).map_err(|e| errno_of(&e))
+        Self::listen(NETLINK_ROUTE, &groups)
     }
 
     /// Listens for nftables, in the namespace of the calling thread. Errors: `EPROTONOSUPPORT` where the kernel has none.
-    pub(crate) fn of_rules() -> Result<Self, Errno> {
-        listen(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]).map(|socket| Self { socket }).map_err(|e| errno_of(&e))
+    pub(crate) fn of_rules() -> Result<Self> {
+        Self::listen(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES])
     }
 
     /// Whether anything has changed since the last call. Never waits.
@@ -72,8 +77,8 @@ impl Changes {
     }
 
     /// Listens for links alone, in the namespace of the calling thread.
-    pub(crate) fn of_links() -> Result<Self, Errno> {
-        listen(NETLINK_ROUTE, &[MulticastGroup::Link as u32]).map(|socket| Self { socket }).map_err(|e| errno_of(&e))
+    pub(crate) fn of_links() -> Result<Self> {
+        Self::listen(NETLINK_ROUTE, &[MulticastGroup::Link as u32])
     }
 
     /// The next announcement of a link that nobody has taken. Never waits.
@@ -96,9 +101,10 @@ impl Changes {
     }
 
     /// Ends as soon as something has changed, and takes it.
-    pub(crate) async fn wait(&self) -> Result<(), Errno> {
+    pub(crate) async fn wait(&self) -> Result<()> {
         loop {
-            let mut ready = self.socket.readable().await.map_err(|e| errno_of(&e))?;
+            let ready = self.socket.readable().await.map_err(|e| errno_of(&e));
+            let mut ready = ready.doing(|| "hear the kernel's announcements".into())?;
             if self.take() {
                 return Ok(());
             }

@@ -11,7 +11,7 @@ use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr};
 
 use super::attribute::{Attributes, DONE, ERROR, Message, append, find};
-use crate::error::errno_of;
+use crate::error::{Doing, Result, errno_of};
 
 /// `linux/netfilter/nfnetlink.h` and `nfnetlink_conntrack.h`: `NFNL_SUBSYS_CTNETLINK` and its messages, as the header has them.
 const GET: u16 = 1 << 8 | 1;
@@ -30,7 +30,11 @@ const UDP: u8 = 17;
 const ANY: u8 = 0;
 
 /// Forgets the UDP flows that were first sent to an address and port for which `chosen` is true.
-pub(crate) fn forget_udp(chosen: impl Fn(IpAddr, u16) -> bool) -> Result<(), Errno> {
+pub(crate) fn forget_udp(chosen: impl Fn(IpAddr, u16) -> bool) -> Result<()> {
+    forget(chosen).doing(|| "forget UDP flows".into())
+}
+
+fn forget(chosen: impl Fn(IpAddr, u16) -> bool) -> Result<(), Errno> {
     let ask = || -> io::Result<Socket> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;

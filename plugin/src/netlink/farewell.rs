@@ -25,10 +25,10 @@ use tokio::io::unix::AsyncFd;
 
 use super::neighbour::neighbour;
 use super::socket::uninterrupted;
-use super::{Netlink, errno};
+use super::{Link, Netlink, errno};
 use crate::child::aside::detach;
 use crate::deadline::waiting_for;
-use crate::error::errno_of;
+use crate::error::{Doing, Result, errno_of};
 
 /// How long the child may wait, in seconds: twice as long as a command waits for it.
 const LIFE_MAX_S: u32 = 20;
@@ -39,7 +39,12 @@ impl Netlink {
     /// Deletes the link as [`Netlink::delete_link`] does, but returns as soon as the kernel announces that it is gone. May leave
     /// a child process behind, for as long as the kernel needs. Before the link, it forgets these neighbours of other links, by their indexes:
     /// who speaks to one of their addresses right afterwards must not have to find out that nobody is there. The process must have one thread.
-    pub(crate) async fn delete_link_soon(&self, index: u32, neighbours: &[(u32, IpAddr)]) -> Result<(), Errno> {
+    pub(crate) async fn delete_link_soon(&self, link: &Link, neighbours: &[(u32, IpAddr)]) -> Result<()> {
+        let deleted = self.delete_soon(link.index, neighbours).await;
+        deleted.doing(|| self.here(format!("delete link {}", link.name)))
+    }
+
+    async fn delete_soon(&self, index: u32, neighbours: &[(u32, IpAddr)]) -> Result<(), Errno> {
         // Listening comes first, or the announcement might be missed.
         let (connection, _handle, announcements) =
             rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(|e| errno_of(&e))?;

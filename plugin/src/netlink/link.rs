@@ -13,7 +13,9 @@ use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 pub(super) use self::read::announced;
 use self::read::{Listed, read};
+use super::vlan::VLAN_FILTERING;
 use super::{DUMPS_MAX, Netlink};
+use crate::error::{Doing, Result};
 use crate::mac::Mac;
 use crate::netns::Netns;
 
@@ -22,6 +24,8 @@ const IFLA_ALT_IFNAME: u16 = 53;
 
 /// `IFLA_BRPORT_GROUP_FWD_MASK` for all groups but that of pause frames, which the kernel drops.
 const ALL_GROUPS: u16 = 0xfffd;
+/// The loopback link is the first of every network namespace (`LOOPBACK_IFINDEX`, net/flow.h of Linux).
+const LOOPBACK_INDEX: u32 = 1;
 
 /// A link, as the kernel shows it.
 #[derive(Clone, Debug, Default)]
@@ -125,49 +129,59 @@ impl PortSettings {
 
 impl Netlink {
     /// The link with this name; `ENODEV` becomes nothing.
-    pub(crate) async fn link(&self, name: &str) -> Result<Option<Link>, Errno> {
-        self.find(LinkMessageBuilder::<LinkUnspec>::new().name(name).build()).await
+    pub(crate) async fn link(&self, name: &str) -> Result<Option<Link>> {
+        let found = self.find(LinkMessageBuilder::<LinkUnspec>::new().name(name).build()).await;
+        found.doing(|| self.here(format!("look up {name}")))
+    }
+
+    /// The link with this name that the caller has just made. Errors: `ENODEV` where somebody has deleted it since.
+    pub(crate) async fn made_link(&self, name: &str) -> Result<Link> {
+        let found = self.find(LinkMessageBuilder::<LinkUnspec>::new().name(name).build()).await;
+        found.and_then(|link| link.ok_or(Errno::ENODEV)).doing(|| self.here(format!("find {name} just created")))
     }
 
     /// The link with this alternative name.
-    pub(crate) async fn link_by_alternative_name(&self, name: &str) -> Result<Option<Link>, Errno> {
+    pub(crate) async fn link_by_alternative_name(&self, name: &str) -> Result<Option<Link>> {
         let mut bytes = name.as_bytes().to_vec();
         bytes.push(0);
         let attribute = LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, bytes));
-        self.find(LinkMessageBuilder::<LinkUnspec>::new().append_extra_attribute(attribute).build()).await
+        let found = self.find(LinkMessageBuilder::<LinkUnspec>::new().append_extra_attribute(attribute).build()).await;
+        found.doing(|| self.here(format!("look up {name}")))
     }
 
     /// The link with this index.
-    pub(crate) async fn link_by_index(&self, index: u32) -> Result<Option<Link>, Errno> {
-        self.find(LinkMessageBuilder::<LinkUnspec>::new().index(index).build()).await
+    pub(crate) async fn link_by_index(&self, index: u32) -> Result<Option<Link>> {
+        let found = self.find(LinkMessageBuilder::<LinkUnspec>::new().index(index).build()).await;
+        found.doing(|| self.here(format!("look up link {index}")))
     }
 
     /// The other end of a veth pair, asked for from here (Linux 4.15). Needs `CAP_NET_ADMIN` over the namespace where it is.
-    pub(crate) async fn peer(&self, link: &Link) -> Result<Option<Link>, Errno> {
+    pub(crate) async fn peer(&self, link: &Link) -> Result<Option<Link>> {
         let Some(index) = link.peer else { return Ok(None) };
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(index);
         let message = match link.peer_namespace {
             Some(id) => message.append_extra_attribute(LinkAttribute::IfNetnsId(id)),
             None => message,
         };
-        self.find(message.build()).await
+        self.find(message.build()).await.doing(|| self.here(format!("find the other end of {}", link.name)))
     }
 
     /// The ports of a bridge. While others come and go, one may be missing or stand twice.
-    pub(crate) async fn ports(&self, bridge: u32) -> Result<Vec<Link>, Errno> {
+    pub(crate) async fn ports(&self, bridge: &Link) -> Result<Vec<Link>> {
         let message =
-            LinkMessageBuilder::<LinkUnspec>::new().controller(bridge).append_extra_attribute(without_stats());
-        let dump = self.dump(RouteNetlinkMessage::GetLink(message.build())).await?;
-        Ok(dump.messages.into_iter().filter_map(read).filter(|link| link.bridge == Some(bridge)).collect())
+            LinkMessageBuilder::<LinkUnspec>::new().controller(bridge.index).append_extra_attribute(without_stats());
+        let dump = self.dump(RouteNetlinkMessage::GetLink(message.build())).await;
+        let found = dump.doing(|| self.here(format!("list the ports of {}", bridge.name)))?.messages;
+        Ok(found.into_iter().filter_map(read).filter(|link| link.bridge == Some(bridge.index)).collect())
     }
 
     /// All links of the namespace, each once. While others come and go, one that has gone since may be among them.
-    pub(crate) async fn links(&self) -> Result<Vec<Link>, Errno> {
+    pub(crate) async fn links(&self) -> Result<Vec<Link>> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().append_extra_attribute(without_stats());
         let message = RouteNetlinkMessage::GetLink(message.build());
         let mut listed = Listed::default();
         for _ in 0..DUMPS_MAX {
-            let dump = self.dump(message.clone()).await?;
+            let dump = self.dump(message.clone()).await.doing(|| self.here("list the links".into()))?;
             listed.add(dump.messages.into_iter().filter_map(read), dump.interrupted);
             if !dump.interrupted {
                 break;
@@ -177,7 +191,7 @@ impl Netlink {
     }
 
     /// Makes a bridge, down. Errors: `EEXIST`.
-    pub(crate) async fn add_bridge(&self, new: &NewBridge<'_>) -> Result<(), Errno> {
+    pub(crate) async fn add_bridge(&self, new: &NewBridge<'_>) -> Result<()> {
         let mut message = LinkMessageBuilder::<LinkBridge>::new(new.name);
         if let Some(mac) = new.mac {
             message = message.address(mac.0.to_vec());
@@ -185,11 +199,18 @@ impl Netlink {
         if new.vlan_filtering {
             message = message.append_info_data(InfoBridge::VlanFiltering(true));
         }
-        self.add(message.build()).await
+        let name = new.name;
+        self.add(message.build()).await.doing(|| {
+            self.here(if new.vlan_filtering {
+                format!("create bridge {name} with {VLAN_FILTERING}")
+            } else {
+                format!("create bridge {name}")
+            })
+        })
     }
 
     /// Makes a veth pair, both ends down. Errors: `EEXIST` for either name.
-    pub(crate) async fn add_veth(&self, new: &NewVeth<'_>) -> Result<(), Errno> {
+    pub(crate) async fn add_veth(&self, new: &NewVeth<'_>) -> Result<()> {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(new.container)
             .mtu(new.mtu)
@@ -200,99 +221,116 @@ impl Netlink {
             .mtu(new.mtu)
             .controller(new.bridge)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
-        self.add(pair.build()).await
+        let made = self.add(pair.build()).await;
+        made.doing(|| self.here(format!("create the veth pair {} - {}", new.host, new.container)))
     }
 
     /// Gives the link a further name. Errors: `EEXIST` where any link of the namespace has it.
-    pub(crate) async fn add_alternative_name(&self, index: u32, name: &str) -> Result<(), Errno> {
+    pub(crate) async fn add_alternative_name(&self, link: &Link, name: &str) -> Result<()> {
         let names = LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]);
-        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).append_extra_attribute(names).build();
-        self.change(RouteNetlinkMessage::NewLinkProp(message), NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND).await
+        let message = of(link).append_extra_attribute(names).build();
+        let named = self.change(RouteNetlinkMessage::NewLinkProp(message), NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND);
+        named.await.doing(|| self.here(format!("name link {} {name}", link.name)))
     }
 
     /// Takes a further name from the link. One that it does not have is no error.
-    pub(crate) async fn delete_alternative_name(&self, index: u32, name: &str) -> Result<(), Errno> {
+    pub(crate) async fn delete_alternative_name(&self, link: &Link, name: &str) -> Result<()> {
         let names = LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]);
-        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).append_extra_attribute(names).build();
+        let message = of(link).append_extra_attribute(names).build();
         match self.change(RouteNetlinkMessage::DelLinkProp(message), 0).await {
             // Nor is a link that has gone meanwhile, with all its names.
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
-            done => done,
+            done => done.doing(|| self.here(format!("take the name {name} from {}", link.name))),
         }
     }
 
     /// Keeps the kernel from giving the link an IPv6 address by itself; say it before the link is set up. Each address
     /// costs multicast that a bridge floods to all its ports. A kernel without IPv6 has nothing to keep it from. With an alias if one is given.
-    pub(crate) async fn no_ipv6_by_itself(&self, index: u32, alias: Option<&str>) -> Result<(), Errno> {
-        let message = || with_alias(LinkMessageBuilder::<LinkUnspec>::new().index(index), alias);
+    pub(crate) async fn no_ipv6_by_itself(&self, link: &Link, alias: Option<&str>) -> Result<()> {
+        let message = || with_alias(of(link), alias);
         let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-        match self.set(message().append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]))).await {
+        let done = match self.set(message().append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]))).await {
             // It has refused all of the message.
             Err(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) if alias.is_some() => self.set(message()).await,
             Err(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => Ok(()),
             done => done,
-        }
+        };
+        done.doing(|| {
+            self.here(match alias {
+                Some(_) => format!("say on {} whose it is, and keep it from IPv6", link.name),
+                None => format!("keep {} from IPv6", link.name),
+            })
+        })
     }
 
     /// Sets the link up.
-    pub(crate) async fn set_up(&self, index: u32) -> Result<(), Errno> {
-        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).up()).await
+    pub(crate) async fn set_up(&self, link: &Link) -> Result<()> {
+        self.set(of(link).up()).await.doing(|| self.here(format!("set {} up", link.name)))
+    }
+
+    /// Sets the loopback link up.
+    pub(crate) async fn set_up_loopback(&self) -> Result<()> {
+        self.set_up(&Link { index: LOOPBACK_INDEX, name: "lo".into(), ..Link::default() }).await
     }
 
     /// Sets the link up, so that everything on its segment is taken in.
-    pub(crate) async fn set_up_promiscuous(&self, index: u32) -> Result<(), Errno> {
-        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).up().promiscuous(true)).await
+    pub(crate) async fn set_up_promiscuous(&self, link: &Link) -> Result<()> {
+        self.set(of(link).up().promiscuous(true)).await.doing(|| self.here(format!("set {} up", link.name)))
     }
 
     /// Sets a new port of a bridge up as it is to be, with an alias if one is given.
-    pub(crate) async fn set_up_port(&self, index: u32, port: PortSettings, alias: Option<&str>) -> Result<(), Errno> {
-        let message = with_alias(LinkMessageBuilder::<LinkUnspec>::new().index(index).up(), alias);
-        if port == PortSettings::default() {
-            return self.set(message).await;
-        }
-        let port = InfoPortData::BridgePort(port.to_say());
-        let message = message.set_port_kind(InfoPortKind::Bridge).set_port_data(port);
-        // Settings of a port are taken with this type of message only.
-        self.change(RouteNetlinkMessage::NewLink(message.build()), 0).await
+    pub(crate) async fn set_up_port(&self, link: &Link, port: PortSettings, alias: Option<&str>) -> Result<()> {
+        let message = with_alias(of(link).up(), alias);
+        let done = if port == PortSettings::default() {
+            self.set(message).await
+        } else {
+            let port = InfoPortData::BridgePort(port.to_say());
+            let message = message.set_port_kind(InfoPortKind::Bridge).set_port_data(port);
+            // Settings of a port are taken with this type of message only.
+            self.change(RouteNetlinkMessage::NewLink(message.build()), 0).await
+        };
+        done.doing(|| self.here(format!("set {} up", link.name)))
     }
 
     /// Sets the link down.
-    pub(crate) async fn set_down(&self, index: u32) -> Result<(), Errno> {
-        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).down()).await
+    pub(crate) async fn set_down(&self, link: &Link) -> Result<()> {
+        self.set(of(link).down()).await.doing(|| self.here(format!("set {} down", link.name)))
     }
 
     /// Sets the link up with a MAC.
-    pub(crate) async fn set_up_with_mac(&self, index: u32, mac: Mac) -> Result<(), Errno> {
-        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).address(mac.0.to_vec()).up()).await
+    pub(crate) async fn set_up_with_mac(&self, link: &Link, mac: Mac) -> Result<()> {
+        let done = self.set(of(link).address(mac.0.to_vec()).up()).await;
+        done.doing(|| self.here(format!("set {} up with MAC {mac}", link.name)))
     }
 
     /// Sets the link's MAC. A bridge's, once set, no longer follows its ports'.
-    pub(crate) async fn set_mac(&self, index: u32, mac: Mac) -> Result<(), Errno> {
-        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).address(mac.0.to_vec())).await
+    pub(crate) async fn set_mac(&self, link: &Link, mac: Mac) -> Result<()> {
+        let done = self.set(of(link).address(mac.0.to_vec())).await;
+        done.doing(|| self.here(format!("give {} the MAC {mac}", link.name)))
     }
 
     /// Sets the link's MTU, in bytes.
-    pub(crate) async fn set_mtu(&self, index: u32, mtu: u32) -> Result<(), Errno> {
-        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).mtu(mtu)).await
+    pub(crate) async fn set_mtu(&self, link: &Link, mtu: u32) -> Result<()> {
+        self.set(of(link).mtu(mtu)).await.doing(|| self.here(format!("set the MTU of {} to {mtu}", link.name)))
     }
 
     /// Puts the link into a group.
-    pub(crate) async fn set_group(&self, index: u32, group: u32) -> Result<(), Errno> {
-        let group = LinkAttribute::Group(group);
-        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).append_extra_attribute(group)).await
+    pub(crate) async fn set_group(&self, link: &Link, group: u32) -> Result<()> {
+        let done = self.set(of(link).append_extra_attribute(LinkAttribute::Group(group))).await;
+        done.doing(|| self.here(format!("put {} into link group {group}", link.name)))
     }
 
     /// Makes the link a port of a bridge.
-    pub(crate) async fn set_bridge(&self, index: u32, bridge: u32) -> Result<(), Errno> {
-        self.set(LinkMessageBuilder::<LinkUnspec>::new().index(index).controller(bridge)).await
+    pub(crate) async fn set_bridge(&self, link: &Link, bridge: &Link) -> Result<()> {
+        let done = self.set(of(link).controller(bridge.index)).await;
+        done.doing(|| self.here(format!("put {} on {}", link.name, bridge.name)))
     }
 
     /// Deletes the link, and so its peer, its addresses, its routes and its names. One that is gone is no error.
-    pub(crate) async fn delete_link(&self, index: u32) -> Result<(), Errno> {
-        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
-        match self.change(RouteNetlinkMessage::DelLink(message), 0).await {
+    pub(crate) async fn delete_link(&self, link: &Link) -> Result<()> {
+        match self.change(RouteNetlinkMessage::DelLink(of(link).build()), 0).await {
             Err(Errno::ENODEV) => Ok(()),
-            done => done,
+            done => done.doing(|| self.here(format!("delete link {}", link.name))),
         }
     }
 
@@ -305,13 +343,18 @@ impl Netlink {
         }
     }
 
-    async fn add(&self, message: LinkMessage) -> Result<(), Errno> {
+    pub(super) async fn add(&self, message: LinkMessage) -> Result<(), Errno> {
         self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await
     }
 
     async fn set(&self, message: LinkMessageBuilder<LinkUnspec>) -> Result<(), Errno> {
         self.change(RouteNetlinkMessage::SetLink(message.build()), 0).await
     }
+}
+
+/// The beginning of a message about the link.
+fn of(link: &Link) -> LinkMessageBuilder<LinkUnspec> {
+    LinkMessageBuilder::<LinkUnspec>::new().index(link.index)
 }
 
 fn with_alias(message: LinkMessageBuilder<LinkUnspec>, alias: Option<&str>) -> LinkMessageBuilder<LinkUnspec> {

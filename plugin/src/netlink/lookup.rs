@@ -10,8 +10,9 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, R
 use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::Netlink;
-use super::l3::{Route, read_route};
+use super::route::{Route, read_route};
+use super::{Link, Netlink};
+use crate::error::{Doing, Result};
 use crate::mac::Mac;
 
 /// How a packet that is to be forwarded comes to this host.
@@ -73,19 +74,21 @@ impl Netlink {
     }
 
     /// What the kernel knows of the neighbours on a link, of one family.
-    pub(crate) async fn neighbours(&self, link: u32, ipv4: bool) -> Result<Vec<Neighbour>, Errno> {
+    pub(crate) async fn neighbours(&self, link: &Link, ipv4: bool) -> Result<Vec<Neighbour>> {
         let mut message = NeighbourMessage::default();
         message.header.family = family_of(ipv4);
-        message.attributes.push(NeighbourAttribute::IfIndex(link));
-        let found = self.dump_whole(RouteNetlinkMessage::GetNeighbour(message)).await?;
-        Ok(found.into_iter().filter_map(|message| read_neighbour(message, link)).collect())
+        message.attributes.push(NeighbourAttribute::IfIndex(link.index));
+        let found = self.dump_whole(RouteNetlinkMessage::GetNeighbour(message)).await;
+        let found = found.doing(|| self.here(format!("list the neighbours on {}", link.name)))?;
+        Ok(found.into_iter().filter_map(|message| read_neighbour(message, link.index)).collect())
     }
 
     /// The rules that send packets of a family to a table of their own.
-    pub(crate) async fn rules(&self, ipv4: bool) -> Result<Vec<Rule>, Errno> {
+    pub(crate) async fn rules(&self, ipv4: bool) -> Result<Vec<Rule>> {
         let mut message = RuleMessage::default();
         message.header.family = family_of(ipv4);
-        let found = self.dump_whole(RouteNetlinkMessage::GetRule(message)).await?;
+        let found = self.dump_whole(RouteNetlinkMessage::GetRule(message)).await;
+        let found = found.doing(|| self.here("list the routing rules".into()))?;
         Ok(found.into_iter().filter_map(read_rule).collect())
     }
 }

@@ -5,10 +5,16 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::Netlink;
+use crate::error::{Doing, Result};
 
 impl Netlink {
     /// This namespace's number for that of a process; nothing where it has none (no link leads there), or the process has ended.
-    pub(crate) async fn namespace_of(&self, process: u32) -> Result<Option<i32>, Errno> {
+    pub(crate) async fn namespace_of(&self, process: u32) -> Result<Option<i32>> {
+        let found = self.number_of(process).await;
+        found.doing(|| format!("find the network namespace of process {process}"))
+    }
+
+    async fn number_of(&self, process: u32) -> Result<Option<i32>, Errno> {
         let mut message = NsidMessage::default();
         message.attributes.push(NsidAttribute::Pid(process));
         let found = match self.get(RouteNetlinkMessage::GetNsId(message)).await {

@@ -6,15 +6,16 @@ use nix::errno::Errno;
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::Netlink;
+use super::{Link, Netlink};
+use crate::error::{Doing, Result};
 
 impl Netlink {
     /// Forgets where `address` was on the link's segment. One that is not known is no error.
-    pub(crate) async fn delete_neighbour(&self, link: u32, address: IpAddr) -> Result<(), Errno> {
-        match self.change(RouteNetlinkMessage::DelNeighbour(neighbour(link, address)), 0).await {
+    pub(crate) async fn delete_neighbour(&self, link: &Link, address: IpAddr) -> Result<()> {
+        match self.change(RouteNetlinkMessage::DelNeighbour(neighbour(link.index, address)), 0).await {
             // Neither is a link that has gone meanwhile, with all that it knew.
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
-            done => done,
+            done => done.doing(|| self.here(format!("forget where {address} is on {}", link.name))),
         }
     }
 }

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::link::{
     AfSpecBridge, BridgeFlag, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoKind, LinkAttribute, LinkExtentMask,
     LinkMessage,
@@ -12,7 +10,13 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVlan};
 
-use super::Netlink;
+use super::{Link, Netlink};
+use crate::error::{Doing, Result};
+
+/// What a kernel needs to have been built with whose bridges keep VLANs apart.
+pub(super) const VLAN_FILTERING: &str = "CONFIG_BRIDGE_VLAN_FILTERING";
+/// What a kernel needs to have been built with for links that stand on a VLAN.
+const VLAN_LINKS: &str = "CONFIG_VLAN_8021Q";
 
 /// The VLANs of one port, or of a bridge itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,32 +29,34 @@ pub(crate) struct Vlans {
 
 impl Netlink {
     /// Makes a link that has the frames of one VLAN of `bridge`, down, with the bridge's MAC and MTU. Errors: `EEXIST`.
-    pub(crate) async fn add_vlan(&self, name: &str, bridge: u32, vlan: u16) -> Result<(), Errno> {
-        let message = LinkVlan::new(name, bridge, vlan).build();
-        self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await
+    pub(crate) async fn add_vlan(&self, name: &str, bridge: &Link, vlan: u16) -> Result<()> {
+        let made = self.add(LinkVlan::new(name, bridge.index, vlan).build()).await;
+        made.doing(|| self.here(format!("create link {name} for VLAN {vlan} with {VLAN_LINKS}")))
     }
 
     /// Has a bridge keep VLANs apart.
-    pub(crate) async fn set_vlan_filtering(&self, bridge: u32) -> Result<(), Errno> {
+    pub(crate) async fn set_vlan_filtering(&self, bridge: &Link) -> Result<()> {
         let filtering = InfoBridge::VlanFiltering(true);
-        let message = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge).index(bridge);
+        let message = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge).index(bridge.index);
         // Settings of a bridge are taken with this type of message only.
-        self.change(RouteNetlinkMessage::NewLink(message.append_info_data(filtering).build()), 0).await
+        let done = self.change(RouteNetlinkMessage::NewLink(message.append_info_data(filtering).build()), 0).await;
+        done.doing(|| self.here(format!("have {} keep VLANs apart with {VLAN_FILTERING}", bridge.name)))
     }
 
     /// Lets the host itself have a VLAN's frames, tagged, at the bridge. One that it has already is no error.
-    pub(crate) async fn let_in_vlan(&self, bridge: u32, vlan: u16) -> Result<(), Errno> {
+    pub(crate) async fn let_in_vlan(&self, bridge: &Link, vlan: u16) -> Result<()> {
         let own = [AfSpecBridge::Flags(BridgeFlag::LowerDev), member(vlan, BridgeVlanInfoFlags::empty())];
-        self.change(RouteNetlinkMessage::SetLink(of_bridge(bridge, own.to_vec())), 0).await
+        let done = self.change(RouteNetlinkMessage::SetLink(of_bridge(bridge.index, own.to_vec())), 0).await;
+        done.doing(|| self.here(format!("let VLAN {vlan} in at {}", bridge.name)))
     }
 
     /// Lets VLANs pass at a bridge's port: the native one without a tag, the others with theirs.
     pub(crate) async fn let_pass(
         &self,
-        port: u32,
+        port: &Link,
         native: Option<u16>,
         tagged: &[RangeInclusive<u16>],
-    ) -> Result<(), Errno> {
+    ) -> Result<()> {
         let mut members = Vec::new();
         members.extend(native.map(|vlan| member(vlan, BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged)));
         for range in tagged {
@@ -61,23 +67,26 @@ impl Netlink {
                 members.push(member(*range.end(), BridgeVlanInfoFlags::RangeEnd));
             }
         }
-        self.change(RouteNetlinkMessage::SetLink(of_bridge(port, members)), 0).await
+        let done = self.change(RouteNetlinkMessage::SetLink(of_bridge(port.index, members)), 0).await;
+        done.doing(|| self.here(format!("put {} in its VLANs", port.name)))
     }
 
     /// Keeps a VLAN from a bridge's port. One that it does not have is no error.
-    pub(crate) async fn keep_out(&self, port: u32, vlan: u16) -> Result<(), Errno> {
+    pub(crate) async fn keep_out(&self, port: &Link, vlan: u16) -> Result<()> {
         let members = vec![member(vlan, BridgeVlanInfoFlags::empty())];
-        self.change(RouteNetlinkMessage::DelLink(of_bridge(port, members)), 0).await
+        let done = self.change(RouteNetlinkMessage::DelLink(of_bridge(port.index, members)), 0).await;
+        done.doing(|| self.here(format!("keep VLAN {vlan} from {}", port.name)))
     }
 
     /// The VLANs of a port, or of a bridge itself.
-    pub(crate) async fn vlans(&self, link: u32) -> Result<Vlans, Errno> {
+    pub(crate) async fn vlans(&self, link: &Link) -> Result<Vlans> {
         let mut message = LinkMessage::default();
         message.header.interface_family = AddressFamily::Bridge;
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
         // The kernel lists those of all ports and bridges, or none.
-        let messages = self.dump_whole(RouteNetlinkMessage::GetLink(message)).await?;
-        Ok(messages.into_iter().find_map(|message| read(message, link)).unwrap_or_default())
+        let messages = self.dump_whole(RouteNetlinkMessage::GetLink(message)).await;
+        let messages = messages.doing(|| self.here(format!("list the VLANs of {}", link.name)))?;
+        Ok(messages.into_iter().find_map(|message| read(message, link.index)).unwrap_or_default())
     }
 }
 

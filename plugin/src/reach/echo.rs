@@ -18,7 +18,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::error::errno_of;
+use crate::error::{Doing, Result, errno_of};
 
 /// How long to wait for answers after each time of asking: a container answers within a millisecond, unless the machine is busy.
 const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400)];
@@ -32,12 +32,13 @@ const READ_MAX: usize = 4096;
 static ROUND: AtomicU16 = AtomicU16::new(0);
 
 /// Those that answer. Errors: `EPERM` without `CAP_NET_RAW`.
-pub(super) async fn ask(addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, Errno> {
+pub(super) async fn ask(addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>> {
     let mut answered = BTreeSet::new();
     for ipv4 in [true, false] {
         let asked: BTreeSet<_> = addresses.iter().copied().filter(|address| address.is_ipv4() == ipv4).collect();
         if !asked.is_empty() {
-            answered.extend(Echo::open(ipv4)?.ask(&asked).await?);
+            let answers = async { Echo::open(ipv4)?.ask(&asked).await };
+            answered.extend(answers.await.doing(|| "try containers with packets".into())?);
         }
     }
     Ok(answered)

@@ -40,7 +40,7 @@ pub(super) async fn arrivals(host: &Netlink, named: Vec<IpAddr>) -> Result<Vec<A
         }
     }
     for ipv4 in [true, false] {
-        let routes = host.routes().await.doing(|| "list the routes".into())?;
+        let routes = host.routes().await?;
         let default = routes.iter().find(|route| route.is_default() && route.destination.is_ipv4() == ipv4);
         let arrival = default.and_then(|route| Some(Arrival { source: route.gateway?, link: route.link? }));
         found.extend(arrival.filter(|it| it.source.is_ipv4() == ipv4 && !found.contains(it)));
@@ -84,7 +84,7 @@ impl<'a> Ways<'a> {
             Ok(route) if route.link == Some(link.index) => return Ok(None),
             Ok(route) => {
                 let name = match route.link {
-                    Some(index) => self.host.link_by_index(index).await.doing(|| format!("look up link {index}"))?,
+                    Some(index) => self.host.link_by_index(index).await?,
                     None => None,
                 };
                 let name = name.map_or_else(|| "no link".to_owned(), |link| link.name);
@@ -112,7 +112,7 @@ impl<'a> Ways<'a> {
 
     /// With the rules that have a part in it.
     async fn name(&self, found: String, address: IpAddr, table: Option<u32>) -> Result<Blocked> {
-        let rules = self.host.rules(address.is_ipv4()).await.doing(|| "list the routing rules".into())?;
+        let rules = self.host.rules(address.is_ipv4()).await?;
         let usual = |table: u32| USUAL_TABLES.contains(&table);
         let is_part = |rule: &&Rule| table.map_or(!usual(rule.table), |table| rule.table == table && !usual(table));
         let part: Vec<_> = rules.iter().filter(is_part).collect();

@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use super::containers;
 use super::finding::{ATTACHMENTS, BRIDGE, Finding, POOL, SUBNET, State};
 use crate::config::Network;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::ipam::lease;
 use crate::ipam::pool::Pool;
 use crate::link::{bridge, vlan};
@@ -41,7 +41,7 @@ pub(super) async fn check(host: &Netlink, network: &Network, gateway: Option<IpA
     };
     let sound = found.is_some() && line.state == State::Ok;
     let conflict = found.is_none() && line.state == State::Bad;
-    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let links = host.links().await?;
     let has_leases = !reach::subjects(&links, network).is_empty();
     let mut findings = vec![line, subnet(host, network, sound).await?];
     match &found {
@@ -90,7 +90,7 @@ async fn judge(host: &Netlink, network: &Network) -> Result<(Option<Link>, Findi
     } else if !gateways.is_empty() && !bridge::has_gateways(host, network, &bridge).await? {
         let link = vlan::find(host, network, &bridge).await?;
         let addresses = match &link {
-            Some(link) => host.addresses(link.index).await.doing(|| format!("list the addresses of {}", link.name))?,
+            Some(link) => host.addresses(link).await?,
             None => Vec::new(),
         };
         match gateways.iter().find(|gateway| !addresses.contains(gateway)) {
@@ -119,8 +119,8 @@ async fn subnet(host: &Netlink, network: &Network, sound: bool) -> Result<Findin
     }
     let subnets = network.pools.subnets();
     let way = network.gateway_link();
-    let own = host.link(way).await.doing(|| format!("look up {way}"))?.map(|link| link.index);
-    for route in host.routes().await.doing(|| "list the routes".into())? {
+    let own = host.link(way).await?.map(|link| link.index);
+    for route in host.routes().await? {
         // A wider one, such as a VPN's 10.0.0.0/8, loses against the bridge's own.
         if subnets.iter().any(|subnet| is_within(route.destination, *subnet)) && route.link != own {
             return stolen(host, &route.destination.to_string(), route.link).await;
@@ -134,7 +134,7 @@ async fn subnet(host: &Netlink, network: &Network, sound: bool) -> Result<Findin
         [first, last].into_iter().filter(|address| *address != range.gateway())
     });
     for address in edges {
-        let way = host.way_to(address).await.doing(|| format!("ask for the way to {address}"))?;
+        let way = host.way_to(address).await?;
         if way.link != own {
             return stolen(host, &address.to_string(), way.link).await;
         }
@@ -148,7 +148,7 @@ fn is_within(inner: IpNetwork, outer: IpNetwork) -> bool {
 
 async fn stolen(host: &Netlink, destination: &str, link: Option<u32>) -> Result<Finding> {
     let name = match link {
-        Some(index) => host.link_by_index(index).await.doing(|| format!("look up link {index}"))?.map(|link| link.name),
+        Some(index) => host.link_by_index(index).await?.map(|link| link.name),
         None => None,
     };
     let name = name.unwrap_or_else(|| "no link".into());
@@ -161,7 +161,7 @@ async fn stolen(host: &Netlink, destination: &str, link: Option<u32>) -> Result<
 }
 
 async fn pool(host: &Netlink, network: &Network, bridge: &Link) -> Result<Finding> {
-    let ports = host.ports(bridge.index).await.doing(|| format!("list the ports of {}", bridge.name))?;
+    let ports = host.ports(bridge).await?;
     let taken: BTreeSet<_> = ports.iter().flat_map(lease::leases).collect();
     let room = PORTS_MAX.saturating_sub(ports.len());
     let free = |pool: &Pool| pool.free(&taken).take(PORTS_MAX).count().min(room);

@@ -6,7 +6,7 @@ use super::finding::{ATTACHMENTS, Finding, LEASES};
 use crate::cli::gc;
 use crate::cli::probe::Host;
 use crate::config::Network;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::ipam::lease;
 use crate::netlink::{Link, Netlink};
 use crate::reach::{self, Report, Subject};
@@ -62,8 +62,8 @@ pub(super) fn leases(host: &Host) -> Finding {
 /// The container of that name, id (or its beginning) or address, whichever networks it is on; nothing where there is none.
 pub(super) fn one(asked: &str, networks: &[&Network], gateway: Option<std::net::IpAddr>) -> Result<Vec<Finding>> {
     call::block_on(call::within_deadline(async {
-        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-        let links = host.links().await.doing(|| "list the host's links".into())?;
+        let host = Netlink::open()?;
+        let links = host.links().await?;
         let mut findings = Vec::new();
         for network in networks {
             for subject in reach::subjects(&links, network).iter().filter(|subject| is_meant(subject, asked)) {

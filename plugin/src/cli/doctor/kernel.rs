@@ -64,16 +64,15 @@ fn links(host: &Host) -> Finding {
 
 /// Does what an ADD does, in the namespace of the calling thread, which must be its own.
 async fn make_all() -> Result<()> {
-    let netlink = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let netlink = Netlink::open()?;
     let bridge = trial::make_bridge(&netlink, false).await?;
     let netns = Netns::open(Path::new("/proc/thread-self/ns/net"))?;
     let pair = NewVeth { host: "trial-host", container: "trial", netns: &netns, bridge: bridge.index, mtu: 1500 };
-    netlink.add_veth(&pair).await.doing(|| "create a veth pair".into())?;
-    let link = netlink.link("trial-host").await.and_then(|it| it.ok_or(Errno::ENODEV));
-    let index = link.doing(|| "find the link just created".into())?.index;
-    netlink.add_alternative_name(index, LONG_NAME).await.doing(|| "give a link an alternative name".into())?;
-    match netlink.link_by_alternative_name(LONG_NAME).await.doing(|| "find a link by its alternative name".into())? {
-        Some(link) if link.index == index => Ok(()),
+    netlink.add_veth(&pair).await?;
+    let link = netlink.made_link(pair.host).await?;
+    netlink.add_alternative_name(&link, LONG_NAME).await?;
+    match netlink.link_by_alternative_name(LONG_NAME).await? {
+        Some(found) if found.index == link.index => Ok(()),
         _ => Err(Errno::EOPNOTSUPP).doing(|| "find a link by its alternative name".into()),
     }
 }

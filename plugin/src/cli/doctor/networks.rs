@@ -16,7 +16,7 @@ use crate::cli::probe;
 use crate::cni::request::Input;
 use crate::cni::request::json::{self, Refusal};
 use crate::config::{self, Draft, Network};
-use crate::error::{Doing, Error};
+use crate::error::Error;
 use crate::link::bridge;
 use crate::netlink::Netlink;
 use crate::spec::Command;
@@ -286,7 +286,7 @@ fn configured(backend: Backend, claim: Claim, value: &Value) -> Configured {
 /// The network as its bridge has it.
 fn settled(draft: Draft) -> Result<Option<Network>, Error> {
     call::block_on(call::within_deadline(async {
-        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let host = Netlink::open()?;
         bridge::settled(&host, draft).await
     }))
 }

@@ -9,7 +9,7 @@ use self::portmap::Publishing;
 use super::finding::{Finding, PORTS};
 use crate::call::{block_on, within_deadline};
 use crate::cli::probe::Host;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::firewall::{localnet, ports};
 use crate::netlink::{Link, Netlink};
 
@@ -24,7 +24,7 @@ pub(super) fn check(host: &Host, links: &[Link]) -> Finding {
 
 async fn judge(own: usize, by_portmap: &[Publishing<'_>], links: &[Link]) -> Result<Finding> {
     if own > 0 {
-        let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+        let host = Netlink::open()?;
         if let Some(problem) = ports::problem(&host).await? {
             return Ok(PORTS.bad(
                 format!("the rules are not as they should be: {problem}"),

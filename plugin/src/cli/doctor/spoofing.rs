@@ -4,7 +4,7 @@ use super::finding::{Finding, SPOOFING};
 use crate::call::{block_on, within_deadline};
 use crate::cli::probe::Host;
 use crate::config::Network;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::firewall::spoofing;
 use crate::ipam::lease;
 use crate::netlink::Netlink;
@@ -21,7 +21,7 @@ pub(super) fn check(host: &Host, network: &Network) -> Finding {
 
 async fn judge(network: &Network) -> Result<Finding> {
     spoofing::refuse_lacking().await?;
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     let links: Vec<_> = lease::of_network(&host, &network.name).await?.into_iter().map(|(_, link)| link).collect();
     if let Some(link) = links.iter().find(|link| lease::record(link).is_some() && lease::guarded_mac(link).is_none()) {
         return Ok(SPOOFING.bad(

@@ -18,7 +18,7 @@ use super::visitor::Visitor;
 use crate::call::within_deadline;
 use crate::cli::names::{Entry, Names};
 use crate::config::Network;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::ipam::lease;
 use crate::link::{bridge, forwarding};
 use crate::netlink::{Announced, Changes, Link, Netlink};
@@ -76,7 +76,7 @@ struct NetworkHealth {
 impl Node {
     /// The host whose network namespace the calling thread is in. It keeps no networks yet.
     pub(super) fn new() -> Result<Self> {
-        let changes = Changes::of_links().doing(|| "listen to the kernel's announcements".into())?;
+        let changes = Changes::of_links()?;
         Ok(Self {
             changes,
             known: Mutex::default(),
@@ -103,8 +103,8 @@ impl Node {
         known.hear(&self.changes);
         if known.links.is_none() {
             let links = within_deadline(async {
-                let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-                host.links().await.doing(|| "list the host's links".into())
+                let host = Netlink::open()?;
+                host.links().await
             });
             known.links = Some(links.await?.into_iter().filter(has_lease).map(|link| (link.index, link)).collect());
         }
@@ -207,7 +207,7 @@ impl Health {
 }
 
 async fn bridge_problem(network: &Network) -> Result<Option<String>> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
+    let host = Netlink::open()?;
     match bridge::find(&host, &network.bridge).await? {
         Some(found) => bridge::problem(&host, network, &found).await,
         None => Ok(Some(format!("there is no bridge {}", network.bridge))),

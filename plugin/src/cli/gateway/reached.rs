@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::call::within_deadline;
 use crate::config::Network;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::netlink::Netlink;
 use crate::reach;
 
@@ -67,8 +67,8 @@ impl Reached {
 }
 
 async fn look(network: &Network) -> Result<Outcome> {
-    let host = Netlink::open().doing(|| "open a netlink socket".into())?;
-    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let host = Netlink::open()?;
+    let links = host.links().await?;
     let report = reach::look(&host, network, &links, None, |_| true).await?;
     Ok(Outcome { problem: report.problem(), sampled: report.sampled, untried: report.untried })
 }

@@ -5,9 +5,8 @@
 use std::pin::pin;
 
 use futures_util::future::{Either, select};
-use nix::errno::Errno;
 
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::netlink::Changes;
 
 /// The announcements that count.
@@ -26,8 +25,7 @@ enum Rules {
 
 impl Watch {
     pub(super) fn open() -> Result<Self> {
-        let doing = || "listen to the kernel's announcements".into();
-        let (links, routes) = (Changes::open().doing(doing)?, Changes::of_routes().doing(doing)?);
+        let (links, routes) = (Changes::open()?, Changes::of_routes()?);
         Ok(Self { links, routes, rules: Rules::NotAsked })
     }
 
@@ -39,7 +37,7 @@ impl Watch {
     }
 
     /// Ends as soon as something has changed.
-    pub(super) async fn change(&self) -> Result<(), Errno> {
+    pub(super) async fn change(&self) -> Result<()> {
         let (links, routes) = (pin!(self.links.wait()), pin!(self.routes.wait()));
         let ways = select(links, routes);
         let Rules::Asked(Some(rules)) = &self.rules else { return ways.await.factor_first().0 };

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::attachment;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::ipam::lease;
 use crate::netlink::{Link, Netlink};
 
@@ -23,7 +23,7 @@ pub(super) struct Attachment {
 
 /// All of them, or those of a network: then without those that tell no network.
 pub(super) async fn list(host: &Netlink, network: Option<&str>) -> Result<Vec<Attachment>> {
-    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let links = host.links().await?;
     let is_wanted = |link: &Link| match network {
         Some(network) => lease::is_of_network(link, network),
         None => true,

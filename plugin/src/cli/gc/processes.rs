@@ -23,7 +23,7 @@ impl Processes {
         let asked: BTreeSet<_> = attachments.iter().filter_map(|it| it.container.as_deref()).collect();
         let mut seen = Self::default();
         for process in processes::all()? {
-            seen.inhabited.extend(processes::namespace_of(host, process).await?);
+            seen.inhabited.extend(host.namespace_of(process).await?);
             // One that has ended meanwhile tends nothing.
             let line = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
             let arguments = line.split(|byte| *byte == 0).filter_map(|argument| std::str::from_utf8(argument).ok());

@@ -35,7 +35,7 @@ impl Site<'_> {
             // What is left of it may be in the way, or there is no time.
             (Error::AndThen { .. } | Error::Deadline { .. } | Error::Internal { .. }, _) => false,
             (_, Some(index)) => {
-                matches!(within_deadline(async { Ok(self.host.link_by_index(index).await) }).await, Ok(Ok(None)))
+                matches!(within_deadline(self.host.link_by_index(index)).await, Ok(None))
             }
             // It was gone right after it was made.
             (Error::Kernel { errno, .. }, None) => *errno == Errno::ENODEV,
@@ -49,7 +49,7 @@ impl Site<'_> {
             return Ok(());
         }
         loop {
-            let found = self.host.link_by_index(link.index).await.doing(|| format!("look up {}", link.name))?;
+            let found = self.host.link_by_index(link.index).await?;
             match found {
                 Some(link) if link.forwarding => return Ok(()),
                 // Somebody has deleted the bridge under it, and no port opens without one.
@@ -71,9 +71,8 @@ impl Site<'_> {
             masquerade::ensure(host, network, bridge.gateway(), &[]).await?;
             let doing = || format!("put {} back on {}", port.name, bridge.link.name);
             // Its record says how it is to be.
-            let found = host.link_by_index(port.index).await.and_then(|link| link.ok_or(Errno::ENODEV));
-            let link = found.doing(doing)?;
-            port::put_back(host, &link, &bridge.link, &network.options.port).await.doing(doing)
+            let link = host.link_by_index(port.index).await?.ok_or(Errno::ENODEV).doing(doing)?;
+            port::put_back(host, &link, &bridge.link, &network.options.port).await
         };
         // On the heap, as it is seldom needed, and large.
         Box::pin(self.until_bridge_stays(put_back)).await

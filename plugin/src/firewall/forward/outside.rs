@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 
 use super::plan::Outside;
 use crate::config::Network;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::family::IpFamily;
 use crate::layout::{ELSEWHERE, LINK_GROUP};
 use crate::netlink::{Link, Netlink, Route};
@@ -29,11 +29,10 @@ enum Side {
 
 /// Those of a family's routes.
 pub(super) async fn links(host: &Netlink, network: &Network, family: IpFamily) -> Result<Outside> {
-    let routes = match family {
-        IpFamily::V4 => host.ipv4_routes().await,
-        IpFamily::V6 => host.ipv6_routes().await,
+    let mut routes = match family {
+        IpFamily::V4 => host.ipv4_routes().await?,
+        IpFamily::V6 => host.ipv6_routes().await?,
     };
-    let mut routes = routes.doing(|| "list the routes".into())?;
     // Each link has these, of other programs' containers, too.
     routes.retain(|route| !is_link_local(route.destination));
     let mut chosen = of(routes.iter().filter(|route| route.is_default()));
@@ -45,7 +44,7 @@ pub(super) async fn links(host: &Netlink, network: &Network, family: IpFamily) -
     let all = of(&routes).union(&chosen).copied().collect::<BTreeSet<_>>();
     let mut outside = Outside::default();
     for index in all {
-        let Some(link) = host.link_by_index(index).await.doing(|| "look up a route's link".into())? else { continue };
+        let Some(link) = host.link_by_index(index).await? else { continue };
         let is_own = link.name == network.gateway_link() || link.name == network.bridge;
         match side_of(&link, chosen.contains(&index)) {
             _ if is_own || link.name == "lo" => {}

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use super::Found;
 use super::rules::subnets_of;
 use crate::config::Network;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::family::IpFamily;
 use crate::ipam::lease;
 use crate::ipam::pool::subnet_of;
@@ -21,7 +21,7 @@ pub(super) async fn candidates(
     family: IpFamily,
     found: Option<&Found>,
 ) -> Result<BTreeSet<IpNetwork>> {
-    let addresses = host.addresses(bridge.index).await.doing(|| format!("list the addresses of {}", bridge.name))?;
+    let addresses = host.addresses(bridge).await?;
     let gateways = addresses.into_iter().filter(|address| family.has(*address)).map(subnet_of);
     Ok(found.map(subnets_found).unwrap_or_default().into_iter().chain(gateways).collect())
 }
@@ -36,7 +36,7 @@ pub(super) async fn in_need(
     if subnets.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let links = host.links().await?;
     let vlan = network.gateway_vlan().map(|(_, vlan)| vlan);
     // One that has lost its bridge is put back. A gateway in a VLAN is another link than the bridge.
     let is_there = |link: &&Link| match vlan {

@@ -8,10 +8,9 @@
 
 use std::net::Ipv4Addr;
 
-use ipnetwork::{IpNetwork, Ipv4Network};
-use nix::errno::Errno;
+use ipnetwork::Ipv4Network;
 
-use crate::error::{Doing, Result};
+use crate::error::{Result, unless_there};
 use crate::mac::Mac;
 use crate::netlink::{Ipv4Setting, Link, Netlink, Route, RouteAttributes};
 
@@ -42,19 +41,11 @@ pub(super) async fn ensure(host: &Netlink, links: &[Link]) -> Result<()> {
     if problem(links).is_some() {
         make(host).await?;
     }
-    let found = |name| async move {
-        let link = host.link(name).await.and_then(|link| link.ok_or(Errno::ENODEV));
-        link.doing(|| format!("find {name} just created"))
-    };
     for (name, destination) in [(OUTER, MIRROR), (INNER, Ipv4Network::from(SPEAKER))] {
-        let link = found(name).await?;
+        let link = host.made_link(name).await?;
         let attributes = RouteAttributes { scope: Some(ON_THE_LINK), ..RouteAttributes::default() };
-        let destination = IpNetwork::V4(destination);
-        let route = Route { destination, gateway: None, link: Some(link.index), attributes };
-        match host.add_route(link.index, &route).await {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno).doing(|| format!("route {destination} on {name}")),
-        }
+        let route = Route { destination: destination.into(), gateway: None, link: Some(link.index), attributes };
+        unless_there(host.add_route(&link, &route).await)?;
     }
     Ok(())
 }
@@ -80,25 +71,21 @@ pub(super) fn is_left(links: &[Link]) -> bool {
 
 /// Takes it away.
 pub(super) async fn remove(host: &Netlink) -> Result<()> {
-    match host.link(OUTER).await.doing(|| format!("look up {OUTER}"))? {
-        Some(link) => host.delete_link_soon(link.index, &[]).await.doing(|| format!("delete link {OUTER}")),
+    match host.link(OUTER).await? {
+        Some(link) => host.delete_link_soon(&link, &[]).await,
         None => Ok(()),
     }
 }
 
 async fn make(host: &Netlink) -> Result<()> {
-    match host.add_inner_pair((OUTER, INNER), MAC).await {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(errno) => return Err(errno).doing(|| format!("create the veth pair {OUTER} - {INNER}")),
-    }
+    unless_there(host.add_inner_pair((OUTER, INNER), MAC).await)?;
     for (name, outer) in [(OUTER, true), (INNER, false)] {
-        let link = host.link(name).await.and_then(|link| link.ok_or(Errno::ENODEV));
-        let link = link.doing(|| format!("find {name} just created"))?;
-        host.no_ipv6_by_itself(link.index, None).await.doing(|| format!("keep {name} from IPv6"))?;
+        let link = host.made_link(name).await?;
+        host.no_ipv6_by_itself(&link, None).await?;
         // Nothing is passed on that comes back to the host: it has been answered there, or is nobody's.
         let settings = [(Ipv4Setting::RouteLocalnet, outer), (Ipv4Setting::Forwarding, !outer)];
-        host.set_ipv4(link.index, &settings).await.doing(|| format!("set {name} up for loopback addresses"))?;
-        host.set_up(link.index).await.doing(|| format!("set {name} up"))?;
+        host.set_ipv4(&link, &settings).await?;
+        host.set_up(&link).await?;
     }
     Ok(())
 }

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::table::{self, Found, Wanted};
-use super::{HostPort, Port, claimed, claims, failed, forget_flows, is_open, is_spare, list_links, loopback, rules};
+use super::{HostPort, Port, claimed, claims, failed, forget_flows, is_open, is_spare, loopback, rules};
 use crate::attachment;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::family::IpFamily;
 use crate::ipam::lease;
 use crate::netlink::{Ipv4Setting, Link, Netlink};
@@ -23,8 +23,8 @@ pub(super) struct State {
 
 impl State {
     pub(super) async fn read(host: &Netlink) -> Result<Self> {
-        let links = host.links().await.doing(list_links)?;
-        let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
+        let links = host.links().await?;
+        let addresses = host.all_addresses().await?;
         Ok(Self { links, addresses })
     }
 
@@ -43,8 +43,7 @@ impl State {
                     continue;
                 }
                 for name in claims::names(&ports) {
-                    let named = host.add_alternative_name(link.index, &name).await;
-                    named.doing(|| format!("name link {} {name}", link.name))?;
+                    host.add_alternative_name(link, &name).await?;
                     link.names.push(name);
                 }
             }
@@ -154,13 +153,10 @@ impl State {
     /// Flatnet 0.1 let bridges take packets to loopback addresses.
     async fn close_bridges(&self, host: &Netlink) -> Result<()> {
         let published = self.links.iter().filter(|link| claimed(link).next().is_some());
-        let gateways: BTreeSet<_> =
-            published.filter_map(|link| self.gateway(link)).map(|it| (it.index, &it.name)).collect();
-        for (index, name) in gateways {
-            if is_open(name) {
-                let closed = host.set_ipv4(index, &[(Ipv4Setting::RouteLocalnet, false)]).await;
-                closed.doing(|| format!("keep {name} from loopback addresses"))?;
-            }
+        let gateways: BTreeMap<_, _> =
+            published.filter_map(|link| self.gateway(link)).map(|gateway| (gateway.index, gateway)).collect();
+        for gateway in gateways.values().filter(|gateway| is_open(&gateway.name)) {
+            host.set_ipv4(gateway, &[(Ipv4Setting::RouteLocalnet, false)]).await?;
         }
         Ok(())
     }

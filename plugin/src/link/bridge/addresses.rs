@@ -3,12 +3,11 @@
 //! What another has given the link is taken from it only where the network says so (`forceAddress`).
 
 use ipnetwork::IpNetwork;
-use nix::errno::Errno;
 
 use super::left::is_left;
 use super::{find, mark_of};
 use crate::config::Network;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::link::{ipv6, vlan};
 use crate::netlink::{Link, Netlink};
 
@@ -21,7 +20,7 @@ pub(crate) async fn has_gateways(host: &Netlink, network: &Network, bridge: &Lin
     }
     let Some(link) = vlan::find(host, network, bridge).await? else { return Ok(false) };
     let name = &link.name;
-    let found = host.addresses_of_any_scope(link.index).await.doing(|| format!("list the addresses of {name}"))?;
+    let found = host.addresses_of_any_scope(&link).await?;
     let can_ask = !network.has_ipv6() || ipv6::can_ask(&found);
     let addresses: Vec<_> = found.iter().filter(|found| !found.is_link_local()).map(|found| found.network).collect();
     match conflict(&gateways, &addresses) {
@@ -48,12 +47,12 @@ pub(crate) async fn refuse_conflict(host: &Netlink, network: &Network) -> Result
 /// Errors: 105 where the host has an address of this subnet elsewhere: one of the two places could not be reached.
 pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<()> {
     let gateways = network.gateway_networks();
-    let addresses = host.all_addresses().await.doing(|| "list the host's addresses".into())?;
+    let addresses = host.all_addresses().await?;
     let overlapping = |other: IpNetwork| gateways.iter().find(move |gateway| overlap(other, **gateway));
     for (index, other) in &addresses {
         let Some(gateway) = overlapping(*other) else { continue };
         // On the bridge itself it is the gateway's own: another first ADD was faster.
-        let link = host.link_by_index(*index).await.doing(|| format!("look up who has {other}"))?;
+        let link = host.link_by_index(*index).await?;
         let Some(link) = link.filter(|link| link.name != network.gateway_link()) else { continue };
         let (name, bridge) = (&link.name, &network.bridge);
         let rename = if is_left(host, &link).await? {
@@ -89,13 +88,9 @@ pub(crate) fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
 pub(super) async fn clear_the_way(host: &Netlink, network: &Network, link: &Link) -> Result<()> {
     let gateways = network.gateway_networks();
     let is_in_the_way = |other: &IpNetwork| obstructed(&gateways, *other).is_some();
-    let addresses = host.addresses(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
+    let addresses = host.addresses(link).await?;
     for other in addresses.into_iter().filter(is_in_the_way) {
-        match host.delete_address(link.index, other).await {
-            // Another first ADD was faster.
-            Ok(()) | Err(Errno::EADDRNOTAVAIL) => {}
-            Err(errno) => return Err(errno).doing(|| format!("take the address {other} from {}", link.name)),
-        }
+        host.delete_address(link, other).await?;
     }
     Ok(())
 }

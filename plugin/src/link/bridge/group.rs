@@ -3,7 +3,7 @@
 //! A link that the host's own default route leaves by leads to the world, too: it does not get the group.
 
 use crate::config::Network;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::layout::{ELSEWHERE, LINK_GROUP};
 use crate::netlink::{Link, Netlink};
 
@@ -12,7 +12,7 @@ pub(super) async fn join(host: &Netlink, network: &Network, link: &Link) -> Resu
     if !network.options.is_gateway || link.group != 0 || leads_elsewhere(host, link).await {
         return Ok(());
     }
-    host.set_group(link.index, LINK_GROUP).await.doing(|| format!("put {} into link group {LINK_GROUP}", link.name))
+    host.set_group(link, LINK_GROUP).await
 }
 
 /// Whether a default route leaves by the link.

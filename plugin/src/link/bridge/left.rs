@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 
 use super::MARK_PREFIX;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
 
 /// All of them.
 pub(crate) async fn left(host: &Netlink) -> Result<Vec<Link>> {
-    let links = host.links().await.doing(|| "list the host's links".into())?;
+    let links = host.links().await?;
     let used: BTreeSet<_> = links.iter().filter_map(|link| link.bridge).collect();
     let mut left = Vec::new();
     for link in links.into_iter().filter(|link| !used.contains(&link.index)) {
@@ -25,7 +25,7 @@ pub(crate) async fn left(host: &Netlink) -> Result<Vec<Link>> {
 
 /// Whether this link is one of them.
 pub(crate) async fn is_left(host: &Netlink, link: &Link) -> Result<bool> {
-    let ports = host.ports(link.index).await.doing(|| format!("list the ports of {}", link.name))?;
+    let ports = host.ports(link).await?;
     Ok(ports.is_empty() && is_made_by_flatnet(host, link).await?)
 }
 
@@ -36,6 +36,6 @@ async fn is_made_by_flatnet(host: &Netlink, link: &Link) -> Result<bool> {
     if mac == Mac::named(&[&link.name]) || link.names.iter().any(|name| name.starts_with(MARK_PREFIX)) {
         return Ok(true);
     }
-    let addresses = host.addresses(link.index).await.doing(|| format!("list the addresses of {}", link.name))?;
+    let addresses = host.addresses(link).await?;
     Ok(addresses.iter().any(|address| Mac::of(address.ip()) == mac))
 }

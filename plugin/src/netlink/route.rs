@@ -1,19 +1,20 @@
-//! Addresses, routes and neighbours.
+//! Routes: what the kernel has, and the way that it would take.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use nix::errno::Errno;
+use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteType,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
 
-use super::Netlink;
+use super::{Link, Netlink};
+use crate::error::{Doing, Result};
 
 /// A route, of the main table unless it says another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,13 @@ pub(crate) enum RouteKind {
     Unreachable,
     /// The same: administratively prohibited.
     Prohibit,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.destination)?;
+        self.gateway.map_or(Ok(()), |gateway| write!(f, " by {gateway}"))
+    }
 }
 
 impl Route {
@@ -154,88 +162,13 @@ fn everything(ipv4: bool) -> IpNetwork {
     IpNetwork::new(any, 0).expect("a prefix length that every family has")
 }
 
-/// An address of a link, of any scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
-    /// Index of the link.
-    pub(crate) link: u32,
-    /// With its subnet's prefix length.
-    pub(crate) network: IpNetwork,
-    /// Whether the kernel uses it.
-    pub(crate) state: AddressState,
-    /// Whether it is there until somebody takes it away: what a router told of ends by itself.
-    pub(crate) permanent: bool,
-}
-
-/// What has become of the question whether somebody else has an address (RFC 4862, section 5.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AddressState {
-    /// Nobody has, or nobody was asked.
-    Usable,
-    /// It is still asked.
-    Tentative,
-    /// Somebody has.
-    Duplicate,
-}
-
-impl Address {
-    /// Whether it means something on its own link only (`fe80::/10`).
-    pub(crate) fn is_link_local(&self) -> bool {
-        matches!(self.network.ip(), IpAddr::V6(address) if address.is_unicast_link_local())
-    }
-}
-
 impl Netlink {
-    /// Gives the link an address, and so a route to its subnet; it is not asked who else has it. Errors: `EEXIST`.
-    pub(crate) async fn add_address(&self, link: u32, address: IpNetwork) -> Result<(), Errno> {
-        let flags = if address.is_ipv6() { AddressFlags::Nodad } else { AddressFlags::empty() };
-        self.add_address_with(link, address, flags).await
-    }
-
-    /// The same, but an address of IPv6 is tentative until it is known that nobody else has it. Errors: `EEXIST`.
-    pub(crate) async fn add_tentative_address(&self, link: u32, address: IpNetwork) -> Result<(), Errno> {
-        self.add_address_with(link, address, AddressFlags::empty()).await
-    }
-
-    /// Takes an address off the link. One that is not there is no error.
-    pub(crate) async fn delete_address(&self, link: u32, address: IpNetwork) -> Result<(), Errno> {
-        match self.change(RouteNetlinkMessage::DelAddress(address_message(link, address)), 0).await {
-            Err(Errno::EADDRNOTAVAIL) => Ok(()),
-            done => done,
-        }
-    }
-
-    async fn add_address_with(&self, link: u32, address: IpNetwork, flags: AddressFlags) -> Result<(), Errno> {
-        let mut message = address_message(link, address);
-        if !flags.is_empty() {
-            message.attributes.push(AddressAttribute::Flags(flags));
-        }
-        self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL).await
-    }
-
-    /// The link's addresses, but for those of a link's own scope.
-    pub(crate) async fn addresses(&self, link: u32) -> Result<Vec<IpNetwork>, Errno> {
-        let found = self.addresses_of_any_scope(link).await?;
-        Ok(found.iter().filter(|address| !address.is_link_local()).map(|address| address.network).collect())
-    }
-
-    /// All addresses of the link.
-    pub(crate) async fn addresses_of_any_scope(&self, link: u32) -> Result<Vec<Address>, Errno> {
-        let mut message = AddressMessage::default();
-        message.header.index = link;
-        let messages = self.dump_whole(RouteNetlinkMessage::GetAddress(message)).await?;
-        Ok(messages.into_iter().filter_map(read_address).filter(|address| address.link == link).collect())
-    }
-
-    /// The addresses of all links, each with its link's index, but for those of a link's own scope.
-    pub(crate) async fn all_addresses(&self) -> Result<Vec<(u32, IpNetwork)>, Errno> {
-        let messages = self.dump_whole(RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
-        let found = messages.into_iter().filter_map(read_address).filter(|address| !address.is_link_local());
-        Ok(found.map(|address| (address.link, address.network)).collect())
-    }
-
     /// Adds a route that leaves by the link. Errors: `EEXIST`.
-    pub(crate) async fn add_route(&self, link: u32, route: &Route) -> Result<(), Errno> {
+    pub(crate) async fn add_route(&self, link: &Link, route: &Route) -> Result<()> {
+        self.new_route(link.index, route).await.doing(|| self.here(format!("route {route} on {}", link.name)))
+    }
+
+    async fn new_route(&self, link: u32, route: &Route) -> Result<(), Errno> {
         let mut message = match (route.destination, route.gateway) {
             (IpNetwork::V4(destination), gateway) => {
                 let message = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -263,31 +196,31 @@ impl Netlink {
     }
 
     /// The routes of the main table, IPv4's first.
-    pub(crate) async fn routes(&self) -> Result<Vec<Route>, Errno> {
+    pub(crate) async fn routes(&self) -> Result<Vec<Route>> {
         let mut routes = self.ipv4_routes().await?;
         routes.extend(self.ipv6_routes().await?);
         Ok(routes)
     }
 
     /// The IPv4 routes of the main table.
-    pub(crate) async fn ipv4_routes(&self) -> Result<Vec<Route>, Errno> {
+    pub(crate) async fn ipv4_routes(&self) -> Result<Vec<Route>> {
         self.routes_of(AddressFamily::Inet, RouteAttributes::MAIN).await
     }
 
     /// The IPv6 routes of the main table.
-    pub(crate) async fn ipv6_routes(&self) -> Result<Vec<Route>, Errno> {
+    pub(crate) async fn ipv6_routes(&self) -> Result<Vec<Route>> {
         self.routes_of(AddressFamily::Inet6, RouteAttributes::MAIN).await
     }
 
     /// One family's routes, whatever table they are in; the kernel's own are among them.
-    pub(crate) async fn routes_of_all_tables(&self, ipv4: bool) -> Result<Vec<Route>, Errno> {
+    pub(crate) async fn routes_of_all_tables(&self, ipv4: bool) -> Result<Vec<Route>> {
         let family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
         // RT_TABLE_UNSPEC: any.
         self.routes_of(family, 0).await
     }
 
     /// The kernel filters by table.
-    async fn routes_of(&self, family: AddressFamily, table: u8) -> Result<Vec<Route>, Errno> {
+    async fn routes_of(&self, family: AddressFamily, table: u8) -> Result<Vec<Route>> {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
         message.header.table = table;
@@ -295,15 +228,16 @@ impl Netlink {
             Ok(messages) => Ok(messages.into_iter().filter_map(read_route).collect()),
             // A namespace makes the table with its first route; a kernel may lack IPv6.
             Err(Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT) => Ok(Vec::new()),
-            Err(errno) => Err(errno),
+            Err(errno) => Err(errno).doing(|| self.here("list the routes".into())),
         }
     }
 
     /// The links that have learnt IPv6 routes from router advertisements.
-    pub(crate) async fn links_with_routers(&self) -> Result<BTreeSet<u32>, Errno> {
+    pub(crate) async fn links_with_routers(&self) -> Result<BTreeSet<u32>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet6;
-        let messages = self.dump_whole(RouteNetlinkMessage::GetRoute(message)).await?;
+        let messages = self.dump_whole(RouteNetlinkMessage::GetRoute(message)).await;
+        let messages = messages.doing(|| self.here("list the routes that routers have told of".into()))?;
         let learnt = messages.into_iter().filter(|message| match message {
             RouteNetlinkMessage::NewRoute(message) => message.header.protocol == RouteProtocol::Ra,
             _ => false,
@@ -312,7 +246,7 @@ impl Netlink {
     }
 
     /// The way that the kernel would take to `address` now, policy rules and all tables considered.
-    pub(crate) async fn way_to(&self, address: IpAddr) -> Result<Route, Errno> {
+    pub(crate) async fn way_to(&self, address: IpAddr) -> Result<Route> {
         let mut message = RouteMessage::default();
         let (family, length, destination) = match address {
             IpAddr::V4(address) => (AddressFamily::Inet, 32, RouteAddress::Inet(address)),
@@ -321,47 +255,10 @@ impl Netlink {
         message.header.address_family = family;
         message.header.destination_prefix_length = length;
         message.attributes.push(RouteAttribute::Destination(destination));
-        let answer = self.get(RouteNetlinkMessage::GetRoute(message)).await?;
-        read_route(answer).ok_or(Errno::EPROTO)
+        let answer = self.get(RouteNetlinkMessage::GetRoute(message)).await;
+        let route = answer.and_then(|answer| read_route(answer).ok_or(Errno::EPROTO));
+        route.doing(|| self.here(format!("ask for the way to {address}")))
     }
-}
-
-fn address_message(link: u32, address: IpNetwork) -> AddressMessage {
-    match address {
-        IpNetwork::V4(address) => {
-            AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(address.ip(), address.prefix()).build()
-        }
-        IpNetwork::V6(address) => {
-            AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(address.ip(), address.prefix()).build()
-        }
-    }
-}
-
-fn read_address(message: RouteNetlinkMessage) -> Option<Address> {
-    let RouteNetlinkMessage::NewAddress(message) = message else { return None };
-    // IPv4's is IFA_LOCAL, where IFA_ADDRESS is the peer's on a point-to-point link; IPv6 has IFA_ADDRESS alone, as a rule.
-    let find = |pick: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
-    let local = find(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    let address = local.or_else(|| {
-        find(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        })
-    })?;
-    let flags = message.header.flags;
-    let state = if flags.contains(AddressHeaderFlags::Dadfailed) {
-        AddressState::Duplicate
-    } else if flags.contains(AddressHeaderFlags::Tentative) {
-        AddressState::Tentative
-    } else {
-        AddressState::Usable
-    };
-    let network = IpNetwork::new(address, message.header.prefix_len).ok()?;
-    let permanent = flags.contains(AddressHeaderFlags::Permanent);
-    Some(Address { link: message.header.index, network, state, permanent })
 }
 
 pub(super) fn read_route(message: RouteNetlinkMessage) -> Option<Route> {
