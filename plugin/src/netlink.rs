@@ -69,12 +69,8 @@ impl Netlink {
 
     /// Opens a socket in `netns`.
     pub(crate) fn open_in(netns: &Netns) -> Result<Self> {
-        let runtime = tokio::runtime::Handle::current();
-        let opened = netns.visit(|| {
-            let _entered = runtime.enter();
-            connect(format!(" in {}", netns.path().display()))
-        });
-        opened.doing(|| format!("open a netlink socket in {}", netns.path().display()))
+        let place = format!(" in {}", netns.path().display());
+        netns.visit(|| connect(place.clone())).doing(|| format!("open a netlink socket{place}"))
     }
 
     /// What was being done, with the place where.

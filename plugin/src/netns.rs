@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::process;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -16,15 +16,22 @@ use crate::error::{Doing, Error, Result, errno_of};
 
 /// `NSFS_MAGIC` of linux/magic.h: the file system that namespaces live in.
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
-/// The namespace of the calling thread, which is the main one.
+/// The namespace of the main thread, which is the one that calls.
 const OWN: &str = "/proc/self/ns/net";
+/// How often the way back is tried: the kernel may be short of memory for a moment.
+const RETURNS_MAX: usize = 8;
 
 /// An open network namespace: it lives at least as long as this.
 #[derive(Debug)]
 pub(crate) struct Netns {
     file: File,
+    /// The namespace that flatnet runs in.
+    own: File,
     path: PathBuf,
 }
+
+/// The main thread is in another namespace. Dropped, it is back in this one.
+struct Away<'a>(&'a File);
 
 impl Netns {
     /// Opens `CNI_NETNS`. Errors: 4 where it is no network namespace, 8 where it is the caller's own, 100 where that is not the
@@ -52,11 +59,11 @@ impl Netns {
         {
             return Err(problem("is a namespace of another kind than network".into()));
         }
-        let netns = Self { file, path: path.to_owned() };
-        match netns.is_own() {
-            Ok(false) => Ok(netns),
-            Ok(true) => Err(Error::OwnNamespace { path: path.display().to_string() }),
-            Err(e) => Err(errno_of(&e)).doing(|| format!("compare CNI_NETNS {} with {OWN}", netns.path.display())),
+        let compared = File::open(OWN).and_then(|own| Ok((is_same(&file, &own)?, own)));
+        match compared {
+            Ok((false, own)) => Ok(Self { file, own, path: path.to_owned() }),
+            Ok((true, _)) => Err(Error::OwnNamespace { path: path.display().to_string() }),
+            Err(e) => Err(errno_of(&e)).doing(|| format!("compare CNI_NETNS {} with {OWN}", path.display())),
         }
     }
 
@@ -65,35 +72,44 @@ impl Netns {
         &self.path
     }
 
-    /// Does `work` in the namespace. A thread of its own goes there and ends: the caller never leaves home, so no future of its
-    /// runtime can be polled in the wrong namespace.
-    pub(crate) fn visit<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> Result<T, Errno> {
-        let visit = || {
-            setns(self.as_fd(), CloneFlags::CLONE_NEWNET)?;
-            work().map_err(|e| errno_of(&e))
-        };
-        thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, visit) {
-            Ok(thread) => thread.join().unwrap_or(Err(Errno::EIO)),
-            Err(e) => Err(errno_of(&e)),
-        })
+    /// Does `work` in the namespace, on the main thread, which is back when this returns: nothing can be awaited meanwhile. A process that the
+    /// kernel does not let back is aborted, as all that it did from then on would happen in the container.
+    pub(crate) fn visit<T>(&self, work: impl FnOnce() -> io::Result<T>) -> Result<T, Errno> {
+        // A process without the right to come back does not leave.
+        enter(&self.own)?;
+        enter(&self.file)?;
+        let _away = Away(&self.own);
+        work().map_err(|e| errno_of(&e))
     }
 
     /// For netlink's `IFLA_NET_NS_FD`; valid as long as `self` is.
     pub(crate) fn raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
     }
+}
 
-    /// Two files are one namespace when device and inode agree (namespaces(7)).
-    fn is_own(&self) -> io::Result<bool> {
-        let (own, this) = (fs::metadata(OWN)?, self.file.metadata()?);
-        Ok((own.dev(), own.ino()) == (this.dev(), this.ino()))
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        let mut refused = Errno::UnknownErrno;
+        for _ in 0..RETURNS_MAX {
+            match enter(self.0) {
+                Ok(()) => return,
+                Err(errno) => refused = errno,
+            }
+        }
+        eprintln!("flatnet: failed to come back from the container's network namespace: {}", refused.desc());
+        process::abort();
     }
 }
 
-impl AsFd for Netns {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
+fn enter(namespace: &File) -> Result<(), Errno> {
+    setns(namespace, CloneFlags::CLONE_NEWNET)
+}
+
+/// Two files are one namespace when device and inode agree (namespaces(7)).
+fn is_same(one: &File, other: &File) -> io::Result<bool> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 mod ioctl {
