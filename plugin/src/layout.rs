@@ -36,7 +36,7 @@ pub(crate) const PACKAGED_COMMAND: &str = "/usr/bin/flatnet";
 pub(crate) const CNI_NETWORKS: &str = "/etc/cni/net.d";
 /// Where libcni, and so Podman 4, remembers each container's result: its own folder, and gone with the last container but for itself.
 pub(crate) const CNI_RESULTS: &str = "/var/lib/cni/results";
-/// Which container had which address last, a folder for each network: a hint, which may go at any time.
+/// Which container had which address last, a log for each network: a hint, which may go at any time.
 pub(crate) const MEMORY: &str = "/var/lib/cni/flatnet";
 /// The folder of netavark's network configurations, `<network name>.json` each; Podman writes them.
 pub(crate) const NETAVARK_NETWORKS: &str = "/etc/containers/networks";

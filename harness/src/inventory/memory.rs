@@ -1,5 +1,5 @@
-//! What flatnet remembers of which name had which addresses: a folder for each network, and in it links that lead to addresses, and
-//! a file that lists addresses.
+//! What flatnet remembers of which name had which addresses: a folder, and in it a log for each network, whose lines say of names and
+//! addresses that they were given or freed.
 //!
 //! Invariant: it may stay where everything else must go, so nothing but this passes for it.
 
@@ -9,41 +9,31 @@ use std::path::Path;
 
 /// Where it is.
 const FOLDER: &str = "/var/lib/cni/flatnet";
-/// The list, and the one that takes its place.
-const LISTS: [&str; 2] = ["%order", ".%order"];
+/// How a line begins.
+const EVENTS: [&str; 2] = ["given", "freed"];
 
 /// Whether a line of an inventory tells of it.
 pub(super) fn is_line(line: &str) -> bool {
     match line.split_once(' ') {
-        Some(("folder", folder)) => depth(Path::new(folder)).is_some_and(|depth| depth < 2),
-        Some(("file", file)) => match file.split_once(" -> ") {
-            Some((file, target)) => depth(Path::new(file)) == Some(2) && leads_to_addresses(target),
-            None => is_list(Path::new(file)),
-        },
+        Some(("folder", folder)) => folder == FOLDER,
+        Some(("file", file)) => is_log(Path::new(file)),
         _ => false,
     }
 }
 
 /// Whether what stands in for that file is part of it.
 pub(crate) fn is_part(file: &Path, stand_in: &Path) -> bool {
-    if let Ok(target) = fs::read_link(stand_in) {
-        return depth(file) == Some(2) && target.to_str().is_some_and(leads_to_addresses);
-    }
-    let text = fs::read_to_string(stand_in).unwrap_or_default();
-    is_list(file) && text.lines().all(|line| line.strip_suffix(" given").unwrap_or(line).parse::<IpAddr>().is_ok())
+    is_log(file) && !stand_in.is_symlink() && fs::read_to_string(stand_in).is_ok_and(|text| text.lines().all(is_event))
 }
 
-fn is_list(file: &Path) -> bool {
-    depth(file) == Some(2) && LISTS.iter().any(|list| file.ends_with(list))
+fn is_log(file: &Path) -> bool {
+    file.parent() == Some(Path::new(FOLDER)) && file.extension().is_some_and(|extension| extension == "log")
 }
 
-/// How far below its folder a path is.
-fn depth(path: &Path) -> Option<usize> {
-    Some(path.strip_prefix(FOLDER).ok()?.components().count())
-}
-
-fn leads_to_addresses(target: &str) -> bool {
-    target.split(',').all(|address| address.parse::<IpAddr>().is_ok())
+/// Whether that is a line of a log.
+fn is_event(line: &str) -> bool {
+    let [event, _name, addresses] = line.split(' ').collect::<Vec<_>>()[..] else { return false };
+    EVENTS.contains(&event) && addresses.split(',').all(|address| address.parse::<IpAddr>().is_ok())
 }
 
 #[cfg(test)]
@@ -54,22 +44,34 @@ mod tests {
     fn nothing_else_passes_for_it() {
         let lines = [
             ("folder /var/lib/cni/flatnet", true),
-            ("folder /var/lib/cni/flatnet/flatnet", true),
-            ("folder /var/lib/cni/flatnet/flatnet/deeper", false),
+            ("folder /var/lib/cni/flatnet/flatnet", false),
             ("folder /var/lib/cni/flatnet-other", false),
-            ("file /var/lib/cni/flatnet/flatnet/web -> 10.87.1.2", true),
-            ("file /var/lib/cni/flatnet/flatnet/.web -> 10.87.1.2,fd00::2", true),
-            ("file /var/lib/cni/flatnet/flatnet/web -> /etc/passwd", false),
-            ("file /var/lib/cni/flatnet/flatnet/%order", true),
-            ("file /var/lib/cni/flatnet/%order", false),
-            ("file /var/lib/cni/flatnet/flatnet/web", false),
-            ("file /var/lib/cni/flatnet/web -> 10.87.1.2", false),
-            ("file /var/lib/cni/flatnet/flatnet/deeper/web -> 10.87.1.2", false),
-            ("file /run/flatnet/flatnet/web -> 10.87.1.2", false),
+            ("file /var/lib/cni/flatnet/flatnet.log", true),
+            ("file /var/lib/cni/flatnet/.flatnet.log", true),
+            ("file /var/lib/cni/flatnet/flatnet.log -> /etc/passwd", false),
+            ("file /var/lib/cni/flatnet/flatnet", false),
+            ("file /var/lib/cni/flatnet/deeper/flatnet.log", false),
+            ("file /run/flatnet/flatnet.log", false),
             ("link eth0 (plain) up", false),
         ];
         for (line, expected) in lines {
             assert_eq!(is_line(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_log_has_lines_of_its_own_only() {
+        let lines = [
+            ("given web 10.87.1.2", true),
+            ("freed web 10.87.1.2,fd00::2", true),
+            ("given web", false),
+            ("given web 10.87.1", false),
+            ("lent web 10.87.1.2", false),
+            ("given web 10.87.1.2 10.87.1.3", false),
+            ("", false),
+        ];
+        for (line, expected) in lines {
+            assert_eq!(is_event(line), expected, "{line}");
         }
     }
 }

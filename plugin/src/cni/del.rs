@@ -86,7 +86,7 @@ pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
     let deleted = host.delete_link_soon(link, &neighbours).await;
     // The link itself tells: DEL knows no configuration, and pays nothing for networks without `macspoofchk`.
     let released = if spoofing::may_be_guarded(link) { spoofing::forget_gone(host).await } else { Ok(()) };
-    lease::let_go(link);
+    lease::mark_freed(link);
     both(deleted, both(gateway.map(drop), released))
 }
 

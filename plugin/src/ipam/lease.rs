@@ -28,9 +28,9 @@ impl Attachment<'_> {
 }
 
 /// The link's addresses were in use until now, which its network remembers.
-pub(crate) fn let_go(link: &Link) {
+pub(crate) fn mark_freed(link: &Link) {
     if let Some(record) = record(link) {
-        memory_of(record).let_go(&leases(link).collect::<Vec<_>>());
+        memory_of(record).mark_freed(&leases(link).collect::<Vec<_>>());
     }
 }
 

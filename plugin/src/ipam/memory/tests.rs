@@ -1,6 +1,6 @@
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::time::Instant;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -13,7 +13,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// The network's folder is made by whoever remembers first.
+/// The folder is made with the first line.
 fn folder() -> (TempDir, PathBuf) {
     let place = tempfile::tempdir().expect("a folder");
     let folder = place.path().join("cni/flatnet");
@@ -21,7 +21,15 @@ fn folder() -> (TempDir, PathBuf) {
 }
 
 fn memory(folder: &Path, name: &str) -> Memory {
-    Memory::in_folder(folder.to_owned(), name)
+    Memory::in_folder(folder, "flatnet", name)
+}
+
+fn log(folder: &Path) -> PathBuf {
+    folder.join("flatnet.log")
+}
+
+fn lines(folder: &Path) -> usize {
+    fs::read_to_string(log(folder)).expect("a log").lines().count()
 }
 
 /// The longest unused comes first.
@@ -48,25 +56,26 @@ fn a_name_has_what_it_had_last() {
     assert_eq!(memory(&folder, "web").last(), [ip("10.87.1.2"), ip("fd00::2")]);
     assert_eq!(memory(&folder, "db").last(), [ip("10.87.1.3")]);
     memory(&folder, "web").remember(&[ip("10.87.1.9")]);
+    memory(&folder, "web").mark_freed(&[ip("10.87.1.2"), ip("fd00::2")]);
     assert_eq!(memory(&folder, "web").last(), [ip("10.87.1.9")]);
-    assert_eq!(files(&folder), ["%order", "db", "web"]);
-    assert_eq!(fs::read_link(folder.join("web")).expect("a link"), Path::new("10.87.1.9"));
+    assert_eq!(files(&folder), ["flatnet.log"]);
+    assert!(Memory::in_folder(&folder, "other", "web").last().is_empty());
 }
 
 #[test]
-fn the_longest_unused_is_what_was_let_go_first() {
+fn the_longest_unused_is_what_was_freed_first() {
     let (_place, folder) = folder();
     // Of a network that remembers nothing, such as one whose addresses another plugin gives.
-    memory(&folder, "a").let_go(&[ip("10.87.1.2")]);
+    memory(&folder, "a").mark_freed(&[ip("10.87.1.2")]);
     assert!(!folder.exists());
     for (name, address) in [("a", "10.87.1.2"), ("b", "10.87.1.3"), ("c", "10.87.1.4")] {
         memory(&folder, name).remember(&[ip(address)]);
     }
     assert_eq!(used(&folder), ["10.87.1.2", "10.87.1.3", "10.87.1.4"]);
-    memory(&folder, "a").let_go(&[ip("10.87.1.2")]);
+    memory(&folder, "a").mark_freed(&[ip("10.87.1.2")]);
     assert_eq!(used(&folder), ["10.87.1.2", "10.87.1.3", "10.87.1.4"], "the others are in use");
     memory(&folder, "b").remember(&[ip("10.87.1.3"), ip("fd00::3")]);
-    memory(&folder, "b").let_go(&[ip("10.87.1.3"), ip("fd00::3")]);
+    memory(&folder, "b").mark_freed(&[ip("10.87.1.3"), ip("fd00::3")]);
     assert_eq!(used(&folder), ["10.87.1.2", "10.87.1.3", "fd00::3", "10.87.1.4"]);
     memory(&folder, "d").remember(&[ip("10.87.1.2")]);
     assert_eq!(
@@ -77,25 +86,42 @@ fn the_longest_unused_is_what_was_let_go_first() {
 }
 
 #[test]
-fn the_order_stays_short_and_says_the_same() {
+fn the_log_stays_short_and_says_the_same() {
     let (_place, folder) = folder();
     for n in 0..3000 {
         let name = memory(&folder, &format!("c-{}", n % 40));
         name.used();
         name.remember(&[ip(&format!("10.87.1.{}", 2 + n % 40))]);
     }
-    let lines = fs::read_to_string(folder.join("%order")).expect("a file").lines().count();
-    assert!(lines < 700, "{lines}");
+    assert!(lines(&folder) < 700, "{}", lines(&folder));
     let expected: Vec<_> = (0..40).map(|n| format!("10.87.1.{}", 2 + n)).collect();
     assert_eq!(used(&folder), expected);
+    assert_eq!(memory(&folder, "c-7").last(), [ip("10.87.1.9")]);
 
-    // Where nobody has to read it, its length tells.
+    // Where nobody has to read all of it, its length tells.
     for n in 0..9000 {
         memory(&folder, "web").remember(&[ip(&format!("10.87.1.{}", 2 + n % 2))]);
     }
-    assert!(fs::metadata(folder.join("%order")).expect("a file").len() < 70_000);
+    assert!(fs::metadata(log(&folder)).expect("a log").len() < 70_000);
     assert_eq!(used(&folder).len(), 40);
     assert_eq!(used(&folder)[38..], ["10.87.1.2", "10.87.1.3"]);
+    assert_eq!(files(&folder), ["flatnet.log"]);
+}
+
+#[test]
+fn of_more_names_than_a_bridge_has_ports_the_latest_are_remembered() {
+    let (_place, folder) = folder();
+    fs::create_dir_all(&folder).expect("a folder");
+    let all: String = (0..4000).map(|n| format!("given c-{n} 10.87.1.2\nfreed c-{n} 10.87.1.2\n")).collect();
+    fs::write(log(&folder), all).expect("a log");
+    let memory = memory(&folder, "new");
+    assert_eq!(memory.used().len(), 1);
+    memory.remember(&[ip("10.87.1.3")]);
+    assert_eq!(lines(&folder), 2048);
+    let last = |name: &str| Memory::in_folder(&folder, "flatnet", name).last().to_vec();
+    assert_eq!((last("new"), last("c-3999")), (vec![ip("10.87.1.3")], vec![ip("10.87.1.2")]));
+    assert!(last("c-1000").is_empty());
+    assert_eq!(used(&folder), ["10.87.1.2", "10.87.1.3"]);
 }
 
 #[test]
@@ -112,95 +138,85 @@ fn what_was_added_meanwhile_is_there() {
         }
     });
     assert_eq!(used(&folder).len(), 240);
-    assert_eq!(files(&folder).len(), 241);
+    assert_eq!(lines(&folder), 240);
 }
 
 #[test]
-fn the_longest_unused_names_are_forgotten() {
-    let (_place, folder) = folder();
-    let address = |n: usize| ip(&format!("10.88.{}.{}", n / 256, n % 256));
-    for n in 0..NAMES_MOST + 3 {
-        memory(&folder, &format!("c-{n:04}")).remember(&[address(n)]);
-    }
-    memory(&folder, "c-0001").let_go(&[address(1)]);
-    symlink("10.87.1.3", folder.join(".at-work")).expect("a link");
-    let memory = memory(&folder, "new");
-    memory.forget_the_longest_unused(memory.used());
-    let names: Vec<_> = files(&folder).into_iter().filter(|file| file.starts_with('c')).collect();
-    assert_eq!(names.len(), NAMES_MOST);
-    assert_eq!(names[..2], ["c-0001", "c-0004"]);
-    assert!(files(&folder).contains(&".at-work".to_owned()));
-}
-
-#[test]
-fn a_link_that_a_killed_process_left_is_no_obstacle() {
+fn a_line_that_was_cut_short_was_never_written() {
     let (_place, folder) = folder();
     memory(&folder, "web").remember(&[ip("10.87.1.2")]);
-    symlink("10.87.1.3", folder.join(".web")).expect("a link");
-    memory(&folder, "web").remember(&[ip("10.87.1.4")]);
-    assert_eq!(files(&folder), ["%order", "web"]);
+    let cut = || {
+        let mut text = fs::read_to_string(log(&folder)).expect("a log");
+        text.push_str("given web 10.87.1.25");
+        fs::write(log(&folder), text).expect("a log");
+    };
+    cut();
+    assert_eq!(memory(&folder, "web").last(), [ip("10.87.1.2")]);
+    assert_eq!(used(&folder), ["10.87.1.2"]);
+    // What comes behind it is lost with it, and what follows is not.
+    memory(&folder, "db").remember(&[ip("10.87.1.3")]);
+    memory(&folder, "cache").remember(&[ip("10.87.1.4")]);
+    assert_eq!(memory(&folder, "web").last(), [ip("10.87.1.2")]);
+    assert!(memory(&folder, "db").last().is_empty());
+    assert_eq!(used(&folder), ["10.87.1.2", "10.87.1.4"]);
 }
 
 #[test]
-fn what_is_not_flatnet_s_is_passed_over_and_left_alone() {
+fn uninstall_takes_the_logs_and_nothing_else() {
     let (_place, folder) = folder();
-    fs::create_dir_all(folder.join("folder")).expect("a folder");
-    fs::create_dir_all(folder.join(".temporary")).expect("a folder");
-    fs::write(folder.join("file"), "10.87.1.2").expect("a file");
-    let many = ["10.87.1.2"; 65].join(",");
-    let links: [(&str, &[u8]); 7] = [
-        ("loop", b"loop"),
-        ("huge", &[b'1'; 4000]),
-        ("many", many.as_bytes()),
-        ("half", b"10.87.1.2,10.87.1"),
-        ("binary", b"\xff\xfe"),
-        ("path", b"/etc/passwd"),
-        ("temporary", b"10.87.1.9"),
-    ];
-    for (name, target) in links {
-        symlink(OsStr::from_bytes(target), folder.join(name)).expect("a link");
+    memory(&folder, "web").remember(&[ip("10.87.1.2")]);
+    Memory::in_folder(&folder, ".hidden", "web").remember(&[ip("10.87.1.2")]);
+    fs::write(folder.join(".flatnet.log"), "given web 10.87.1.2\n").expect("a file");
+    fs::create_dir(folder.join("folder.log")).expect("a folder");
+    symlink("/etc/passwd", folder.join("link.log")).expect("a link");
+    fs::write(folder.join("note"), "theirs").expect("a file");
+    assert_eq!(files(&folder).len(), 6);
+    forget_in(&folder).expect("logs that go");
+    assert_eq!(files(&folder), ["folder.log", "link.log", "note"]);
+    for theirs in ["link.log", "note"] {
+        fs::remove_file(folder.join(theirs)).expect("a file");
     }
-    let before = files(&folder);
-    for name in ["folder", "file", "loop", "huge", "many", "half", "binary", "path"] {
-        assert!(memory(&folder, name).last().is_empty(), "{name}");
-    }
-    for name in ["folder", "file", "temporary"] {
-        memory(&folder, name).remember(&[ip("10.87.1.4")]);
-    }
-    assert_eq!(files(&folder), before);
-    assert_eq!(fs::read(folder.join("file")).expect("a file"), b"10.87.1.2");
-    assert_eq!(memory(&folder, "temporary").last(), [ip("10.87.1.9")], "there was no place for a new one");
-    // A link that leads nowhere is as good as none.
-    memory(&folder, "loop").remember(&[ip("10.87.1.5")]);
-    assert_eq!(memory(&folder, "loop").last(), [ip("10.87.1.5")]);
+    fs::remove_dir(folder.join("folder.log")).expect("a folder");
+    forget_in(&folder).expect("a folder that goes");
+    assert!(!folder.exists());
 }
 
 #[rstest]
 #[case::folder(|path: &Path| fs::create_dir(path).expect("a folder"))]
 #[case::pipe(|path: &Path| mkfifo(path, Mode::S_IRWXU).expect("a pipe"))]
 #[case::link(|path: &Path| symlink("/dev/zero", path).expect("a link"))]
-#[case::nonsense(|path: &Path| fs::write(path, b"\xff\n10.87.1\n\n10.87.1.9 \n0.0.0.0.0\n").expect("a file"))]
-fn an_order_that_is_none_says_nothing_and_nobody_waits(#[case] make: fn(&Path)) {
+fn where_something_else_is_nothing_is_remembered_and_nobody_waits(#[case] make: fn(&Path)) {
     let (_place, folder) = folder();
     fs::create_dir_all(&folder).expect("a folder");
-    make(&folder.join("%order"));
+    make(&log(&folder));
     let start = Instant::now();
-    assert!(used(&folder).is_empty());
     memory(&folder, "web").remember(&[ip("10.87.1.2")]);
-    memory(&folder, "web").let_go(&[ip("10.87.1.2")]);
-    assert_eq!(memory(&folder, "web").last(), [ip("10.87.1.2")]);
+    memory(&folder, "web").mark_freed(&[ip("10.87.1.2")]);
+    assert!(used(&folder).is_empty());
+    assert!(memory(&folder, "web").last().is_empty());
     assert!(start.elapsed() < Duration::from_secs(2));
+    assert_eq!(files(&folder), ["flatnet.log"]);
 }
 
 #[test]
-fn of_an_order_that_never_ends_the_end_is_read() {
+fn nonsense_says_nothing() {
     let (_place, folder) = folder();
     fs::create_dir_all(&folder).expect("a folder");
-    let file = fs::File::create(folder.join("%order")).expect("a file");
-    // Nothing but a hole.
-    file.set_len(1 << 40).expect("a long file");
+    fs::write(log(&folder), b"\xff\ngiven web 10.87.1\n\n10.87.1.9 \ngiven \xff 10.87.1.9\ngiven web x,10.87.1.9\n").expect("a log");
+    assert_eq!(used(&folder), ["10.87.1.9"], "whatever the name was");
+    assert!(memory(&folder, "web").last().is_empty());
     memory(&folder, "web").remember(&[ip("10.87.1.2")]);
-    let length = fs::metadata(folder.join("%order")).expect("a file").len();
+    assert_eq!(memory(&folder, "web").last(), [ip("10.87.1.2")]);
+}
+
+#[test]
+fn of_a_log_that_never_ends_the_end_is_read() {
+    let (_place, folder) = folder();
+    fs::create_dir_all(&folder).expect("a folder");
+    // Nothing but a hole.
+    fs::File::create(log(&folder)).expect("a log").set_len(1 << 40).expect("a long log");
+    memory(&folder, "web").remember(&[ip("10.87.1.2")]);
+    let length = fs::metadata(log(&folder)).expect("a log").len();
     assert!(length < 100, "it was written anew, with {length} bytes");
     assert!(used(&folder).len() <= 1);
 }
@@ -211,7 +227,7 @@ fn of_an_order_that_never_ends_the_end_is_read() {
 fn where_nothing_can_be_written_nothing_is_remembered(#[case] folder: &str) {
     let folder = Path::new(folder);
     memory(folder, "web").remember(&[ip("10.87.1.2")]);
-    memory(folder, "web").let_go(&[ip("10.87.1.2")]);
+    memory(folder, "web").mark_freed(&[ip("10.87.1.2")]);
     assert!(memory(folder, "web").last().is_empty());
     assert!(memory(folder, "web").used().is_empty());
 }
@@ -225,19 +241,21 @@ fn where_nothing_can_be_written_nothing_is_remembered(#[case] folder: &str) {
 #[case::path("../../etc/passwd", "%2e.%2f..%2fetc%2fpasswd")]
 #[case::escaped("a%2fb", "a%252fb")]
 #[case::not_ascii("\u{e9}", "%c3%a9")]
+#[case::words("a b,c", "a%20b%2cc")]
 #[case::control("a\nb\0", "a%0ab%00")]
-#[case::order("%order", "%25order")]
 #[case::empty("", "%af63bd4c8601b7df")]
-fn names_of_files(#[case] name: &str, #[case] expected: &str) {
-    assert_eq!(file_name(name), expected);
+fn words(#[case] name: &str, #[case] expected: &str) {
+    assert_eq!(plain(name), expected);
 }
 
 #[test]
-fn a_name_that_is_too_long_for_a_file_has_one_all_the_same() {
+fn a_name_that_is_too_long_for_a_word_has_one_all_the_same() {
     let (_place, folder) = folder();
     for name in ["a".repeat(300), "a".repeat(301), "\u{1f4a9}".repeat(64)] {
         memory(&folder, &name).remember(&[ip("10.87.1.2")]);
         assert_eq!(memory(&folder, &name).last(), [ip("10.87.1.2")]);
+        Memory::in_folder(&folder, &name, "web").remember(&[ip("10.87.1.3")]);
+        assert_eq!(Memory::in_folder(&folder, &name, "web").last(), [ip("10.87.1.3")]);
     }
     assert_eq!(files(&folder).len(), 4);
 }
