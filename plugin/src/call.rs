@@ -7,24 +7,19 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 
-use crate::deadline::{Waits, watched};
+use crate::deadline::{self, Waits, watched};
 use crate::error::{Doing, Error, Result, errno_of};
 
-/// How long a runtime's call may take, reading what it asks included. Runtimes hold locks meanwhile and have no limit of their own.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
-/// How long it may then undo what it has done.
-const UNDO_DEADLINE: Duration = Duration::from_secs(4);
-
-/// When a runtime's call has to be done. An operator's command has no such moment, and `DEADLINE` for each thing that it does.
+/// When a runtime's call has to be done. An operator's command has no such moment, and [`deadline::CALL`] for each thing that it does.
 static CALL_ENDS: OnceLock<Instant> = OnceLock::new();
 
 /// From here on reading, working and asking others share one deadline.
 pub(crate) fn begin_call() {
     // A process answers one call.
-    CALL_ENDS.get_or_init(|| Instant::now() + DEADLINE);
+    CALL_ENDS.get_or_init(|| Instant::now() + deadline::CALL);
 }
 
-/// Runs `work` to its end on this thread, which never leaves its network namespace.
+/// Runs `work` to its end on this thread, which is in its own network namespace whenever anything is awaited.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| errno_of(&e)).doing(|| "start the event loop".into())?;
@@ -34,17 +29,18 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 /// `work`, ended by the deadline with error 11, and by a panic with error 107.
 pub(crate) async fn within_deadline<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let ends = CALL_ENDS.get();
-    within(ends.map_or(DEADLINE, |end| end.saturating_duration_since(Instant::now())), DEADLINE, work).await
+    let left = ends.map_or(deadline::CALL, |end| end.saturating_duration_since(Instant::now()));
+    within(left, deadline::CALL, work).await
 }
 
 /// `work` of which something is left to do when it is late: it may take half as long as undoing may, whatever time it is.
 pub(crate) async fn within_part<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    within(UNDO_DEADLINE / 2, UNDO_DEADLINE / 2, work).await
+    within(deadline::UNDO_PART, deadline::UNDO_PART, work).await
 }
 
 /// What has to be done also where the deadline has passed already.
 async fn within_reserve<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    within(UNDO_DEADLINE, UNDO_DEADLINE, work).await
+    within(deadline::UNDO, deadline::UNDO, work).await
 }
 
 /// `work`, for what is `left` of a deadline.
@@ -59,15 +55,7 @@ async fn within<T>(left: Duration, deadline: Duration, work: impl Future<Output 
     }
 }
 
-/// `work`; where it fails in any way, `undo`, with a deadline of its own. Reports both failures if there are two.
-pub(crate) async fn or_undo<T, U>(work: impl Future<Output = Result<T>>, undo: impl FnOnce() -> U) -> Result<T>
-where
-    U: Future<Output = Result<()>>,
-{
-    undone(within_deadline(work).await, undo).await
-}
-
-/// The outcome; where it is a failure, after `undo`.
+/// The outcome; where it is a failure, after `undo`, which has a deadline of its own. Reports both failures if there are two.
 pub(crate) async fn undone<T, U>(outcome: Result<T>, undo: impl FnOnce() -> U) -> Result<T>
 where
     U: Future<Output = Result<()>>,
@@ -93,6 +81,13 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    async fn or_undo<T, U>(work: impl Future<Output = Result<T>>, undo: impl FnOnce() -> U) -> Result<T>
+    where
+        U: Future<Output = Result<()>>,
+    {
+        undone(within_deadline(work).await, undo).await
+    }
 
     async fn failing_undo() -> Result<()> {
         Err(Error::Internal { message: "undo".into() })

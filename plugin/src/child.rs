@@ -20,10 +20,10 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::net::unix::pipe::Receiver;
 
+use crate::deadline;
+
 /// A program ends a moment after its output: how often that is looked at.
 const END_INTERVAL: Duration = Duration::from_millis(1);
-/// How long one that was killed may take to end. It may hang in the kernel, and nothing ends it there: then init waits for it.
-const KILLED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running program. Dropped before it has ended, it is killed with all of its group.
 pub(crate) struct Child {
@@ -73,7 +73,7 @@ fn end(process: &mut process::Child) {
         // It fails where all have ended already.
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
     }
-    let until = Instant::now() + KILLED_PATIENCE;
+    let until = Instant::now() + deadline::KILLED;
     while process.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < until {
         // Not tokio's sleep: a drop cannot await.
         thread::sleep(END_INTERVAL);

@@ -3,25 +3,25 @@
 pub(crate) mod add;
 pub(crate) mod check;
 mod del;
-mod delegated;
 pub(crate) mod gc;
 pub(crate) mod request;
 mod status;
 pub(crate) mod trial;
+mod undo;
 
-pub(crate) use self::add::attach_and_remember;
+pub(crate) use self::add::{Source, attach};
 pub(crate) use self::del::{Published, detach, remove};
 
 use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 
-use self::delegated::Call;
-use self::request::asked::Asked;
 use self::request::{Environment, Input};
-use crate::call::{DEADLINE, begin_call, block_on, panic_message};
+use crate::call::{begin_call, block_on, panic_message};
 use crate::config::{self, Configured};
-use crate::error::{Error, Result};
+use crate::deadline;
+use crate::delegate::Delegate;
+use crate::error::{Error, Result, both};
 use crate::reply::{self, Reply};
 use crate::rootless;
 use crate::spec::{self, Command, SpecVersion};
@@ -48,11 +48,35 @@ fn carry_out() -> Result<Reply, Value> {
     let environment = Environment::read();
     let mut config = Map::new();
     let outcome = environment.command().and_then(|command| {
-        let text = request::read_stdin(DEADLINE)?;
+        let text = request::read_stdin(deadline::CALL)?;
         config = Input::read(command, &text)?;
         run(command, &environment, config.clone(), &text)
     });
     outcome.map_err(|error| reply::error(request::version_to_answer(&config), &error))
+}
+
+/// What a runtime called flatnet with: what another plugin is called with that gives the network's addresses (`ipam.type`).
+struct Call<'a> {
+    command: Command,
+    environment: &'a Environment,
+    /// Standard input, as it came.
+    text: &'a str,
+}
+
+impl<'a> Call<'a> {
+    /// The plugin of that name. Errors: 4 and 110.
+    fn find(&self, plugin: &'a str) -> Result<Delegate<'a>> {
+        Delegate::find(plugin, &self.environment.plugin_folders()?, self.command, self.text)
+    }
+
+    /// Has `plugin`, if there is one, carry out the command too, whatever became of flatnet's own part, and after that: what it gives out is
+    /// never still in use. Reports both failures.
+    fn pass_on(&self, own: Result<Reply>, plugin: Option<&'a str>) -> Result<Reply> {
+        let Some(plugin) = plugin else { return own };
+        // It has a patience of its own, and must hear of it also where flatnet's part was late.
+        let theirs = self.find(plugin).and_then(|delegate| block_on(delegate.run(self.command)));
+        both(own.map(drop), theirs).map(|()| Reply::Nothing)
+    }
 }
 
 /// Carries out `command`. Everything is validated before anything is touched. `text` is what `config` was read from.
@@ -64,20 +88,7 @@ fn run(command: Command, environment: &Environment, config: Map<String, Value>, 
     let input = Input::negotiate(config, command)?;
     let call = Call { command, environment, text };
     match command {
-        Command::Add => {
-            rootless::refuse()?;
-            let target = environment.target(command)?;
-            let configured = Configured::parse(&input.config)?;
-            let before = add::before(&input.config, input.version)?;
-            let asked = Asked::read(&target.args, &input.config)?;
-            match configured {
-                Configured::Whole(network) => block_on(add::add(&input, (target, &asked), network, before)),
-                Configured::Delegated(draft, plugin) => {
-                    let delegate = call.find(&plugin)?;
-                    block_on(delegated::add(&input, (target, &asked), (draft, &delegate), before))
-                }
-            }
-        }
+        Command::Add => block_on(add::add(&call, &input)),
         Command::Del => {
             let target = environment.target(command)?;
             let network = config::name_of(&input.config)?;

@@ -1,4 +1,4 @@
-//! What a piece of work waits for, so that one that a deadline ends can say so.
+//! The deadlines, all in one table, and what a piece of work waits for, so that one that a deadline ends can say so.
 //!
 //! A wait is on the list of the work that waits, from its first moment until it ends or is dropped: the last of the list is what keeps the
 //! work from going on.
@@ -8,6 +8,35 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+/// A runtime's call, reading what it asks included, and each thing that an operator's command does. Runtimes hold locks meanwhile and have
+/// no limit of their own.
+pub(crate) const CALL: Duration = Duration::from_secs(10);
+/// Undoing what a call has made that failed.
+pub(crate) const UNDO: Duration = Duration::from_secs(4);
+/// A part of that, or of a DEL, after which something is left to do.
+pub(crate) const UNDO_PART: Duration = Duration::from_secs(2);
+/// Another plugin that gives a network's addresses (`ipam.type`): the rest of the call is flatnet's.
+pub(crate) const DELEGATE: Duration = Duration::from_secs(8);
+/// The same plugin, when it is to take back what it may have given to an ADD that failed: a runtime waits for the error already. Less than
+/// [`UNDO`], which would not say who did not answer.
+pub(crate) const DELEGATE_UNDO: Duration = Duration::from_secs(3);
+/// Reading `ipam.resolvConf`, which may be a file of another host's.
+pub(crate) const RESOLV_CONF: Duration = Duration::from_secs(5);
+/// The life of a child process that may hang in the kernel, in seconds, whatever has become of its parent: twice as long as that waits.
+pub(crate) const CHILD_S: u32 = 20;
+/// A program that was killed, and may hang in the kernel, where nothing ends it: then init waits for it.
+pub(crate) const KILLED: Duration = Duration::from_secs(1);
+/// A program that an operator's command asks: Podman, at its first start after a boot, takes seconds.
+pub(crate) const PROGRAM: Duration = Duration::from_secs(10);
+/// The name service of this host, asked by doctor: longer than it may take to try containers of which some do not answer.
+pub(crate) const NAME_SERVICE: Duration = Duration::from_secs(5);
+/// A gateway, asked by doctor: longer than flatnet.conf lets it wait for the name service. Then it says that it does not reach this host.
+pub(crate) const GATEWAY: Duration = Duration::from_secs(9);
+/// Podman, asked about all containers: whoever starts or stops one holds its lock meanwhile, through an ADD and the ten seconds of a stop.
+pub(crate) const PODMAN: Duration = Duration::from_secs(30);
+/// A program that changes something for install or uninstall: Podman and systemd may wait for others.
+pub(crate) const INSTALL: Duration = Duration::from_mins(2);
 
 tokio::task_local! {
     /// Of the innermost [`watched`] work.

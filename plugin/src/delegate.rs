@@ -15,15 +15,10 @@ use serde::Deserialize;
 
 pub(crate) use self::given::Given;
 use crate::child::{Child, memory};
-use crate::deadline::waiting_for;
+use crate::deadline::{self, waiting_for};
 use crate::error::{Error, Result};
 use crate::spec::{Command, SpecVersion};
 
-/// How long it may take; the rest of [`crate::call::DEADLINE`] is flatnet's.
-const PATIENCE: Duration = Duration::from_secs(8);
-/// How long it may take to take back what an ADD that failed may have been given: a runtime waits for the error already.
-/// Less than undoing as a whole has, whose deadline would not say who did not answer.
-const UNDO_PATIENCE: Duration = Duration::from_secs(3);
 /// An answer is a few hundred bytes; anything near this is not one.
 const ANSWER_MAX_BYTES: usize = 1 << 20;
 /// How much is shown of what is not an answer.
@@ -101,12 +96,12 @@ impl<'a> Delegate<'a> {
 
     /// Has it carry out a command that has no result. Errors: its own; 11 and 110.
     pub(crate) async fn run(&self, command: Command) -> Result<()> {
-        self.start(command)?.end(PATIENCE).await.map(drop)
+        self.start(command)?.end(deadline::DELEGATE).await.map(drop)
     }
 
     /// Has it take back what it may have given to an ADD that failed. Errors: its own; 11 and 110.
     pub(crate) async fn undo(&self) -> Result<()> {
-        self.start(Command::Del)?.end(UNDO_PATIENCE).await.map(drop)
+        self.start(Command::Del)?.end(deadline::DELEGATE_UNDO).await.map(drop)
     }
 }
 
@@ -114,7 +109,7 @@ impl Running<'_> {
     /// What it gives. Errors: its own; 2 for an address that flatnet cannot use, 11 and 110.
     pub(crate) async fn given(self, version: SpecVersion) -> Result<Given> {
         let plugin = self.plugin.to_owned();
-        let said = self.end(PATIENCE).await?;
+        let said = self.end(deadline::DELEGATE).await?;
         Given::parse(&plugin, &said, version)
     }
 

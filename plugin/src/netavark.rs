@@ -28,10 +28,11 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use self::request::{Setup, Teardown};
-use crate::call::{self, DEADLINE};
+use crate::call;
 use crate::cni::request::{Input, read_stdin};
-use crate::cni::{self, Published};
+use crate::cni::{self, Published, Source};
 use crate::config::Network;
+use crate::deadline;
 use crate::error::{Error, Result};
 use crate::reply::one_line;
 use crate::rootless;
@@ -100,20 +101,20 @@ fn answer(call: &Call) -> Result<Option<Value>> {
     match call {
         Call::Info => Ok(Some(json!({ "version": env!("CARGO_PKG_VERSION"), "api_version": API_VERSION }))),
         Call::Create => {
-            let config = Input::object(&read_stdin(DEADLINE)?)?;
+            let config = Input::object(&read_stdin(deadline::CALL)?)?;
             rootless::refuse()?;
             create::create(config).map(Some)
         }
         Call::Setup { netns } => {
-            let request = Input::object(&read_stdin(DEADLINE)?)?;
+            let request = Input::object(&read_stdin(deadline::CALL)?)?;
             rootless::refuse()?;
             let Setup { target, network, ports } = Setup::parse(&request, netns)?;
-            let attached = cni::attach_and_remember(&target, &network, Some(&ports), Ok);
-            let success = call::block_on(attached)?;
-            Ok(Some(status::block(&success, &target.interface)))
+            let interface = target.interface.clone();
+            let success = call::block_on(cni::attach(target, Source::Pools(network), Some(&ports)))?;
+            Ok(Some(status::block(&success, &interface)))
         }
         Call::Teardown { netns } => {
-            let request = Teardown::parse(&Input::lenient_object(&read_stdin(DEADLINE)?)?, netns)?;
+            let request = Teardown::parse(&Input::lenient_object(&read_stdin(deadline::CALL)?)?, netns)?;
             let published = Published::Perhaps { bridge: &request.gateway_link, asked: request.published };
             call::block_on(cni::detach(&request.target, &request.network, published)).map(|()| None)
         }

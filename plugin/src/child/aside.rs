@@ -14,10 +14,8 @@ use nix::unistd::{ForkResult, Pid, alarm, dup2_stderr, dup2_stdin, dup2_stdout, 
 use tokio::net::unix::pipe::Receiver;
 
 use super::read_to_end;
+use crate::deadline;
 use crate::error::errno_of;
-
-/// How long the child may live, in seconds, whoever has died meanwhile: twice as long as a command waits for anything.
-const LIFE_MAX_S: u32 = 20;
 
 /// Dropped, it is killed: it ends as soon as the kernel lets it.
 struct Aside(Pid);
@@ -39,7 +37,7 @@ pub(crate) async fn aside(max_bytes: usize, work: impl FnOnce() -> Vec<u8>) -> i
     let _child = match unsafe { fork() }? {
         ForkResult::Parent { child } => Aside(child),
         ForkResult::Child => {
-            alarm::set(LIFE_MAX_S);
+            alarm::set(deadline::CHILD_S);
             // Where that fails, the runtime waits a little longer for its streams.
             let _ = detach();
             if let Ok(bytes) = catch_unwind(AssertUnwindSafe(work)) {

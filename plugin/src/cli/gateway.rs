@@ -13,7 +13,6 @@ mod shares;
 mod visitor;
 mod watch;
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -287,7 +286,7 @@ async fn settled(draft: Draft) -> error::Result<Option<Network>> {
 /// The bridge, its address, and what has lost it.
 async fn mend(network: &Network) -> error::Result<Bridge> {
     let host = Netlink::open()?;
-    let bridge = bridge::ensure(&host, network, &Cell::default()).await?;
+    let bridge = bridge::ensure(&host, network, &mut None).await?;
     bridge::gather(&host, network, &bridge.link).await?;
     Ok(bridge)
 }

@@ -27,6 +27,7 @@ use self::record::{Before, Record, Written};
 use self::wanted::Wanted;
 use super::podman::Backend;
 use super::probe::{self, Ran};
+use crate::deadline;
 use crate::layout;
 
 /// Put flatnet on this host, for the Podman that is there
@@ -283,7 +284,7 @@ fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Re
     // Under CNI the name is our own network's, which goes.
     let is_cni = earlier.is_some_and(|it| it.backend == Backend::Cni);
     let inspect = ["network", "inspect", "--format", format, name];
-    let found = match probe::run_within(plan::PROGRAM_PATIENCE, "podman", &inspect) {
+    let found = match probe::run_within(deadline::INSTALL, "podman", &inspect) {
         Ran::Well(found) if !is_cni => Some(found.trim().to_owned()),
         // Podman has no other word for "no such network".
         _ => None,
@@ -373,7 +374,7 @@ fn ask_about_containers(wanted: &Wanted, earlier: Option<&Record>, plan: &mut Pl
     if wanted.backend != Backend::Cni || !wanted.podman || switched {
         return Ok(());
     }
-    let ask = |arguments: &[&str]| match probe::run_within(plan::PROGRAM_PATIENCE, "podman", arguments) {
+    let ask = |arguments: &[&str]| match probe::run_within(deadline::INSTALL, "podman", arguments) {
         Ran::Well(text) => Ok(text.trim().to_owned()),
         Ran::Missing => bail!("run podman: it is gone"),
         Ran::Badly(why) => bail!("ask Podman: `podman {}` {why}", arguments.join(" ")),

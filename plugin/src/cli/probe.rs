@@ -11,9 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::child::place;
+use crate::deadline;
 
-/// The longest that a program may take to answer: Podman, at its first start after a boot, takes seconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// More than any answer has; what is behind it is not read.
 const OUTPUT_MAX_BYTES: u64 = 16 << 20;
 
@@ -71,7 +70,7 @@ pub(super) enum Ran {
 /// As root, one of which root alone can change the file and its folder: a `PATH` that came along from another user must not choose
 /// what runs as root.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Ran {
-    run_within(PATIENCE, program, arguments)
+    run_within(deadline::PROGRAM, program, arguments)
 }
 
 /// The same, with another patience.

@@ -6,10 +6,9 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::child::aside::aside;
-use crate::deadline::waiting_for;
+use crate::deadline::{self, waiting_for};
 use crate::error::{Error, Result};
 use crate::reply::Dns;
 use nix::libc;
@@ -21,9 +20,6 @@ const ANSWER_MAX_BYTES: usize = 128 << 10;
 /// What an answer begins with.
 const TEXT: &str = "+";
 const PROBLEM: &str = "-";
-
-/// How long reading may take: it may be a file of another host's.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What it says. Errors: 7.
 pub(crate) async fn read(path: &Path) -> Result<Dns> {
@@ -42,13 +38,15 @@ async fn text_in_time(path: &Path) -> Result<String, String> {
         Ok(text) => [TEXT, text.as_str()].concat().into_bytes(),
         Err(problem) => [PROBLEM, problem.as_str()].concat().into_bytes(),
     };
-    let said =
-        match tokio::time::timeout(PATIENCE, waiting_for("ipam.resolvConf to be read", aside(ANSWER_MAX_BYTES, work)))
-            .await
-        {
-            Err(_elapsed) => return Err(format!("it did not answer within {} s", PATIENCE.as_secs())),
-            Ok(said) => String::from_utf8(said.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?,
-        };
+    let said = match tokio::time::timeout(
+        deadline::RESOLV_CONF,
+        waiting_for("ipam.resolvConf to be read", aside(ANSWER_MAX_BYTES, work)),
+    )
+    .await
+    {
+        Err(_elapsed) => return Err(format!("it did not answer within {} s", deadline::RESOLV_CONF.as_secs())),
+        Ok(said) => String::from_utf8(said.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?,
+    };
     match (said.strip_prefix(TEXT), said.strip_prefix(PROBLEM)) {
         (Some(text), _) => Ok(text.to_owned()),
         (None, Some(problem)) => Err(problem.to_owned()),

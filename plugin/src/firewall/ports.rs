@@ -11,7 +11,6 @@ mod rules;
 mod state;
 mod table;
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
@@ -94,14 +93,9 @@ impl Protocol {
     }
 }
 
-/// Publishes `ports` for an attachment that is whole, all or none. `begun` becomes true when something may have been published,
-/// whatever cuts that short. Errors: 108 where another container has one of them; 109.
-pub(crate) async fn publish(
-    host: &Netlink,
-    attachment: &Attachment<'_>,
-    ports: &[Port],
-    begun: &Cell<bool>,
-) -> Result<()> {
+/// Publishes `ports` for an attachment that is whole, all or none; where it is cut short, [`withdraw`] takes back what there is. Errors: 108
+/// where another container has one of them; 109.
+pub(crate) async fn publish(host: &Netlink, attachment: &Attachment<'_>, ports: &[Port]) -> Result<()> {
     let _lock = lock().await?;
     let mut state = State::read(host).await?;
     state.adopt(host).await?;
@@ -117,7 +111,6 @@ pub(crate) async fn publish(
             remedy: "publish ranges instead of single ports".into(),
         });
     }
-    begun.set(true);
     for name in names {
         let link = &state.links[at];
         host.add_alternative_name(link, &name).await?;

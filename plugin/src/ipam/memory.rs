@@ -13,10 +13,10 @@ use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::Path;
 
-use self::log::{Event, Log};
 #[cfg(test)]
 pub(crate) use self::log::Use;
 pub(crate) use self::log::Used;
+use self::log::{Event, Log};
 use crate::hash::hex16;
 use crate::layout::MEMORY;
 

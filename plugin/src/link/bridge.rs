@@ -6,7 +6,6 @@ mod addresses;
 mod group;
 mod left;
 
-use std::cell::Cell;
 use std::fs;
 
 use ipnetwork::IpNetwork;
@@ -50,12 +49,12 @@ impl Bridge {
 /// The network's bridge, made if need be: up, with the gateway's address and the network's MTU, which is its containers'. `index` is set as
 /// soon as there is a bridge: whatever the error is, who knows the index can see whether the bridge was deleted meanwhile.
 /// Errors: 105 where the name is something else's.
-pub(crate) async fn ensure(host: &Netlink, network: &Network, index: &Cell<Option<u32>>) -> Result<Bridge> {
+pub(crate) async fn ensure(host: &Netlink, network: &Network, index: &mut Option<u32>) -> Result<Bridge> {
     let name = &network.bridge;
-    index.set(None);
+    *index = None;
     ipv6::refuse_lacking(network)?;
     let found = find(host, name).await?;
-    index.set(found.as_ref().map(|found| found.index));
+    *index = found.as_ref().map(|found| found.index);
     let (mut bridge, in_use) = match found {
         Some(bridge) if has_gateways(host, network, &bridge).await? => {
             hold_mac(host, network, &bridge).await?;
@@ -94,7 +93,7 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, index: &Cell<Optio
     group::join(host, network, bridge.gateway()).await?;
     if !in_use && network.has_ipv6() {
         let place = ipv6::Place { netlink: host, netns: None, link: bridge.gateway() };
-        place.hears(network.gateway_networks().iter().map(IpNetwork::ip)).await?;
+        place.wait_for_mld_join(network.gateway_networks().iter().map(IpNetwork::ip)).await?;
     }
     Ok(bridge)
 }
@@ -198,7 +197,7 @@ async fn take_into_use(
     host: &Netlink,
     network: &Network,
     found: Option<Link>,
-    index: &Cell<Option<u32>>,
+    index: &mut Option<u32>,
 ) -> Result<Link> {
     refuse_overlap(host, network).await?;
     let mut bridge = match found {
@@ -255,13 +254,13 @@ fn mark_of(network: &str) -> String {
 }
 
 /// Makes the bridge; another process may be faster, which is as good.
-async fn create(host: &Netlink, network: &Network, index: &Cell<Option<u32>>) -> Result<Link> {
+async fn create(host: &Netlink, network: &Network, index: &mut Option<u32>) -> Result<Link> {
     let name = &network.bridge;
     let mac = gateway_mac(network).unwrap_or_else(|| Mac::named(&[name]));
     let new = NewBridge { name, mac: Some(mac), vlan_filtering: network.options.port.needs_vlan_filtering() };
     unless_there(host.add_bridge(&new).await)?;
     let bridge = find(host, name).await?.ok_or(Errno::ENODEV).doing(|| format!("find bridge {name} just created"))?;
-    index.set(Some(bridge.index));
+    *index = Some(bridge.index);
     host.no_ipv6_by_itself(&bridge, None).await?;
     ipv6::Place { netlink: host, netns: None, link: &bridge }.ignores_routers()?;
     Ok(bridge)

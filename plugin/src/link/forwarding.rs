@@ -18,7 +18,7 @@ pub(crate) async fn enable(host: &Netlink, network: &Network) -> Result<()> {
     }
     if network.has_ipv6() && !IPV6.is_on()? {
         // A host that forwards listens to no router any more, unless it is told to.
-        ipv6::keep_routers(host).await?;
+        ipv6::preserve_accept_ra(host).await?;
         IPV6.enable()?;
     }
     Ok(())

@@ -82,7 +82,7 @@ pub(crate) fn can_ask(addresses: &[Address]) -> bool {
 
 /// Keeps the host's own IPv6 when forwarding goes on: links that live on router advertisements listen to them from now on all the same
 /// (ip-sysctl.rst, `accept_ra`). Those to which somebody else listens are left alone, and bridges of containers listen to nobody.
-pub(crate) async fn keep_routers(host: &Netlink) -> Result<()> {
+pub(crate) async fn preserve_accept_ra(host: &Netlink) -> Result<()> {
     for index in host.links_with_routers().await? {
         let link = host.link_by_index(index).await?;
         let Some(Link { name, .. }) = link else { continue };
@@ -146,9 +146,9 @@ impl Place<'_> {
         }
     }
 
-    /// Ends when the link hears who asks for these addresses: a question that comes earlier is lost, and asked again a second later. Errors: 100
-    /// where the link is gone.
-    pub(crate) async fn hears(&self, addresses: impl Iterator<Item = IpAddr>) -> Result<()> {
+    /// Waits until the link has joined the solicited-node multicast groups of `addresses`. A neighbour solicitation that is sent earlier is
+    /// lost, and retried only after a second. Errors: 100 where the link is gone.
+    pub(crate) async fn wait_for_mld_join(&self, addresses: impl Iterator<Item = IpAddr>) -> Result<()> {
         let wanted: Vec<_> = addresses.filter_map(group_of).map(|group| (self.link.index, group)).collect();
         let opened = match self.netns {
             // Once it is open, it shows that namespace to whoever reads it.
@@ -174,8 +174,8 @@ impl Place<'_> {
         }
     }
 
-    /// Ends when no address is tentative any more. Errors: 102 where somebody else has one.
-    pub(crate) async fn settles(&self) -> Result<()> {
+    /// Waits until no address is tentative any more. Errors: 102 where another host has one.
+    pub(crate) async fn wait_for_dad(&self) -> Result<()> {
         loop {
             let found = self.addresses().await?;
             if let Some(taken) = found.iter().find(|address| address.state == AddressState::Duplicate) {

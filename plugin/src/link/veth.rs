@@ -1,10 +1,7 @@
 //! The pair that ties a container to the bridge: made in one message, gone in one.
 
-use std::cell::RefCell;
-
 use nix::errno::Errno;
 
-use crate::attachment::Attachment;
 use crate::error::{Doing, Error, Result, unless_there};
 use crate::ipam::lease;
 use crate::netlink::{Link, Netlink, NewVeth};
@@ -18,68 +15,23 @@ pub(crate) struct Pair {
     pub(crate) container: Link,
 }
 
-/// How far a running ADD has come with its pair: what undoing goes by, whatever cut the ADD short.
-#[derive(Default)]
-pub(crate) struct Made(RefCell<Progress>);
-
-#[derive(Clone, Default)]
-enum Progress {
-    #[default]
-    Nothing,
-    /// The kernel was asked for a host end of this name; its answer is not there yet.
-    Asked(String),
-    /// It said yes, and this is the host end.
-    Done(Box<Link>),
-}
-
-impl Made {
-    /// Deletes the pair, if there is one; never one that another ADD made.
-    pub(crate) async fn undo(&self, host: &Netlink) -> Result<()> {
-        let progress = self.0.borrow().clone();
-        let link = match progress {
-            Progress::Nothing => return Ok(()),
-            Progress::Done(link) => link,
-            Progress::Asked(name) => {
-                let link = host.link(&name).await?;
-                match link.filter(is_new) {
-                    Some(link) => Box::new(link),
-                    None => return Ok(()),
-                }
-            }
-        };
-        host.delete_link(&link).await
-    }
-}
-
 /// Whether that is a host end to which nothing has been done yet. Its bridge may have been deleted since; its other end is in another namespace.
 fn is_new(link: &Link) -> bool {
     let is_placed = link.bridge.is_some() || link.peer_namespace.is_some();
     lease::is_host_end(link) && is_placed && link.names.is_empty() && link.alias.is_none()
 }
 
-/// Makes the attachment's pair on `bridge`. Errors: 103 where the container has an interface of that name.
-pub(crate) async fn create(
-    (host, container): (&Netlink, &Netlink),
-    netns: &Netns,
-    attachment: &Attachment<'_>,
-    bridge: &Link,
-    made: &Made,
-) -> Result<Pair> {
-    let interface = &attachment.target.interface;
-    for name in attachment.host_names() {
-        let new = NewVeth { host: &name, container: interface, netns, bridge: bridge.index, mtu: bridge.mtu };
-        made.0.replace(Progress::Asked(name.clone()));
-        // Where it is the socket that failed, the kernel may have made it: undoing looks.
-        if unless_there(host.add_veth(&new).await)? {
-            let pair = read(host, &name, interface).await?;
-            made.0.replace(Progress::Done(Box::new(pair.host.clone())));
-            return Ok(pair);
-        }
-        // Not ours. Either name may be the one that is taken: the container's is an error, the host's is not.
-        made.0.replace(Progress::Nothing);
-        refuse_existing(container, netns, interface).await?;
+/// Makes a pair; none where one of its names is taken. Where it is the socket that failed the kernel may have made it: see [`delete_new`].
+pub(crate) async fn create(host: &Netlink, new: &NewVeth<'_>) -> Result<Option<Pair>> {
+    if unless_there(host.add_veth(new).await)? { read(host, new.host, new.container).await.map(Some) } else { Ok(None) }
+}
+
+/// Deletes the pair whose host end has this name, if there is one, and nothing has been done to it since it was made: no other ADD's is.
+pub(crate) async fn delete_new(host: &Netlink, name: &str) -> Result<()> {
+    match host.link(name).await?.filter(is_new) {
+        Some(link) => host.delete_link(&link).await,
+        None => Ok(()),
     }
-    Err(Errno::EEXIST).doing(|| format!("find a free name for the host end of {interface}"))
 }
 
 /// Errors: 103 where the container has an interface of that name.

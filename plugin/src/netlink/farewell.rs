@@ -27,11 +27,9 @@ use super::neighbour::neighbour;
 use super::socket::uninterrupted;
 use super::{Link, Netlink, errno};
 use crate::child::aside::detach;
-use crate::deadline::waiting_for;
+use crate::deadline::{self, waiting_for};
 use crate::error::{Doing, Result, errno_of};
 
-/// How long the child may wait, in seconds: twice as long as a command waits for it.
-const LIFE_MAX_S: u32 = 20;
 /// To the kernel.
 const KERNEL: (u32, u32) = (0, 0);
 
@@ -131,7 +129,7 @@ fn ask_by_child(requests: &[Vec<u8>]) -> io::Result<(UnixStream, Asking)> {
         ForkResult::Parent { child } => Ok((here, Asking(child))),
         ForkResult::Child => {
             // SIGALRM ends it: nobody else would, if no answer ever came.
-            alarm::set(LIFE_MAX_S);
+            alarm::set(deadline::CHILD_S);
             let outcome = detach().and_then(|()| ask(&socket, requests));
             let code = outcome.err().map_or(0, |errno| errno as i32);
             // Nobody is left to hear it if the parent has seen the announcement.

@@ -4,7 +4,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
-use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use serde_json::Value;
@@ -12,16 +11,12 @@ use serde_json::Value;
 use super::finding::{Finding, GATEWAY, NAME_SERVICE, State};
 use super::http::{self, Answer};
 use crate::cli::probe::{self, Ran};
+use crate::deadline;
 use crate::layout;
 
 /// The name under which a gateway passes a question about health on to the name service.
 const HEALTH: &str = "health.flatnet.invalid";
 const HTTP_PORT: u16 = 80;
-
-/// For the name service of this host: longer than it may take to try containers of which some do not answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// For a gateway: longer than flatnet.conf lets it wait for the name service. Then it says that it does not reach this host.
-const GATEWAY_PATIENCE: Duration = Duration::from_secs(9);
 
 /// Where a gateway is, as a person says it: `172.30.0.1`, `gateway.lan:8080`, `http://172.30.0.1/`, `fd30::1`, `[fd30::1]:8080`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +108,7 @@ pub(super) fn name_service(gateways: &[IpNetwork]) -> Finding {
     for gateway in gateways {
         let address = SocketAddr::new(gateway.ip(), layout::NAME_SERVICE_PORT);
         let place = address.to_string();
-        let finding = judge_name_service(&place, &http::get(address, &place, "/health", PATIENCE));
+        let finding = judge_name_service(&place, &http::get(address, &place, "/health", deadline::NAME_SERVICE));
         if finding.state != State::Ok {
             return finding;
         }
@@ -154,7 +149,7 @@ pub(super) fn gateway(gateway: Option<&Gateway>, asked: bool) -> Finding {
     };
     let place = gateway.place();
     match gateway.resolve() {
-        Ok(address) => judge_gateway(&place, asked, &http::get(address, HEALTH, "/", GATEWAY_PATIENCE)),
+        Ok(address) => judge_gateway(&place, asked, &http::get(address, HEALTH, "/", deadline::GATEWAY)),
         Err(why) => GATEWAY.bad(format!("{place} {why}"), "say the gateway's address instead of its name"),
     }
 }

@@ -3,15 +3,13 @@
 //! Each state is of one moment in which nobody was at work on that container: Podman takes the container's lock to tell it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::cli::probe::{self, Ran};
+use crate::deadline;
 
-/// How long to wait: whoever starts or stops a container holds its lock meanwhile, through an ADD and the ten seconds of a stop.
-const PATIENCE: Duration = Duration::from_secs(30);
 const QUESTION: [&str; 5] = ["ps", "--all", "--no-trunc", "--format", "json"];
 
 /// The states of all containers, in Podman's words, by the whole id.
@@ -27,7 +25,7 @@ struct Container {
 
 /// Nothing where there is no Podman. A Podman that does not answer is an error: its containers may be running.
 pub(super) fn ask() -> Result<Option<Containers>> {
-    match probe::run_within(PATIENCE, "podman", &QUESTION) {
+    match probe::run_within(deadline::PODMAN, "podman", &QUESTION) {
         Ran::Well(text) => read(&text).map(Some),
         Ran::Missing => Ok(None),
         Ran::Badly(why) => bail!(

@@ -7,7 +7,6 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
@@ -16,11 +15,10 @@ use serde_json::{Map, Value, json};
 use super::ask;
 use super::files::{self, Saved};
 use crate::cli::probe::{self, Ran};
+use crate::deadline;
 use crate::ipam::memory;
 use crate::layout;
 
-/// Podman and systemd may wait for others.
-pub(super) const PROGRAM_PATIENCE: Duration = Duration::from_mins(2);
 /// The exit code of "not without your word".
 const REFUSED: u8 = 3;
 
@@ -169,7 +167,7 @@ fn execute(words: &[String]) -> Result<()> {
     let line = words.join(" ");
     let (program, arguments) = words.split_first().context("run a program without a name")?;
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    match probe::run_within(PROGRAM_PATIENCE, program, &arguments) {
+    match probe::run_within(deadline::INSTALL, program, &arguments) {
         Ran::Well(_) => Ok(()),
         Ran::Missing => Err(anyhow!("run `{line}`: there is no {program}")),
         Ran::Badly(why) => Err(anyhow!("run `{line}`: it {why}")),

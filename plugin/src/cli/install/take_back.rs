@@ -9,9 +9,10 @@ use anyhow::{Result, bail};
 use ipnetwork::IpNetwork;
 
 use super::files::{self, Saved};
-use super::plan::{PROGRAM_PATIENCE, Step};
+use super::plan::Step;
 use super::record::{Before, Network, Record, Written};
 use crate::cli::probe::{self, Ran};
+use crate::deadline;
 use crate::layout;
 
 /// A program that reads files of ours, and does so anew when it is asked.
@@ -122,7 +123,7 @@ impl Reader {
 
     fn runs(&self) -> bool {
         let (program, arguments) = self.state;
-        matches!(probe::run_within(PROGRAM_PATIENCE, program, arguments), Ran::Well(text) if text.contains(self.running))
+        matches!(probe::run_within(deadline::INSTALL, program, arguments), Ran::Well(text) if text.contains(self.running))
     }
 }
 
@@ -137,7 +138,7 @@ pub(in crate::cli) fn network(record: &Record) -> Result<Option<Step>> {
     let network = &record.network;
     let name = &network.name;
     let list = ["network", "ls", "--format", "{{.Name}} {{.Driver}}"];
-    match probe::run_within(PROGRAM_PATIENCE, "podman", &list) {
+    match probe::run_within(deadline::INSTALL, "podman", &list) {
         Ran::Well(networks) if networks.lines().any(|it| it.trim() == format!("{name} flatnet")) => {
             let (remove, make) = (format!("podman network rm {name}"), create_network(network));
             Ok(Some(Step::run("remove", &format!("network {name}"), &remove, Some(&make))))

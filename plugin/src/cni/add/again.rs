@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::Site;
+use super::{Add, Ledger};
 use crate::call::within_deadline;
 use crate::deadline::waiting_for;
 use crate::error::{Doing, Error, Result};
@@ -18,24 +18,15 @@ use crate::netlink::Link;
 /// The kernel opens a bridge port from a work queue, some microseconds after its carrier: the first look finds it open, as a rule.
 const PORT_INTERVAL: Duration = Duration::from_millis(1);
 
-impl Site<'_> {
-    /// `work`, again whenever the bridge was deleted under it. The call's deadline ends that.
-    pub(super) async fn until_bridge_stays<T>(&self, work: impl AsyncFn() -> Result<T>) -> Result<T> {
-        loop {
-            match work().await {
-                Err(error) if self.lost_its_bridge(&error).await => {}
-                done => return done,
-            }
-        }
-    }
-
+impl Add<'_> {
     /// Whether that failed because somebody deleted the bridge meanwhile: then nothing is against another try, with a new one.
-    pub(super) async fn lost_its_bridge(&self, error: &Error) -> bool {
-        match (error, self.bridge.get()) {
+    pub(super) async fn lost_its_bridge(&self, error: &Error, ledger: &Ledger<'_>) -> bool {
+        let host = &self.sockets.host;
+        match (error, ledger.bridge) {
             // What is left of it may be in the way, or there is no time.
             (Error::AndThen { .. } | Error::Deadline { .. } | Error::Internal { .. }, _) => false,
             (_, Some(index)) => {
-                matches!(within_deadline(self.host.link_by_index(index)).await, Ok(None))
+                matches!(within_deadline(host.link_by_index(index)).await, Ok(None))
             }
             // It was gone right after it was made.
             (Error::Kernel { errno, .. }, None) => *errno == Errno::ENODEV,
@@ -43,38 +34,44 @@ impl Site<'_> {
         }
     }
 
-    /// Frames pass only once the port forwards; ADD is not done before. One whose other end stays down never does.
-    pub(super) async fn port_opens(&self, link: &Link) -> Result<()> {
+    /// Ends when the bridge passes frames to and from the port: only then is ADD done. One whose other end stays down never does.
+    pub(super) async fn wait_for_forwarding(&self, port: &Link, ledger: &mut Ledger<'_>) -> Result<()> {
         if self.network.options.container_down {
             return Ok(());
         }
         loop {
-            let found = self.host.link_by_index(link.index).await?;
-            match found {
-                Some(link) if link.forwarding => return Ok(()),
+            match self.sockets.host.link_by_index(port.index).await? {
+                Some(port) if port.forwarding => return Ok(()),
                 // Somebody has deleted the bridge under it, and no port opens without one.
-                Some(link) if link.bridge.is_none() => self.put_back(&link).await?,
+                Some(port) if port.bridge.is_none() => self.put_back(&port, ledger).await?,
                 Some(_) => {
-                    let what = format!("{} to forward on bridge {}", link.name, self.network.bridge);
+                    let what = format!("{} to forward on bridge {}", port.name, self.network.bridge);
                     waiting_for(what, tokio::time::sleep(PORT_INTERVAL)).await;
                 }
-                None => return Err(Errno::ENODEV).doing(|| format!("wait for {} to forward", link.name)),
+                None => return Err(Errno::ENODEV).doing(|| format!("wait for {} to forward", port.name)),
             }
         }
     }
 
-    /// Makes the host's end, which is up, a port of a new bridge, whose rules may have been swept with the one before.
-    pub(super) async fn put_back(&self, port: &Link) -> Result<()> {
-        let Self { network, host, .. } = self;
-        let put_back = async || {
-            let bridge = bridge::ensure(host, network, &self.bridge).await?;
-            masquerade::ensure(host, network, bridge.gateway(), &[]).await?;
-            let doing = || format!("put {} back on {}", port.name, bridge.link.name);
-            // Its record says how it is to be.
-            let link = host.link_by_index(port.index).await?.ok_or(Errno::ENODEV).doing(doing)?;
-            port::put_back(host, &link, &bridge.link, &network.options.port).await
-        };
-        // On the heap, as it is seldom needed, and large.
-        Box::pin(self.until_bridge_stays(put_back)).await
+    /// Makes the host's end, which is up, a port of a new bridge, again whenever that is deleted as well: the call's deadline ends it.
+    pub(super) async fn put_back(&self, port: &Link, ledger: &mut Ledger<'_>) -> Result<()> {
+        loop {
+            // On the heap, as it is seldom needed, and large.
+            match Box::pin(self.put_on_new_bridge(port, ledger)).await {
+                Err(error) if self.lost_its_bridge(&error, ledger).await => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// The new bridge's rules may have been swept with the one before.
+    async fn put_on_new_bridge(&self, port: &Link, ledger: &mut Ledger<'_>) -> Result<()> {
+        let (network, host) = (self.network, &self.sockets.host);
+        let bridge = bridge::ensure(host, network, &mut ledger.bridge).await?;
+        masquerade::ensure(host, network, bridge.gateway(), &[]).await?;
+        let doing = || format!("put {} back on {}", port.name, bridge.link.name);
+        // Its record says how it is to be.
+        let link = host.link_by_index(port.index).await?.ok_or(Errno::ENODEV).doing(doing)?;
+        port::put_back(host, &link, &bridge.link, &network.options.port).await
     }
 }

@@ -202,7 +202,8 @@ fn where_something_else_is_nothing_is_remembered_and_nobody_waits(#[case] make: 
 fn nonsense_says_nothing() {
     let (_place, folder) = folder();
     fs::create_dir_all(&folder).expect("a folder");
-    fs::write(log(&folder), b"\xff\ngiven web 10.87.1\n\n10.87.1.9 \ngiven \xff 10.87.1.9\ngiven web x,10.87.1.9\n").expect("a log");
+    fs::write(log(&folder), b"\xff\ngiven web 10.87.1\n\n10.87.1.9 \ngiven \xff 10.87.1.9\ngiven web x,10.87.1.9\n")
+        .expect("a log");
     assert_eq!(used(&folder), ["10.87.1.9"], "whatever the name was");
     assert!(memory(&folder, "web").last().is_empty());
     memory(&folder, "web").remember(&[ip("10.87.1.2")]);
