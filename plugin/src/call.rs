@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_deadline_names_what_was_waited_for() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let work = crate::deadline::waiting_for("the moon", std::future::pending::<Result<()>>());
+        let work = deadline::waiting_for("the moon", std::future::pending::<Result<()>>());
         let error = runtime.expect("a runtime").block_on(within_deadline(work)).expect_err("a deadline");
         assert_eq!(error.to_string(), "finish within 10 s: it waited for the moon, at last for 0.0 s");
     }

@@ -98,8 +98,8 @@ fn run(command: Command, environment: &Environment, config: Map<String, Value>, 
         Command::Check => {
             let target = environment.target(command)?;
             let configured = Configured::parse(&input.config)?;
-            let told = check::Told::read(&input.config, input.version, &target)?;
-            let checked = block_on(check::check(&target, configured, &told));
+            let prev = check::PrevResult::read(&input.config, input.version, &target)?;
+            let checked = block_on(check::check(&target, configured, &prev));
             call.pass_on(checked, config::delegate_of(&input.config))
         }
         Command::Gc => {

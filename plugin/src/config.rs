@@ -26,7 +26,7 @@ use self::metric::DefaultMetric;
 use self::options::BridgeOptions;
 use self::section::Section;
 use crate::error::{Error, Result};
-use crate::ipam::pool::{Own, Pools};
+use crate::ipam::pool::{Allocation, Pools};
 use crate::names::{interface_name_problem, is_identifier};
 use crate::netlink::Route;
 use crate::reply::Dns;
@@ -146,7 +146,7 @@ impl Network {
     }
 
     /// The routes of a container that was given `own`, each with its next hop. Errors: 7 where it does not reach one.
-    pub(crate) fn container_routes(&self, own: &[Own]) -> Result<Vec<Route>> {
+    pub(crate) fn container_routes(&self, own: &[Allocation]) -> Result<Vec<Route>> {
         let gateway = |ipv4: bool| own.iter().map(|own| own.gateway).find(|gateway| gateway.is_ipv4() == ipv4);
         let mut routes = self.routes.clone();
         let gateways = [gateway(true), gateway(false)].into_iter().flatten();

@@ -3,7 +3,7 @@
 //! It gets flatnet's own environment and standard input, unchanged, and never more time than it is given: one that does not end is
 //! ended, with all that it started. What it says counts only whole, and an error of its own is handed on with its name.
 
-mod given;
+mod result;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::unistd::{AccessFlags, access};
 use serde::Deserialize;
 
-pub(crate) use self::given::Given;
+pub(crate) use self::result::IpamResult;
 use crate::child::{Child, memory};
 use crate::deadline::{self, waiting_for};
 use crate::error::{Error, Result};
@@ -107,10 +107,10 @@ impl<'a> Delegate<'a> {
 
 impl Running<'_> {
     /// What it gives. Errors: its own; 2 for an address that flatnet cannot use, 11 and 110.
-    pub(crate) async fn given(self, version: SpecVersion) -> Result<Given> {
+    pub(crate) async fn result(self, version: SpecVersion) -> Result<IpamResult> {
         let plugin = self.plugin.to_owned();
         let said = self.end(deadline::DELEGATE).await?;
-        Given::parse(&plugin, &said, version)
+        IpamResult::parse(&plugin, &said, version)
     }
 
     /// What it says when it has ended well.

@@ -10,7 +10,7 @@ mod address;
 pub(crate) mod attribute;
 mod changes;
 mod conntrack;
-pub(crate) mod farewell;
+pub(crate) mod delete;
 mod link;
 mod lookup;
 mod namespace;

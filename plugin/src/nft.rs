@@ -38,7 +38,7 @@ use crate::deadline::waiting_for;
 use crate::error::errno_of;
 use crate::netlink::attribute::{Attributes, DONE, ERROR, Message, append};
 use crate::netlink::socket::{make_room, uninterrupted};
-use crate::netlink::{self, farewell};
+use crate::netlink::{self, delete};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
@@ -106,7 +106,7 @@ impl Nftables {
     /// Lets go of the socket without waiting: where something was deleted, the kernel closes it only after it has buried that. May
     /// leave a child process behind, for as long as the kernel needs. The process must have one thread.
     pub(crate) fn close_soon(self) -> Result<(), Errno> {
-        farewell::close_soon(self.socket).map_err(|e| errno_of(&e))
+        delete::close_soon(self.socket).map_err(|e| errno_of(&e))
     }
 
     /// Carries out the transaction, whole or not at all. The first step that the kernel refuses is told.

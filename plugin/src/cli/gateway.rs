@@ -280,14 +280,14 @@ impl Gateway {
 /// A network whose addresses another plugin gives, once its bridge tells which.
 async fn settled(draft: Draft) -> error::Result<Option<Network>> {
     let host = Netlink::open()?;
-    bridge::settled(&host, draft).await
+    bridge::from_bridge(&host, draft).await
 }
 
 /// The bridge, its address, and what has lost it.
 async fn mend(network: &Network) -> error::Result<Bridge> {
     let host = Netlink::open()?;
     let bridge = bridge::ensure(&host, network, &mut None).await?;
-    bridge::gather(&host, network, &bridge.link).await?;
+    bridge::reattach_orphans(&host, network, &bridge.link).await?;
     Ok(bridge)
 }
 

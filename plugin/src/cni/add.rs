@@ -15,15 +15,15 @@ use super::{Call, del};
 use crate::attachment::{Attachment, Target};
 use crate::call::within_deadline;
 use crate::cni::request::Input;
-use crate::cni::request::asked::Asked;
+use crate::cni::request::requested::Requested;
 use crate::config::{Configured, Network};
 use crate::error::{Doing, Error, PREV_RESULT, Result, unless_there};
 use crate::firewall::ports::{self, Port};
-use crate::firewall::spoofing::{self, Guarded, Speaker};
+use crate::firewall::spoofing::{self, AllowedSource, Guarded};
 use crate::firewall::{forward, masquerade};
 use crate::ipam::lease;
 use crate::ipam::memory::Memory;
-use crate::ipam::pool::Own;
+use crate::ipam::pool::Allocation;
 use crate::link::bridge::Bridge;
 use crate::link::veth::Pair;
 use crate::link::{bridge, forwarding, ipv6, port, veth};
@@ -41,22 +41,22 @@ pub(super) async fn add(call: &Call<'_>, input: &Input) -> Result<Reply> {
     let mut target = call.environment.target(Command::Add)?;
     let configured = Configured::parse(&input.config)?;
     let before = before(&input.config, input.version)?;
-    let asked = Asked::read(&target.args, &input.config)?;
-    target.args.mac = asked.mac;
-    let own = match configured {
+    let requested = Requested::read(&target.args, &input.config)?;
+    target.args.mac = requested.mac;
+    let attached = match configured {
         Configured::Whole(mut network) => {
-            target.args.ips = asked.of_pools(&network.pools)?;
+            target.args.ips = requested.of_pools(&network.pools)?;
             Success::refuse_old_version(input.version, !network.is_layer_2())?;
             within_deadline(network.read_resolv_conf()).await?;
             attach(target, Source::Pools(network), None).await?
         }
         Configured::Delegated(draft, plugin) => {
             let delegate = call.find(&plugin)?;
-            let source = Source::Delegate { draft, delegate: &delegate, asked: &asked, version: input.version };
+            let source = Source::Delegate { draft, delegate: &delegate, requested: &requested, version: input.version };
             attach(target, source, None).await?
         }
     };
-    Ok(Reply::Added(own.after(before).json(input.version)))
+    Ok(Reply::Added(attached.after(before).json(input.version)))
 }
 
 /// What the plugins before flatnet in its list have done, to which its own is added. Errors: 7.
@@ -138,7 +138,7 @@ struct Add<'a> {
 
 /// What a container is given, and the MAC that goes with it.
 struct Identity {
-    own: Vec<Own>,
+    allocations: Vec<Allocation>,
     mac: Mac,
 }
 
@@ -234,22 +234,22 @@ impl Add<'_> {
             port::refuse_taken_mac(host, mac, (link, vlan), bridge).await?;
         }
         let wish = (target.args.ips.as_slice(), memory);
-        let own = lease::claim_addresses(host, link, &network.pools, wish, bridge).await?;
-        let first = own.iter().map(|own| own.address.ip()).min_by_key(IpAddr::is_ipv6);
+        let allocations = lease::claim_addresses(host, link, &network.pools, wish, bridge).await?;
+        let first = allocations.iter().map(|own| own.address.ip()).min_by_key(IpAddr::is_ipv6);
         let by_name = || Mac::named(&[&target.container, &target.interface]);
         let mac = target.args.mac.unwrap_or_else(|| first.map_or_else(by_name, Mac::of));
-        Ok(Identity { own, mac })
+        Ok(Identity { allocations, mac })
     }
 
     /// Sets the bridge's port up, with its record. Where the network says so its rules are there first: a process that is in the container
     /// already must not find a moment in which it can send as it likes.
-    async fn raise_host_end(&self, link: &Link, Identity { own, mac }: &Identity) -> Result<()> {
+    async fn raise_host_end(&self, link: &Link, Identity { allocations, mac }: &Identity) -> Result<()> {
         let (host, options) = (&self.sockets.host, &self.network.options.port);
         let guarded = self.network.macspoofchk.then_some(*mac);
         if let Some(mac) = guarded {
-            let speaker = |own: &Own| Speaker { port: link.index, mac, address: own.address.ip() };
-            let guarded = Guarded { link: link.name.clone(), speakers: own.iter().map(speaker).collect() };
-            spoofing::guard(host, guarded).await?;
+            let source = |own: &Allocation| AllowedSource { port: link.index, mac, address: own.address.ip() };
+            let allowed_sources = allocations.iter().map(source).collect();
+            spoofing::guard(host, Guarded { link: link.name.clone(), allowed_sources }).await?;
         }
         let record = self.attachment.record(guarded, options.vlan);
         host.set_up_port(link, port::settings(options, guarded.is_some()), Some(&record)).await
@@ -266,24 +266,24 @@ impl Add<'_> {
     async fn set_up_container(
         &self,
         pair: &Pair,
-        identity @ Identity { own, mac }: &Identity,
+        identity @ Identity { allocations, mac }: &Identity,
         ledger: &mut Ledger<'_>,
     ) -> Result<Vec<reply::Route>> {
         let (Sockets { netns, container, .. }, link) = (self.sockets, &pair.container);
         container.set_up_loopback().await?;
-        if !own.is_empty() {
+        if !allocations.is_empty() {
             container.no_ipv6_by_itself(link, None).await?;
         }
         if self.network.options.container_down {
             container.set_mac(link, *mac).await?;
             return Ok(Vec::new());
         }
-        if self.network.options.is_gateway && own.iter().any(|own| own.address.is_ipv6()) {
+        if self.network.options.is_gateway && allocations.iter().any(|own| own.address.is_ipv6()) {
             ipv6::Place { netlink: container, netns: Some(netns), link }.ignores_routers()?;
         }
         container.set_up_with_mac(link, *mac).await?;
         self.give_addresses(pair, identity, ledger).await?;
-        self.add_routes(link, own).await
+        self.add_routes(link, allocations).await
     }
 
     /// Gives the container's end its addresses; for IPv6 one of its link's own as well, as every link has by itself otherwise. They can
@@ -291,11 +291,11 @@ impl Add<'_> {
     async fn give_addresses(
         &self,
         Pair { host, container: link }: &Pair,
-        Identity { own, mac }: &Identity,
+        Identity { allocations, mac }: &Identity,
         ledger: &mut Ledger<'_>,
     ) -> Result<()> {
         let place = ipv6::Place { netlink: &self.sockets.container, netns: Some(&self.sockets.netns), link };
-        let mut addresses: Vec<IpNetwork> = own.iter().map(|own| own.address).collect();
+        let mut addresses: Vec<IpNetwork> = allocations.iter().map(|own| own.address).collect();
         let asks = self.network.dad;
         if addresses.iter().any(IpNetwork::is_ipv6) {
             addresses.insert(0, ipv6::link_local(*mac));
@@ -307,7 +307,7 @@ impl Add<'_> {
         for address in &addresses {
             place.give(*address, asks).await?;
         }
-        if addresses.len() == own.len() {
+        if addresses.len() == allocations.len() {
             return Ok(());
         }
         if asks {
@@ -316,9 +316,9 @@ impl Add<'_> {
         place.wait_for_mld_join(addresses.iter().map(IpNetwork::ip)).await
     }
 
-    async fn add_routes(&self, link: &Link, own: &[Own]) -> Result<Vec<reply::Route>> {
+    async fn add_routes(&self, link: &Link, allocations: &[Allocation]) -> Result<Vec<reply::Route>> {
         let container = &self.sockets.container;
-        let mut routes = self.network.container_routes(own)?;
+        let mut routes = self.network.container_routes(allocations)?;
         if let Some(metric) = &self.network.default_metric {
             metric.rank(container, link, &mut routes).await?;
         }
@@ -360,8 +360,8 @@ impl Add<'_> {
         };
         let mut interfaces = vec![host_level(&bridge.link), host_level(&pair.host), container];
         interfaces.extend(bridge.vlan.as_ref().map(host_level));
-        let ip = |own: &Own| reply::Ip { interface: Some(2), address: own.address, gateway: Some(own.gateway) };
-        let ips = identity.own.iter().map(ip).collect();
+        let ip = |own: &Allocation| reply::Ip { interface: Some(2), address: own.address, gateway: Some(own.gateway) };
+        let ips = identity.allocations.iter().map(ip).collect();
         Success { interfaces, ips, routes, dns: self.network.dns.clone() }
     }
 }

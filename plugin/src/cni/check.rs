@@ -7,8 +7,8 @@ mod expected;
 
 use nix::errno::Errno;
 
-pub(crate) use self::expected::Told;
-use self::expected::{Expected, is_as_told};
+pub(crate) use self::expected::PrevResult;
+use self::expected::{Expected, is_as_reported};
 use crate::attachment::{Attachment, Target};
 use crate::call::within_deadline;
 use crate::config::{Configured, Network};
@@ -21,14 +21,14 @@ use crate::netns::Netns;
 use crate::reply::Reply;
 
 /// Errors: 106 naming the first thing that is not as ADD left it.
-pub(super) async fn check(target: &Target, configured: Configured, told: &Told) -> Result<Reply> {
+pub(super) async fn check(target: &Target, configured: Configured, prev: &PrevResult) -> Result<Reply> {
     within_deadline(async {
         let host = Netlink::open()?;
         let attachment = Attachment { network: configured.name(), target };
         let link = lease::find(&host, &attachment).await?;
         let held: Vec<_> = link.iter().flat_map(lease::leases).collect();
-        let network = told.complete(configured, &held)?;
-        let expected = told.expected(target, &network, &held)?;
+        let network = prev.complete(configured, &held)?;
+        let expected = prev.expected(target, &network, &held)?;
         match problem(&host, (target, &network), link, &expected).await? {
             Some(what) => Err(Error::Changed { what }),
             None => Ok(Reply::Nothing),
@@ -107,13 +107,13 @@ async fn check_container(target: &Target, network: &Network, expected: &Expected
         return Ok(Some(format!("interface {name} lacks the address {missing}")));
     }
     for is_ipv4 in [true, false] {
-        let mut told = expected.routes.iter().filter(|route| route.dst.is_ipv4() == is_ipv4).peekable();
+        let mut reported = expected.routes.iter().filter(|route| route.dst.is_ipv4() == is_ipv4).peekable();
         // A network of one family pays nothing for the other.
-        if told.peek().is_none() {
+        if reported.peek().is_none() {
             continue;
         }
         let there = container.routes_of_all_tables(is_ipv4).await?;
-        if let Some(missing) = told.find(|told| !there.iter().any(|found| is_as_told(told, found))) {
+        if let Some(missing) = reported.find(|reported| !there.iter().any(|found| is_as_reported(reported, found))) {
             return Ok(Some(format!("the container lacks the route to {missing}")));
         }
     }

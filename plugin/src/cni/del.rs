@@ -32,11 +32,11 @@ pub(crate) async fn detach(target: &Target, network: &str, published: Published<
     let attachment = Attachment { network, target };
     within_deadline(async {
         let found = lease::find(&host, &attachment).await;
-        let withdrawn = match published {
+        let unpublished = match published {
             Published::Never => Ok(()),
             Published::Perhaps { bridge, asked } => {
                 // A packet filter that never answers must not keep the link.
-                within_part(withdraw_at(&host, &attachment.name(), (bridge, asked))).await
+                within_part(unpublish_at(&host, &attachment.name(), (bridge, asked))).await
             }
         };
         let deleted = match found {
@@ -45,7 +45,7 @@ pub(crate) async fn detach(target: &Target, network: &str, published: Published<
             Ok(None) => spoofing::forget_gone(&host).await,
             Err(error) => Err(error),
         };
-        both(withdrawn, deleted)
+        both(unpublished, deleted)
     })
     .await
 }
@@ -53,25 +53,25 @@ pub(crate) async fn detach(target: &Target, network: &str, published: Published<
 /// Takes back an attachment, or what is left of one, whose host end is known already.
 pub(crate) async fn remove(host: &Netlink, link: &Link) -> Result<()> {
     within_deadline(async {
-        let withdrawn = within_part(withdraw(host, link)).await;
+        let unpublished = within_part(unpublish(host, link)).await;
         let deleted = delete(host, link).await;
-        both(withdrawn, deleted)
+        both(unpublished, deleted)
     })
     .await
 }
 
 /// Takes away the ports that were published for the attachment, if any can have been.
-async fn withdraw(host: &Netlink, link: &Link) -> Result<()> {
+async fn unpublish(host: &Netlink, link: &Link) -> Result<()> {
     let (Some(name), Some(index)) = (lease::attachment_of(link), gateway_of(host, link).await?) else { return Ok(()) };
     match host.link_by_index(index).await? {
-        Some(gateway) => withdraw_at(host, name, (&gateway.name, false)).await,
+        Some(gateway) => unpublish_at(host, name, (&gateway.name, false)).await,
         None => Ok(()),
     }
 }
 
 /// The same for an attachment of that name, to a bridge where ports were asked for, or may be published.
-async fn withdraw_at(host: &Netlink, name: &str, (bridge, asked): (&str, bool)) -> Result<()> {
-    if asked || ports::is_in_use(host, bridge).await { Box::pin(ports::withdraw(host, name)).await } else { Ok(()) }
+async fn unpublish_at(host: &Netlink, name: &str, (bridge, asked): (&str, bool)) -> Result<()> {
+    if asked || ports::is_in_use(host, bridge).await { Box::pin(ports::unpublish(host, name)).await } else { Ok(()) }
 }
 
 /// Deletes an attachment's host end, and with it everything else; goes on past an error, and tells both if there are two.

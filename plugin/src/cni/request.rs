@@ -2,9 +2,9 @@
 //!
 //! Nothing here has a side effect beyond reading standard input, so every refusal leaves the machine as it was.
 
-pub(crate) mod asked;
 mod input;
 pub(crate) mod json;
+pub(crate) mod requested;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -144,7 +144,7 @@ fn parse_boolean(key: &str, value: &str) -> Result<bool, String> {
 fn parse_ips(text: &str) -> Result<Vec<IpAddr>, String> {
     let mut ips = Vec::new();
     for one in text.split(',') {
-        let ip = asked::parse_ip(one.trim()).ok_or_else(|| format!("has IP={text}, which is not an IP address"))?;
+        let ip = requested::parse_ip(one.trim()).ok_or_else(|| format!("has IP={text}, which is not an IP address"))?;
         if !ips.contains(&ip) {
             ips.push(ip);
         }

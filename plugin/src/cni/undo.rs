@@ -91,7 +91,9 @@ impl Entry<'_> {
             (Self::PairRequested(name), Some(host)) => veth::delete_new(host, name).await,
             (Self::Pair(link), Some(host)) => host.delete_link(link).await,
             // On the heap: it is large, and CNI never comes here.
-            (Self::Published(attachment), Some(host)) => Box::pin(within_part(ports::withdraw(host, attachment))).await,
+            (Self::Published(attachment), Some(host)) => {
+                Box::pin(within_part(ports::unpublish(host, attachment))).await
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Configured, RESERVED};
 use crate::attachment::Args;
-use crate::cni::request::asked::Asked;
+use crate::cni::request::requested::Requested;
 use crate::error::Result;
 
 /// The keys of the reference, as the head of the table says where they stand.
@@ -106,7 +106,7 @@ fn with(key: &str, value: &Value) -> Map<String, Value> {
 /// What is read of a configuration: all that an ADD reads before it asks the kernel.
 fn read(config: &Map<String, Value>) -> Result<()> {
     let configured = Configured::parse(config)?;
-    let asked = Asked::read(&Args::parse("").expect("no arguments"), config)?;
+    let asked = Requested::read(&Args::parse("").expect("no arguments"), config)?;
     match configured {
         Configured::Whole(network) => asked.of_pools(&network.pools).map(drop),
         Configured::Delegated(..) => Ok(()),

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::error::{Error, Result};
-use crate::ipam::pool::{Own, Pool, Pools, Range, subnet_of};
+use crate::ipam::pool::{Allocation, Pool, Pools, Range, subnet_of};
 use crate::netlink::{Route, RouteAttributes, RouteKind};
 use crate::reply;
 
@@ -48,7 +48,7 @@ pub(super) fn next_hop(route: &Route, gateway: Option<IpAddr>) -> Option<IpAddr>
 }
 
 /// Refuses what only a container's addresses tell: that it would send to itself, or has none of the next hop's subnet. Errors: 7.
-pub(super) fn refuse_unreachable(routes: &[Route], own: &[Own]) -> Result<()> {
+pub(super) fn refuse_unreachable(routes: &[Route], own: &[Allocation]) -> Result<()> {
     let addresses: Vec<_> = own.iter().map(|own| own.address.ip()).collect();
     let subnets: Vec<_> = own.iter().map(|own| subnet_of(own.address)).collect();
     for (n, route) in routes.iter().enumerate() {

@@ -93,7 +93,7 @@ impl Protocol {
     }
 }
 
-/// Publishes `ports` for an attachment that is whole, all or none; where it is cut short, [`withdraw`] takes back what there is. Errors: 108
+/// Publishes `ports` for an attachment that is whole, all or none; where it is cut short, [`unpublish`] takes back what there is. Errors: 108
 /// where another container has one of them; 109.
 pub(crate) async fn publish(host: &Netlink, attachment: &Attachment<'_>, ports: &[Port]) -> Result<()> {
     let _lock = lock().await?;
@@ -120,7 +120,7 @@ pub(crate) async fn publish(host: &Netlink, attachment: &Attachment<'_>, ports: 
 }
 
 /// Takes away the ports of the attachment of that name, and what is stale. Nothing to take away is no error.
-pub(crate) async fn withdraw(host: &Netlink, attachment: &str) -> Result<()> {
+pub(crate) async fn unpublish(host: &Netlink, attachment: &str) -> Result<()> {
     let _lock = lock().await?;
     let mut state = State::read(host).await?;
     state.adopt(host).await?;

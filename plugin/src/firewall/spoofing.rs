@@ -42,7 +42,7 @@ enum Way {
 
 /// What a port may say of whoever speaks there; one for each of its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Speaker {
+pub(crate) struct AllowedSource {
     /// Index of the host end.
     pub(crate) port: u32,
     pub(crate) mac: Mac,
@@ -55,7 +55,7 @@ pub(crate) struct Guarded {
     /// The host end's name.
     pub(crate) link: String,
     /// One at least.
-    pub(crate) speakers: Vec<Speaker>,
+    pub(crate) allowed_sources: Vec<AllowedSource>,
 }
 
 impl Way {
@@ -162,7 +162,7 @@ pub(crate) async fn forget_gone(host: &Netlink) -> Result<()> {
 pub(crate) async fn repair(host: &Netlink) -> Result<()> {
     let failed = |problem: Problem| failed("repair the rules against spoofing", &problem);
     let links = host.links().await?;
-    if links.iter().all(|link| speakers(link).next().is_none()) {
+    if links.iter().all(|link| allowed_sources(link).next().is_none()) {
         return Ok(());
     }
     let _lock = lock().await?;
@@ -170,8 +170,8 @@ pub(crate) async fn repair(host: &Netlink) -> Result<()> {
     let found = Way::read(&mut nftables).await.map_err(failed)?;
     // Some may have come or gone until now.
     let links = host.links().await?;
-    let speakers: Vec<_> = links.iter().flat_map(speakers).collect();
-    if found.iter().any(|(way, found)| found.problem(*way, &speakers).is_none()) {
+    let allowed_sources: Vec<_> = links.iter().flat_map(allowed_sources).collect();
+    if found.iter().any(|(way, found)| found.problem(*way, &allowed_sources).is_none()) {
         return Ok(());
     }
     let way = found.first().map_or(Way::Bridge, |(way, _)| *way);
@@ -191,8 +191,8 @@ pub(crate) async fn problem(links: &[Link]) -> Result<Option<String>> {
         if !link.port.filtered {
             return Some(format!("frames to link-local groups pass unseen at host link {}", link.name));
         }
-        let speakers: Vec<_> = speakers(link).collect();
-        let problems: Option<Vec<_>> = found.iter().map(|(way, found)| found.problem(*way, &speakers)).collect();
+        let allowed_sources: Vec<_> = allowed_sources(link).collect();
+        let problems: Option<Vec<_>> = found.iter().map(|(way, found)| found.problem(*way, &allowed_sources)).collect();
         let what = problems?.into_iter().next()?;
         Some(format!("{what}, for host link {}", link.name))
     }))
@@ -206,13 +206,13 @@ pub(crate) async fn refuse_lacking() -> Result<()> {
 
 /// Whether there can be rules for the link: it is under control, or an ADD was cut short before the link's record said so.
 pub(crate) fn may_be_guarded(link: &Link) -> bool {
-    lease::record(link).is_none() || speakers(link).next().is_some()
+    lease::record(link).is_none() || allowed_sources(link).next().is_some()
 }
 
 /// What the link may say, if it is under control.
-pub(crate) fn speakers(link: &Link) -> impl Iterator<Item = Speaker> + '_ {
+pub(crate) fn allowed_sources(link: &Link) -> impl Iterator<Item = AllowedSource> + '_ {
     let mac = lease::guarded_mac(link);
-    lease::leases(link).filter_map(move |address| Some(Speaker { port: link.index, mac: mac?, address }))
+    lease::leases(link).filter_map(move |address| Some(AllowedSource { port: link.index, mac: mac?, address }))
 }
 
 /// Makes the table anew, for all links that are under control, and `more`. The inner result is nftables'.
@@ -247,13 +247,13 @@ async fn restore(
 
 /// Who may speak at the link, if it is under control: by its record; an ADD that is at work has told nftables, and not yet the link.
 fn guarded(link: &Link, known: &Found, more: &[Guarded]) -> Option<Guarded> {
-    let is_its = |speaker: &Speaker| speaker.port == link.index;
-    let mut all: Vec<_> = speakers(link).collect();
+    let is_its = |source: &AllowedSource| source.port == link.index;
+    let mut all: Vec<_> = allowed_sources(link).collect();
     if lease::record(link).is_none() {
-        all.extend(known.speakers().filter(is_its));
+        all.extend(known.allowed_sources().filter(is_its));
     }
-    all.extend(more.iter().flat_map(|guarded| &guarded.speakers).copied().filter(is_its));
-    (!all.is_empty()).then(|| Guarded { link: link.name.clone(), speakers: all })
+    all.extend(more.iter().flat_map(|guarded| &guarded.allowed_sources).copied().filter(is_its));
+    (!all.is_empty()).then(|| Guarded { link: link.name.clone(), allowed_sources: all })
 }
 
 fn failed(doing: &str, problem: &Problem) -> Error {

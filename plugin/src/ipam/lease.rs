@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use crate::attachment::{ATTACHMENT_PREFIX, Attachment, FIRST_RECORD, LINK_PREFIX, Target, network_part, record_part};
 use crate::error::{Error, Result, unless_there};
 use crate::ipam::memory::Memory;
-use crate::ipam::pool::{Own, Pool, Pools};
+use crate::ipam::pool::{Allocation, Pool, Pools};
 use crate::mac::Mac;
 use crate::netlink::{Link, Netlink};
 
@@ -127,7 +127,7 @@ pub(crate) async fn claim_addresses(
     pools: &Pools,
     (asked, memory): (&[IpAddr], &Memory),
     bridge: &Link,
-) -> Result<Vec<Own>> {
+) -> Result<Vec<Allocation>> {
     let mut claimed = Vec::new();
     for pool in pools.iter() {
         // Only netavark asks for several of one pool.
@@ -145,7 +145,7 @@ pub(crate) async fn claim_addresses(
 
 /// Claims one candidate after the other. The bridge's ports are listed only where many are taken: a list takes the longer the more
 /// containers there are. Errors: 101.
-async fn claim_best(host: &Netlink, link: &Link, pool: &Pool, memory: &Memory, bridge: &Link) -> Result<Own> {
+async fn claim_best(host: &Netlink, link: &Link, pool: &Pool, memory: &Memory, bridge: &Link) -> Result<Allocation> {
     let full = || Error::PoolFull { pool: pool.to_string(), bridge: bridge.name.clone() };
     let nothing = BTreeSet::new();
     let mut candidates = pool.candidates(&nothing, memory.last(), || memory.used());
@@ -162,7 +162,11 @@ async fn claim_best(host: &Netlink, link: &Link, pool: &Pool, memory: &Memory, b
 }
 
 /// The first of these that no other link holds.
-async fn claim_first(host: &Netlink, link: &Link, candidates: impl Iterator<Item = Own>) -> Result<Option<Own>> {
+async fn claim_first(
+    host: &Netlink,
+    link: &Link,
+    candidates: impl Iterator<Item = Allocation>,
+) -> Result<Option<Allocation>> {
     for own in candidates {
         if claim(host, link, own.address.ip()).await? {
             return Ok(Some(own));
@@ -210,11 +214,11 @@ async fn holder(host: &Netlink, address: IpAddr) -> Result<String> {
 
 async fn holder_of(host: &Netlink, name: &str) -> Result<String> {
     let link = host.link_by_alternative_name(name).await?;
-    Ok(link.as_ref().map_or_else(|| "a link that was deleted just now".to_owned(), in_words))
+    Ok(link.as_ref().map_or_else(|| "a link that was deleted just now".to_owned(), describe))
 }
 
 /// A link that holds what somebody asks for.
-pub(crate) fn in_words(link: &Link) -> String {
+pub(crate) fn describe(link: &Link) -> String {
     let Link { name, alias, .. } = link;
     match alias.as_deref().or(attachment_of(link)) {
         Some(whose) => format!("link {name} ({whose})"),

@@ -27,7 +27,7 @@ pub(crate) struct Pool(Vec<Range>);
 
 /// An address that somebody has been given, with its subnet's prefix length and the subnet's gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Own {
+pub(crate) struct Allocation {
     pub(crate) address: IpNetwork,
     pub(crate) gateway: IpAddr,
 }
@@ -98,7 +98,7 @@ impl Pool {
     }
 
     /// The addresses that can be given out, range by range, lowest first, but for those `taken`.
-    pub(crate) fn free<'a>(&'a self, taken: &'a BTreeSet<IpAddr>) -> impl Iterator<Item = Own> + 'a {
+    pub(crate) fn free<'a>(&'a self, taken: &'a BTreeSet<IpAddr>) -> impl Iterator<Item = Allocation> + 'a {
         without(taken, self.all())
     }
 
@@ -109,18 +109,18 @@ impl Pool {
         taken: &'a BTreeSet<IpAddr>,
         last: &'a [IpAddr],
         used: impl FnOnce() -> &'a Used + 'a,
-    ) -> impl Iterator<Item = Own> + 'a {
+    ) -> impl Iterator<Item = Allocation> + 'a {
         self.candidates_of(self.all(), taken, last, used)
     }
 
     /// Those of `all`, which it gives out, one after the other: no more of them is looked at than is asked for.
     fn candidates_of<'a>(
         &'a self,
-        all: impl Iterator<Item = Own> + 'a,
+        all: impl Iterator<Item = Allocation> + 'a,
         taken: &'a BTreeSet<IpAddr>,
         last: &'a [IpAddr],
         used: impl FnOnce() -> &'a Used + 'a,
-    ) -> impl Iterator<Item = Own> + 'a {
+    ) -> impl Iterator<Item = Allocation> + 'a {
         let free = move |address: IpAddr| self.own(address).filter(|_| !taken.contains(&address));
         let its_own = last.iter().filter_map(move |address| free(*address));
         let others = std::iter::once_with(move || {
@@ -138,7 +138,7 @@ impl Pool {
     }
 
     /// `address` with what belongs to it, if it can be given out.
-    pub(crate) fn own(&self, address: IpAddr) -> Option<Own> {
+    pub(crate) fn own(&self, address: IpAddr) -> Option<Allocation> {
         self.0.iter().find(|range| range.may_give(address)).map(|range| range.own(address))
     }
 
@@ -148,7 +148,7 @@ impl Pool {
     }
 
     /// All that can ever be given out.
-    fn all(&self) -> impl Iterator<Item = Own> {
+    fn all(&self) -> impl Iterator<Item = Allocation> {
         self.0.iter().flat_map(|range| range.all().map(|address| range.own(address)))
     }
 }
@@ -173,7 +173,10 @@ impl fmt::Display for Pool {
 }
 
 /// Those that nobody has.
-fn without<'a>(taken: &'a BTreeSet<IpAddr>, all: impl Iterator<Item = Own> + 'a) -> impl Iterator<Item = Own> + 'a {
+fn without<'a>(
+    taken: &'a BTreeSet<IpAddr>,
+    all: impl Iterator<Item = Allocation> + 'a,
+) -> impl Iterator<Item = Allocation> + 'a {
     all.filter(|own| !taken.contains(&own.address.ip()))
 }
 

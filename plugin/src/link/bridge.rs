@@ -61,7 +61,7 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, index: &mut Option
             if !bridge.carrier && !network.options.container_down {
                 // It has no container, or none any more: somebody may have taken its ports off, as systemd-networkd does to links that a file
                 // of its own matches. Where containers are on it, nothing is listed.
-                gather(host, network, &bridge).await?;
+                reattach_orphans(host, network, &bridge).await?;
             }
             (bridge, true)
         }
@@ -88,7 +88,7 @@ pub(crate) async fn ensure(host: &Netlink, network: &Network, index: &mut Option
         bridge.mtu = mtu;
     }
     raise(host, network, &bridge).await?;
-    let vlan = vlan::settle(host, network, &bridge).await?;
+    let vlan = vlan::ensure(host, network, &bridge).await?;
     let bridge = Bridge { link: bridge, vlan };
     group::join(host, network, bridge.gateway()).await?;
     if !in_use && network.has_ipv6() {
@@ -110,7 +110,7 @@ async fn raise(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
 
 /// The network as its bridge has it: where another plugin gives the addresses, nothing else on the host says which. None before
 /// the first container has come, and where the bridge is no gateway. Errors: 105 where containers are there, and no bridge that tells.
-pub(crate) async fn settled(host: &Netlink, draft: Draft) -> Result<Option<Network>> {
+pub(crate) async fn from_bridge(host: &Netlink, draft: Draft) -> Result<Option<Network>> {
     if !draft.options.is_gateway {
         return Ok(None);
     }
@@ -149,7 +149,7 @@ pub(crate) async fn told<P>(host: &Netlink, network: &Network<P>, bridge: &Link)
 /// Puts containers back that are no longer on any bridge: one that is deleted leaves its ports behind; and those on this one that are
 /// down, as a try that was cut short leaves them. Whoever has an address of the network's belongs here, also to a network of another
 /// name that shares the bridge and the VLAN; where addresses do not tell, whoever is of this network.
-pub(crate) async fn gather(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
+pub(crate) async fn reattach_orphans(host: &Netlink, network: &Network, bridge: &Link) -> Result<()> {
     for link in host.links().await? {
         let is_lost = link.bridge.is_none() || (link.bridge == Some(bridge.index) && !link.up);
         if !is_lost || !lease::is_whole(&link) || !belongs(network, &link) {
@@ -222,7 +222,7 @@ async fn take_into_use(
         masquerade::remove(network.gateway_link()).await?;
     }
     // Before the address: with that the bridge is in use, and nobody looks for more.
-    gather(host, network, &bridge).await?;
+    reattach_orphans(host, network, &bridge).await?;
     if network.options.force_address {
         addresses::clear_the_way(host, network, &link).await?;
     }

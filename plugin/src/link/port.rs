@@ -41,7 +41,7 @@ pub(crate) async fn refuse_taken_mac(
     }
     let ports = host.ports(bridge).await?;
     match ports.iter().find(|port| has(port, mac, (own, vlan))) {
-        Some(port) => taken(lease::in_words(port)),
+        Some(port) => taken(lease::describe(port)),
         None => Ok(()),
     }
 }

@@ -46,7 +46,7 @@ pub(super) async fn find_or_make(host: &Netlink, network: &Network, bridge: &Lin
 
 /// Brings the VLAN's link to the wanted state on a bridge that is up: the VLAN's frames get there, of the bridge's size.
 /// None where the bridge itself has the addresses.
-pub(super) async fn settle(host: &Netlink, network: &Network, bridge: &Link) -> Result<Option<Link>> {
+pub(super) async fn ensure(host: &Netlink, network: &Network, bridge: &Link) -> Result<Option<Link>> {
     let Some((_, vlan)) = network.gateway_vlan() else { return Ok(None) };
     let mut link = find_or_make(host, network, bridge).await?;
     host.let_in_vlan(bridge, vlan).await?;

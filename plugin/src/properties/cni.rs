@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::sound::{can_be_built, can_have, is_recorded, is_sound, refused};
 use crate::attachment::Target;
-use crate::cni::request::asked::Asked;
+use crate::cni::request::requested::Requested;
 use crate::cni::request::{Environment, Input, version_to_answer};
 use crate::cni::{add, check, gc, version};
 use crate::config::{self, Configured, Network};
@@ -66,11 +66,11 @@ pub(super) fn request(command: Command, environment: &Environment, config: Map<S
     }
 }
 
-fn add_of(environment: &Environment, input: &Input) -> Result<(Target, Configured, Asked)> {
+fn add_of(environment: &Environment, input: &Input) -> Result<(Target, Configured, Requested)> {
     let target = environment.target(Command::Add)?;
     let configured = Configured::parse(&input.config)?;
     add::before(&input.config, input.version)?;
-    let asked = Asked::read(&target.args, &input.config)?;
+    let asked = Requested::read(&target.args, &input.config)?;
     Ok((target, configured, asked))
 }
 
@@ -81,8 +81,8 @@ fn del_of(environment: &Environment, config: &Map<String, Value>) -> Result<(Tar
 fn check_of(environment: &Environment, input: &Input) -> Result<Network> {
     let target = environment.target(Command::Check)?;
     let configured = Configured::parse(&input.config)?;
-    let told = check::Told::read(&input.config, input.version, &target)?;
-    let network = told.complete(configured, &[])?;
-    told.expected(&target, &network, &[])?;
+    let prev = check::PrevResult::read(&input.config, input.version, &target)?;
+    let network = prev.complete(configured, &[])?;
+    prev.expected(&target, &network, &[])?;
     Ok(network)
 }

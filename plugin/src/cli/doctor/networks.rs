@@ -287,7 +287,7 @@ fn configured(backend: Backend, claim: Claim, value: &Value) -> Configured {
 fn settled(draft: Draft) -> Result<Option<Network>, Error> {
     call::block_on(call::within_deadline(async {
         let host = Netlink::open()?;
-        bridge::settled(&host, draft).await
+        bridge::from_bridge(&host, draft).await
     }))
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Entry, Ledger, Sockets};
 use crate::attachment::{Attachment, Target};
-use crate::cni::request::asked::Asked;
+use crate::cni::request::requested::Requested;
 use crate::config::{Draft, Network};
 use crate::delegate::Delegate;
 use crate::error::{Error, Result};
@@ -16,8 +16,8 @@ use crate::spec::{Command, SpecVersion};
 pub(crate) enum Source<'a> {
     /// flatnet, as the pools and leases say.
     Pools(Network),
-    /// Another plugin, whatever was `asked` for.
-    Delegate { draft: Draft, delegate: &'a Delegate<'a>, asked: &'a Asked, version: SpecVersion },
+    /// Another plugin, whatever was requested.
+    Delegate { draft: Draft, delegate: &'a Delegate<'a>, requested: &'a Requested, version: SpecVersion },
 }
 
 impl<'a> Source<'a> {
@@ -30,9 +30,9 @@ impl<'a> Source<'a> {
         sockets: &Sockets,
         ledger: &mut Ledger<'a>,
     ) -> Result<Network> {
-        let (draft, delegate, asked, version) = match self {
+        let (draft, delegate, requested, version) = match self {
             Self::Pools(network) => return Ok(network),
-            Self::Delegate { draft, delegate, asked, version } => (draft, delegate, asked, version),
+            Self::Delegate { draft, delegate, requested, version } => (draft, delegate, requested, version),
         };
         // The other plugin knows an attachment by container and interface, as flatnet does: were it asked once more for one that
         // exists, undoing would take that one's address.
@@ -40,12 +40,12 @@ impl<'a> Source<'a> {
         veth::refuse_existing(&sockets.container, &sockets.netns, &target.interface).await?;
         let running = delegate.start(Command::Add)?;
         ledger.write(Entry::Delegated(delegate));
-        let given = running.given(version).await?;
-        if let Some((missing, road)) = asked.missing_in(&given.addresses) {
+        let given = running.result(version).await?;
+        if let Some((missing, origin)) = requested.missing_in(&given.addresses) {
             let given: Vec<_> = given.addresses.iter().map(IpAddr::to_string).collect();
             let given = given.join(", ");
             return Err(Error::Unsupported {
-                key: road.to_string(),
+                key: origin.to_string(),
                 value: missing.to_string(),
                 remedy: format!("ask for none: the plugin of ipam.type gives {given}, whatever is asked for"),
             });

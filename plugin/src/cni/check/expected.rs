@@ -18,7 +18,7 @@ use crate::spec::SpecVersion;
 
 /// `prevResult`, and which of its interfaces is this attachment's.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct PrevResult {
     result: Success,
     own: usize,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Expected {
     pub(super) routes: Vec<Route>,
 }
 
-impl Told {
+impl PrevResult {
     /// Errors: 7 where there is no `prevResult`, or none that ADD for this attachment can have given.
     pub(crate) fn read(config: &Map<String, Value>, version: SpecVersion, target: &Target) -> Result<Self> {
         let Some(result) = Success::before(config, version)? else {
@@ -93,8 +93,8 @@ impl Told {
             ip.interface.is_none_or(|index| index == self.own)
                 && ranges.any(|range| ip.gateway.is_none_or(|by| by == range.gateway()))
         };
-        let told = ips.iter().filter(may_be_own).map(|ip| ip.address).collect();
-        let addresses = of_pools(&network.pools, told, held);
+        let reported = ips.iter().filter(may_be_own).map(|ip| ip.address).collect();
+        let addresses = of_pools(&network.pools, reported, held);
         if addresses.is_empty() && !network.is_layer_2() {
             return Err(problem(format!("has no address of {} for {}", network.name, target.interface)));
         }
@@ -108,9 +108,9 @@ impl Told {
     }
 }
 
-/// Those of the addresses `told` in the pools' subnets that ADD gave: all that are `held`, and of each pool one, also where its
+/// Those of the addresses `reported` in the pools' subnets that ADD gave: all that are `held`, and of each pool one, also where its
 /// lease is lost. More that nobody has leased are of a plugin after flatnet.
-fn of_pools(pools: &Pools, mut told: Vec<IpNetwork>, held: &[IpAddr]) -> Vec<IpNetwork> {
+fn of_pools(pools: &Pools, mut reported: Vec<IpNetwork>, held: &[IpAddr]) -> Vec<IpNetwork> {
     let (mut own, mut lacking): (Vec<_>, Vec<_>) = (Vec::new(), pools.iter().collect());
     let is_held = |address: IpAddr| held.contains(&address);
     // A pool may have been narrowed since, and two may be of one subnet: what is certain goes first.
@@ -119,37 +119,40 @@ fn of_pools(pools: &Pools, mut told: Vec<IpNetwork>, held: &[IpAddr]) -> Vec<IpN
             let is_of = |address: IpAddr| {
                 if still_given { pool.own(address).is_some() } else { pool.contains(address) }
             };
-            let found = told.iter().position(|address| is_held(address.ip()) == leased && is_of(address.ip()));
-            own.extend(found.map(|n| told.remove(n)));
+            let found = reported.iter().position(|address| is_held(address.ip()) == leased && is_of(address.ip()));
+            own.extend(found.map(|n| reported.remove(n)));
             found.is_none()
         });
     }
-    own.extend(told.into_iter().filter(|address| is_held(address.ip())));
+    own.extend(reported.into_iter().filter(|address| is_held(address.ip())));
     own
 }
 
-/// Whether the route that the kernel has is the one that ADD told of. What is not said may be anything, and so may the table: a
+/// Whether the route that the kernel has is the one that ADD reported. What is not said may be anything, and so may the table: a
 /// plugin after flatnet may have moved it to another, and before 1.1.0 a result does not tell it. But for the scope, zero says nothing.
-pub(super) fn is_as_told(told: &Route, found: &netlink::Route) -> bool {
+pub(super) fn is_as_reported(reported: &Route, found: &netlink::Route) -> bool {
     let there = Route::from(found);
-    let fits = |told: Option<u32>, there: Option<u32>| told.is_none_or(|value| value == 0 || there == told);
+    let fits = |reported: Option<u32>, there: Option<u32>| reported.is_none_or(|value| value == 0 || there == reported);
     // To IPv6 all routes are of one scope.
-    let fits_scope = told.dst.is_ipv6() || told.scope.is_none() || told.scope == there.scope;
-    let is_hop = told.gw.is_none() || told.gw == there.gw;
-    let is_table =
-        if matches!(told.table, None | Some(0)) { there.table != Some(LOCAL_TABLE) } else { told.table == there.table };
-    leads_to(told, there.dst)
+    let fits_scope = reported.dst.is_ipv6() || reported.scope.is_none() || reported.scope == there.scope;
+    let is_hop = reported.gw.is_none() || reported.gw == there.gw;
+    let is_table = if matches!(reported.table, None | Some(0)) {
+        there.table != Some(LOCAL_TABLE)
+    } else {
+        reported.table == there.table
+    };
+    leads_to(reported, there.dst)
         && is_hop
         && is_table
         && fits_scope
-        && fits(told.mtu, there.mtu)
-        && fits(told.advmss, there.advmss)
-        && fits(told.priority, there.priority)
+        && fits(reported.mtu, there.mtu)
+        && fits(reported.advmss, there.advmss)
+        && fits(reported.priority, there.priority)
 }
 
 /// The destination of a result may have host bits.
-fn leads_to(told: &Route, destination: IpNetwork) -> bool {
-    destination.prefix() == told.dst.prefix() && destination.ip() == told.dst.network()
+fn leads_to(reported: &Route, destination: IpNetwork) -> bool {
+    destination.prefix() == reported.dst.prefix() && destination.ip() == reported.dst.network()
 }
 
 fn problem(problem: String) -> Error {
@@ -165,10 +168,10 @@ mod tests {
     use crate::attachment::Args;
     use crate::netlink::RouteAttributes;
 
-    fn told(result: &Value, interface: &str) -> Result<Told> {
+    fn reported(result: &Value, interface: &str) -> Result<PrevResult> {
         let Value::Object(config) = json!({"prevResult": result}) else { unreachable!("an object literal") };
         let target = target(interface);
-        Told::read(&config, SpecVersion::V1_1_0, &target)
+        PrevResult::read(&config, SpecVersion::V1_1_0, &target)
     }
 
     fn target(interface: &str) -> Target {
@@ -202,7 +205,7 @@ mod tests {
     #[case::priority(json!({"priority": 1}), false)]
     #[case::table(json!({"table": 254}), false)]
     #[case::scope(json!({"scope": 253}), false)]
-    fn a_route_is_as_told(#[case] change: Value, #[case] expected: bool) {
+    fn a_route_is_as_reported(#[case] change: Value, #[case] expected: bool) {
         let mut route = json!({"dst": "10.9.0.0/16"});
         route.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
         let route = serde_json::from_value(route).expect("a route");
@@ -216,9 +219,12 @@ mod tests {
         };
         let destination = "10.9.0.0/16".parse().expect("a network");
         let found = netlink::Route { destination, gateway: "10.87.1.1".parse().ok(), link: Some(2), attributes };
-        assert_eq!(is_as_told(&route, &found), expected);
+        assert_eq!(is_as_reported(&route, &found), expected);
         let local = RouteAttributes { table: Some(LOCAL_TABLE), ..attributes };
-        assert!(!is_as_told(&route, &netlink::Route { attributes: local, ..found }), "the kernel's own is nobody's");
+        assert!(
+            !is_as_reported(&route, &netlink::Route { attributes: local, ..found }),
+            "the kernel's own is nobody's"
+        );
     }
 
     #[rstest]
@@ -232,9 +238,9 @@ mod tests {
     fn own_addresses(#[case] ips: Value, #[case] expected: &[&str]) {
         let interfaces =
             json!([{"name": "net0", "sandbox": "/run/netns/web"}, {"name": "eth0", "sandbox": "/run/netns/web"}]);
-        let told = told(&json!({"interfaces": interfaces, "ips": ips}), "eth0").expect("a result");
+        let reported = reported(&json!({"interfaces": interfaces, "ips": ips}), "eth0").expect("a result");
         let network = network(&json!({"subnet": "10.87.1.0/24"}));
-        match told.expected(&target("eth0"), &network, &addresses(&["10.87.1.2"])) {
+        match reported.expected(&target("eth0"), &network, &addresses(&["10.87.1.2"])) {
             Ok(found) => assert_eq!(found.addresses.iter().map(IpNetwork::to_string).collect::<Vec<_>>(), expected),
             Err(error) => assert!(expected.is_empty() && error.code() == 7, "{error}"),
         }
@@ -245,7 +251,7 @@ mod tests {
     #[case::by_another_path(json!([{"name": "eth0"}, {"name": "eth0", "sandbox": "/var/run/netns/web"}]), Some(1))]
     #[case::on_the_host(json!([{"name": "eth0"}]), None)]
     fn own_interface(#[case] interfaces: Value, #[case] expected: Option<usize>) {
-        match told(&json!({"interfaces": interfaces}), "eth0") {
+        match reported(&json!({"interfaces": interfaces}), "eth0") {
             Ok(found) => assert_eq!(Some(found.own), expected),
             Err(error) => assert!(expected.is_none() && error.to_string().contains("eth0"), "{error}"),
         }
@@ -255,10 +261,16 @@ mod tests {
     fn what_a_later_plugin_has_added_is_no_subnet_of_a_delegated_network() {
         let ips = json!([{"interface": 0, "address": "10.87.1.2/24", "gateway": "10.87.1.1"}, {"interface": 0, "address": "fd00:87::2/64", "gateway": "fd00:87::1"},
             {"interface": 0, "address": "192.168.7.2/24", "gateway": "192.168.7.1"}]);
-        let told =
-            told(&json!({"interfaces": [{"name": "eth0", "sandbox": "x"}], "ips": ips}), "eth0").expect("a result");
+        let reported =
+            reported(&json!({"interfaces": [{"name": "eth0", "sandbox": "x"}], "ips": ips}), "eth0").expect("a result");
         let subnets = |held: &[&str]| {
-            told.pools(&addresses(held)).expect("pools").subnets().iter().map(IpNetwork::to_string).collect::<Vec<_>>()
+            reported
+                .pools(&addresses(held))
+                .expect("pools")
+                .subnets()
+                .iter()
+                .map(IpNetwork::to_string)
+                .collect::<Vec<_>>()
         };
         assert_eq!(subnets(&["10.87.1.2", "fd00:87::2"]), ["10.87.1.0/24", "fd00:87::/64"]);
         assert_eq!(subnets(&[]), ["10.87.1.0/24"], "a lease that is lost is missed");
@@ -276,7 +288,7 @@ mod tests {
     #[case::what_another_set_gives(&["10.87.1.0/24 10.87.1.50", "10.87.1.0/24"], &["10.87.1.60", "10.87.1.2"], &["10.87.1.2"], &["10.87.1.2", "10.87.1.60"])]
     fn own_addresses_of_sets(
         #[case] sets: &[&str],
-        #[case] told: &[&str],
+        #[case] reported: &[&str],
         #[case] held: &[&str],
         #[case] expected: &[&str],
     ) {
@@ -285,8 +297,8 @@ mod tests {
             Range::new(subnet.parse().expect("a subnet"), None, start.parse().ok(), None).expect("a range")
         };
         let pools = Pools::new(sets.iter().map(|set| range(set).into()).collect());
-        let told = addresses(told).into_iter().map(IpNetwork::from).collect();
-        let found: Vec<_> = of_pools(&pools, told, &addresses(held)).iter().map(IpNetwork::ip).collect();
+        let reported = addresses(reported).into_iter().map(IpNetwork::from).collect();
+        let found: Vec<_> = of_pools(&pools, reported, &addresses(held)).iter().map(IpNetwork::ip).collect();
         assert_eq!(found, addresses(expected));
     }
 
@@ -296,9 +308,9 @@ mod tests {
             "routes": [{"dst": "10.9.0.0/16"}, {"dst": "10.8.0.1/16", "scope": 253}, {"dst": "10.7.0.0/16", "scope": 0}]});
         let config = json!({"name": "flatnet", "ipam": {"type": "other"}});
         let configured = Configured::parse(config.as_object().expect("an object")).expect("a network");
-        let (told, held) = (told(&result, "eth0").expect("a result"), addresses(&["10.87.1.2"]));
-        let network = told.complete(configured, &held).expect("its pools");
-        let found = told.expected(&target("eth0"), &network, &held).expect("what is its own");
+        let (reported, held) = (reported(&result, "eth0").expect("a result"), addresses(&["10.87.1.2"]));
+        let network = reported.complete(configured, &held).expect("its pools");
+        let found = reported.expected(&target("eth0"), &network, &held).expect("what is its own");
         assert_eq!(found.routes.iter().map(Route::to_string).collect::<Vec<_>>(), ["10.8.0.1/16, scope 253"]);
     }
 
@@ -307,8 +319,8 @@ mod tests {
         let result = json!({"interfaces": [{"name": "eth0", "sandbox": "x"}], "ips": [{"interface": 0, "address": "10.87.1.2/24"}],
             "routes": [{"dst": "0.0.0.0/0", "gw": "10.87.1.1", "priority": 7}, {"dst": "10.9.0.0/16", "gw": "192.168.7.1"}, {"dst": "10.8.0.0/16"}, {"dst": "10.7.0.1/16"}]});
         let network = network(&json!({"subnet": "10.87.1.0/24", "routes": [{"dst": "10.7.0.0/16", "scope": 253}]}));
-        let told = told(&result, "eth0").expect("a result");
-        let found = told.expected(&target("eth0"), &network, &addresses(&["10.87.1.2"])).expect("what is its own");
+        let reported = reported(&result, "eth0").expect("a result");
+        let found = reported.expected(&target("eth0"), &network, &addresses(&["10.87.1.2"])).expect("what is its own");
         let words: Vec<_> = found.routes.iter().map(Route::to_string).collect();
         assert_eq!(words, ["0.0.0.0/0 by 10.87.1.1, priority 7", "10.7.0.1/16"]);
     }

@@ -67,7 +67,7 @@ impl State {
                 Some((_, link))
                     if lease::attachment_of(link).is_some_and(|it| attachment::is_of_container(it, container)) => {}
                 Some((_, link)) => {
-                    return Err(Error::PortTaken { port: port.host.to_string(), holder: lease::in_words(link) });
+                    return Err(Error::PortTaken { port: port.host.to_string(), holder: lease::describe(link) });
                 }
                 None => free.push(*port),
             }

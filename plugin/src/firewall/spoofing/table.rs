@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::rules::{self, CHAIN, CHAIN_IPV6, PORTS, SPEAKERS, SPEAKERS_IPV6, TABLE};
-use super::{Guarded, Speaker, Way};
+use super::{AllowedSource, Guarded, Way};
 use crate::mac::Mac;
 use crate::nft::{Batch, Chain, Element, Field, Nftables, Problem, Rule, Set, key};
 
@@ -105,7 +105,7 @@ pub(super) struct Found {
     ipv6: Option<(Chain, Vec<Rule>)>,
 }
 
-/// An element of a set of speakers.
+/// An element of a set of allowed sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     port: u32,
@@ -184,13 +184,13 @@ impl Found {
         Ok(chains.filter_map(|(_, chain)| port(chain)).collect())
     }
 
-    pub(super) fn speakers(&self) -> impl Iterator<Item = Speaker> + '_ {
+    pub(super) fn allowed_sources(&self) -> impl Iterator<Item = AllowedSource> + '_ {
         let named = self.entries.iter().filter(|entry| !entry.address.is_unspecified());
-        named.map(|entry| Speaker { port: entry.port, mac: Mac(entry.mac), address: entry.address })
+        named.map(|entry| AllowedSource { port: entry.port, mac: Mac(entry.mac), address: entry.address })
     }
 
-    /// Why the ports of these speakers are not under control, or under another.
-    pub(super) fn problem(&self, way: Way, speakers: &[Speaker]) -> Option<String> {
+    /// Why the ports of these allowed sources are not under control, or under another.
+    pub(super) fn problem(&self, way: Way, allowed_sources: &[AllowedSource]) -> Option<String> {
         let table = format!("nftables table {} {TABLE}", way.family().as_str());
         for (found, wanted) in [(&self.first, rules::first(way)), (&self.ipv6, rules::ipv6())] {
             let name = &wanted.0.name;
@@ -200,14 +200,14 @@ impl Found {
                 Some(_) => return Some(format!("chain {name} of {table} was changed")),
             }
         }
-        let ports: BTreeSet<_> = speakers.iter().map(|speaker| speaker.port).collect();
+        let ports: BTreeSet<_> = allowed_sources.iter().map(|source| source.port).collect();
         if !ports.is_subset(&self.ports) {
             return Some(format!("set {PORTS} of {table} lacks an element"));
         }
         if let Some(port) = ports.iter().find(|port| way == Way::Links && !self.led.contains(port)) {
             return Some(format!("chain {} of {table} is missing or was changed", rules::of_port(*port).0.name));
         }
-        let wanted: BTreeSet<_> = speakers.iter().flat_map(entries).collect();
+        let wanted: BTreeSet<_> = allowed_sources.iter().flat_map(entries).collect();
         let found: BTreeSet<_> = self.entries.iter().filter(|entry| ports.contains(&entry.port)).copied().collect();
         let other = found.symmetric_difference(&wanted).next()?;
         Some(format!("set {} of {table} has other elements", other.set()))
@@ -245,13 +245,13 @@ impl Entry {
 }
 
 /// What it may say of itself: with IPv6 also the address that its link has by itself.
-fn entries(speaker: &Speaker) -> Vec<Entry> {
-    let entry = |address| Entry { port: speaker.port, mac: speaker.mac.0, address };
-    match speaker.address {
-        IpAddr::V4(_) => vec![entry(speaker.address), entry(Ipv4Addr::UNSPECIFIED.into())],
+fn entries(source: &AllowedSource) -> Vec<Entry> {
+    let entry = |address| Entry { port: source.port, mac: source.mac.0, address };
+    match source.address {
+        IpAddr::V4(_) => vec![entry(source.address), entry(Ipv4Addr::UNSPECIFIED.into())],
         IpAddr::V6(_) => {
-            let by_itself = speaker.mac.link_local();
-            vec![entry(speaker.address), entry(Ipv6Addr::UNSPECIFIED.into()), entry(by_itself.into())]
+            let by_itself = source.mac.link_local();
+            vec![entry(source.address), entry(Ipv6Addr::UNSPECIFIED.into()), entry(by_itself.into())]
         }
     }
 }
@@ -266,14 +266,14 @@ fn port_element(port: u32, with_ipv6: bool) -> Element {
 }
 
 fn add_elements(batch: &mut Batch, guarded: &[Guarded]) {
-    let speakers = || guarded.iter().flat_map(|guarded| &guarded.speakers);
-    let entries: BTreeSet<_> = speakers().flat_map(entries).collect();
+    let allowed_sources = || guarded.iter().flat_map(|guarded| &guarded.allowed_sources);
+    let entries: BTreeSet<_> = allowed_sources().flat_map(entries).collect();
     for set in [SPEAKERS, SPEAKERS_IPV6] {
         let elements: Vec<_> = entries.iter().filter(|entry| entry.set() == set).map(Entry::element).collect();
         batch.add_elements(set, &elements);
     }
-    let ports: BTreeSet<_> = speakers().map(|speaker| speaker.port).collect();
-    let with_ipv6 = |port| speakers().any(|speaker| speaker.port == port && speaker.address.is_ipv6());
+    let ports: BTreeSet<_> = allowed_sources().map(|source| source.port).collect();
+    let with_ipv6 = |port| allowed_sources().any(|source| source.port == port && source.address.is_ipv6());
     let ports: Vec<_> = ports.into_iter().map(|port| port_element(port, with_ipv6(port))).collect();
     batch.add_elements(PORTS, &ports);
 }
@@ -281,7 +281,7 @@ fn add_elements(batch: &mut Batch, guarded: &[Guarded]) {
 /// Where no chain sees the frames of all ports, each has one that leads to the first.
 fn add_chains(batch: &mut Batch, way: Way, guarded: &[Guarded]) {
     for guarded in guarded.iter().filter(|_| way == Way::Links) {
-        let Some(port) = guarded.speakers.first().map(|speaker| speaker.port) else { continue };
+        let Some(port) = guarded.allowed_sources.first().map(|source| source.port) else { continue };
         let (chain, rules) = rules::of_port(port);
         batch.add_chain_of_link(&chain, &guarded.link);
         batch.flush_chain(&chain.name);
@@ -297,67 +297,69 @@ mod tests {
 
     use super::*;
 
-    fn speaker(port: u32, last: u8) -> Speaker {
-        Speaker { port, mac: Mac([2, 0, 0, 0, 0, last]), address: [10, 87, 1, last].into() }
+    fn source(port: u32, last: u8) -> AllowedSource {
+        AllowedSource { port, mac: Mac([2, 0, 0, 0, 0, last]), address: [10, 87, 1, last].into() }
     }
 
-    fn speaker_of_ipv6(port: u32, last: u8) -> Speaker {
-        Speaker { address: Ipv6Addr::new(0xfd00, 0x87, 0, 0, 0, 0, 0, last.into()).into(), ..speaker(port, last) }
+    fn source_of_ipv6(port: u32, last: u8) -> AllowedSource {
+        AllowedSource { address: Ipv6Addr::new(0xfd00, 0x87, 0, 0, 0, 0, 0, last.into()).into(), ..source(port, last) }
     }
 
-    fn found(speakers: &[Speaker]) -> Found {
+    fn found(allowed_sources: &[AllowedSource]) -> Found {
         Found {
-            ports: speakers.iter().map(|speaker| speaker.port).collect(),
-            entries: speakers.iter().flat_map(entries).collect(),
+            ports: allowed_sources.iter().map(|source| source.port).collect(),
+            entries: allowed_sources.iter().flat_map(entries).collect(),
             first: Some(rules::first(Way::Bridge)),
             ipv6: Some(rules::ipv6()),
             ..Found::default()
         }
     }
 
-    fn problem(found: &Found, speakers: &[Speaker]) -> Option<String> {
-        found.problem(Way::Bridge, speakers)
+    fn problem(found: &Found, allowed_sources: &[AllowedSource]) -> Option<String> {
+        found.problem(Way::Bridge, allowed_sources)
     }
 
     #[test]
     fn what_is_written_is_found_right() {
-        let speakers = [speaker(7, 2), speaker(8, 3)];
-        assert_eq!(problem(&found(&speakers), &speakers), None);
-        assert_eq!(problem(&found(&speakers), &speakers[..1]), None, "others do not matter");
-        assert_eq!(found(&speakers).speakers().collect::<Vec<_>>(), speakers);
-        for speaker in [speaker(7, 2), speaker_of_ipv6(7, 2)] {
-            let read: Vec<_> = entries(&speaker).iter().filter_map(|entry| Entry::read(&entry.element())).collect();
-            assert_eq!(read, entries(&speaker));
+        let allowed_sources = [source(7, 2), source(8, 3)];
+        assert_eq!(problem(&found(&allowed_sources), &allowed_sources), None);
+        assert_eq!(problem(&found(&allowed_sources), &allowed_sources[..1]), None, "others do not matter");
+        assert_eq!(found(&allowed_sources).allowed_sources().collect::<Vec<_>>(), allowed_sources);
+        for source in [source(7, 2), source_of_ipv6(7, 2)] {
+            let read: Vec<_> = entries(&source).iter().filter_map(|entry| Entry::read(&entry.element())).collect();
+            assert_eq!(read, entries(&source));
         }
     }
 
     #[test]
     fn with_ipv6_the_address_of_its_link_is_its_own_too() {
-        let addresses: Vec<_> = entries(&speaker_of_ipv6(7, 2)).iter().map(|entry| entry.address.to_string()).collect();
+        let addresses: Vec<_> = entries(&source_of_ipv6(7, 2)).iter().map(|entry| entry.address.to_string()).collect();
         assert_eq!(addresses, ["fd00:87::2", "::", "fe80::ff:fe00:2"]);
-        let speakers = [speaker(7, 2), speaker_of_ipv6(7, 2)];
-        assert_eq!(problem(&found(&speakers), &speakers), None);
-        assert!(problem(&found(&speakers), &speakers[..1]).expect("a problem").contains("set speakers-ipv6"));
-        let again: Vec<_> = found(&speakers).speakers().collect();
-        assert_eq!(found(&again).entries, found(&speakers).entries);
+        let allowed_sources = [source(7, 2), source_of_ipv6(7, 2)];
+        assert_eq!(problem(&found(&allowed_sources), &allowed_sources), None);
+        assert!(
+            problem(&found(&allowed_sources), &allowed_sources[..1]).expect("a problem").contains("set speakers-ipv6")
+        );
+        let again: Vec<_> = found(&allowed_sources).allowed_sources().collect();
+        assert_eq!(found(&again).entries, found(&allowed_sources).entries);
     }
 
     #[rstest]
     #[case::flushed(Found::default(), "no chain spoofing")]
-    #[case::rule_gone(Found { first: Some((rules::first(Way::Bridge).0, rules::first(Way::Bridge).1[..3].to_vec())), ..found(&[speaker(7, 2)]) }, "was changed")]
-    #[case::other_policy(Found { first: Some((Chain { base: None, ..rules::first(Way::Bridge).0 }, rules::first(Way::Bridge).1)), ..found(&[speaker(7, 2)]) }, "was changed")]
-    #[case::rule_of_ipv6_gone(Found { ipv6: Some((rules::ipv6().0, vec![])), ..found(&[speaker(7, 2)]) }, "chain spoofing-ipv6")]
-    #[case::not_under_control(Found { ports: BTreeSet::new(), ..found(&[speaker(7, 2)]) }, "set ports")]
-    #[case::cut_off(Found { entries: BTreeSet::new(), ..found(&[speaker(7, 2)]) }, "set speakers")]
-    #[case::says_more(found(&[speaker(7, 2), speaker(7, 3)]), "set speakers")]
+    #[case::rule_gone(Found { first: Some((rules::first(Way::Bridge).0, rules::first(Way::Bridge).1[..3].to_vec())), ..found(&[source(7, 2)]) }, "was changed")]
+    #[case::other_policy(Found { first: Some((Chain { base: None, ..rules::first(Way::Bridge).0 }, rules::first(Way::Bridge).1)), ..found(&[source(7, 2)]) }, "was changed")]
+    #[case::rule_of_ipv6_gone(Found { ipv6: Some((rules::ipv6().0, vec![])), ..found(&[source(7, 2)]) }, "chain spoofing-ipv6")]
+    #[case::not_under_control(Found { ports: BTreeSet::new(), ..found(&[source(7, 2)]) }, "set ports")]
+    #[case::cut_off(Found { entries: BTreeSet::new(), ..found(&[source(7, 2)]) }, "set speakers")]
+    #[case::says_more(found(&[source(7, 2), source(7, 3)]), "set speakers")]
     fn what_was_changed_is_named(#[case] found: Found, #[case] words: &str) {
-        let problem = problem(&found, &[speaker(7, 2)]).expect("a problem");
+        let problem = problem(&found, &[source(7, 2)]).expect("a problem");
         assert!(problem.contains(words), "{problem}");
     }
 
     #[test]
     fn only_what_is_gone_is_taken_away() {
-        let all = found(&[speaker(7, 2), speaker(8, 3)]);
+        let all = found(&[source(7, 2), source(8, 3)]);
         assert!(without(Way::Bridge, &all, |_| false).is_none());
         assert!(without(Way::Bridge, &all, |port| port == 7).is_some());
         assert!(without(Way::Bridge, &Found::default(), |_| true).is_some(), "an empty table goes");
@@ -365,15 +367,15 @@ mod tests {
 
     #[test]
     fn of_a_link_s_own_chain_all_is_looked_at() {
-        let speakers = [speaker(7, 2)];
+        let allowed_sources = [source(7, 2)];
         let first = Some(rules::first(Way::Links));
-        let whole = Found { first, chains: [7].into(), led: [7].into(), ..found(&speakers) };
-        assert_eq!(whole.problem(Way::Links, &speakers), None);
+        let whole = Found { first, chains: [7].into(), led: [7].into(), ..found(&allowed_sources) };
+        assert_eq!(whole.problem(Way::Links, &allowed_sources), None);
         let unled = Found { led: BTreeSet::new(), ..whole };
-        assert!(unled.problem(Way::Links, &speakers).expect("a problem").contains("chain port-7"));
+        assert!(unled.problem(Way::Links, &allowed_sources).expect("a problem").contains("chain port-7"));
         assert!(without(Way::Links, &unled, |_| false).is_none());
         // What an element no longer says, a chain may.
-        let late = Found { chains: [7, 8].into(), ..found(&speakers) };
+        let late = Found { chains: [7, 8].into(), ..found(&allowed_sources) };
         assert!(without(Way::Links, &late, |port| port == 8).is_some());
     }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
-use super::Own;
+use super::Allocation;
 use super::span::{Span, before, between, host_bits_problem, merged, next};
 
 /// 10.87.0.0/24 and `fd87:0::/64`, which the address plan keeps for gateways: no container gets one of these.
@@ -129,8 +129,8 @@ impl Range {
     }
 
     /// `address` with what belongs to it.
-    pub(crate) fn own(&self, address: IpAddr) -> Own {
-        Own { address: self.with_prefix(address), gateway: self.gateway }
+    pub(crate) fn own(&self, address: IpAddr) -> Allocation {
+        Allocation { address: self.with_prefix(address), gateway: self.gateway }
     }
 
     /// All that it may ever give out, lowest first.

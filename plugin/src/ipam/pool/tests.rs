@@ -22,7 +22,7 @@ fn addresses(texts: &[&str]) -> BTreeSet<IpAddr> {
     texts.iter().map(|text| address(text)).collect()
 }
 
-fn texts(own: impl Iterator<Item = Own>) -> Vec<String> {
+fn texts(own: impl Iterator<Item = Allocation>) -> Vec<String> {
     own.map(|own| own.address.ip().to_string()).collect()
 }
 
@@ -40,7 +40,7 @@ fn passes_over_what_is_taken() {
 #[test]
 fn the_next_range_gives_what_the_first_has_not() {
     let pool = pool(&["10.87.1.0/30", "10.87.2.0/30"]);
-    let own = Own { address: "10.87.2.2/30".parse().expect("a network"), gateway: address("10.87.2.1") };
+    let own = Allocation { address: "10.87.2.2/30".parse().expect("a network"), gateway: address("10.87.2.1") };
     assert_eq!(pool.free(&addresses(&["10.87.1.2"])).collect::<Vec<_>>(), [own]);
     assert_eq!(pool.own(address("10.87.2.2")), Some(own));
     assert_eq!(pool.own(address("10.87.2.1")), None);

@@ -1,7 +1,7 @@
-//! What a runtime asks for: addresses and a MAC, by any of the three roads that CNI's conventions know.
+//! What a runtime asks for: addresses and a MAC, from any of the three sources that CNI's conventions know.
 //!
-//! A stronger road goes before a weaker one, pool by pool; but nothing is passed over in silence: an address that no pool can give is
-//! refused whatever road it came by.
+//! A stronger source goes before a weaker one, pool by pool; but nothing is passed over in silence: an address that no pool can give is
+//! refused, whatever its source.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::mac::Mac;
 
 /// How a request came, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Road {
+enum RequestSource {
     /// `runtimeConfig`: of a capability that the plugin has declared.
     Runtime,
     /// `args.cni`.
@@ -28,41 +28,41 @@ enum Road {
 
 /// All requests of one ADD.
 #[derive(Debug)]
-pub(crate) struct Asked {
-    /// Each address once a road.
-    ips: Vec<(Road, Vec<IpAddr>)>,
+pub(crate) struct Requested {
+    /// Each address once a source.
+    ips: Vec<(RequestSource, Vec<IpAddr>)>,
     /// The strongest one.
     pub(crate) mac: Option<Mac>,
 }
 
-impl Asked {
+impl Requested {
     /// `args` are those of the environment, which have been read already. Errors: 7.
     pub(crate) fn read(args: &Args, config: &Map<String, Value>) -> Result<Self> {
         let mut whole = Section::new("", config);
         let runtime = whole.optional_section("runtimeConfig")?;
         let cni = whole.optional_section("args")?.map(|mut args| args.optional_section("cni")).transpose()?.flatten();
         let (mut ips, mut mac) = (Vec::new(), None);
-        for (road, section) in [(Road::Runtime, runtime), (Road::Args, cni)] {
+        for (source, section) in [(RequestSource::Runtime, runtime), (RequestSource::Args, cni)] {
             let Some(mut section) = section else { continue };
-            ips.push((road, addresses(&mut section)?));
+            ips.push((source, addresses(&mut section)?));
             mac = mac.or(self::mac(&mut section)?);
         }
-        ips.push((Road::Environment, args.ips.clone()));
+        ips.push((RequestSource::Environment, args.ips.clone()));
         Ok(Self { ips, mac: mac.or(args.mac) })
     }
 
     /// The addresses that count, one of a pool at most. Errors: 4 and 7.
     pub(crate) fn of_pools(&self, pools: &Pools) -> Result<Vec<IpAddr>> {
-        for (road, ips) in &self.ips {
+        for (source, ips) in &self.ips {
             if let Some((ip, refusal)) = ips.iter().find_map(|ip| Some((ip, pools.refusal(*ip)?))) {
-                return Err(road.problem(&format!("{ip}, which {refusal}")));
+                return Err(source.problem(&format!("{ip}, which {refusal}")));
             }
         }
         pools.iter().filter_map(|pool| self.of_pool(pool).transpose()).collect()
     }
 
     fn of_pool(&self, pool: &Pool) -> Result<Option<IpAddr>> {
-        for (road, ips) in &self.ips {
+        for (source, ips) in &self.ips {
             let mut own = ips.iter().filter(|ip| pool.own(**ip).is_some());
             match (own.next(), own.next()) {
                 (None, _) => {}
@@ -70,21 +70,21 @@ impl Asked {
                 (Some(one), Some(two)) => {
                     let problem =
                         format!("{one} and {two}, which are both of {pool}: a container has one address of it");
-                    return Err(road.problem(&problem));
+                    return Err(source.problem(&problem));
                 }
             }
         }
         Ok(None)
     }
 
-    /// One that is not among those that somebody else `gave`, if there is such, with the road that it came by.
+    /// One that is not among those that somebody else `gave`, if there is such, with its source.
     pub(crate) fn missing_in(&self, gave: &[IpAddr]) -> Option<(IpAddr, impl fmt::Display)> {
-        let mut all = self.ips.iter().flat_map(|(road, ips)| ips.iter().map(|ip| (*ip, *road)));
+        let mut all = self.ips.iter().flat_map(|(source, ips)| ips.iter().map(|ip| (*ip, *source)));
         all.find(|(ip, _)| !gave.contains(ip))
     }
 }
 
-impl Road {
+impl RequestSource {
     /// `what` it has, and why that cannot be.
     fn problem(self, what: &str) -> Error {
         match self {
@@ -94,7 +94,7 @@ impl Road {
     }
 }
 
-impl fmt::Display for Road {
+impl fmt::Display for RequestSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Runtime => "runtimeConfig.ips",
@@ -142,9 +142,9 @@ mod tests {
         Pools::new(["10.87.1.0/24", "10.87.2.0/24", "fd00::/64"].map(|subnet| range(subnet).into()).into())
     }
 
-    fn asked(environment: &str, config: &Value) -> Result<Asked> {
+    fn requested(environment: &str, config: &Value) -> Result<Requested> {
         let args = Args::parse(environment).expect("arguments");
-        Asked::read(&args, config.as_object().expect("an object"))
+        Requested::read(&args, config.as_object().expect("an object"))
     }
 
     #[rstest]
@@ -161,7 +161,7 @@ mod tests {
     #[case::empty("IP=", json!({"runtimeConfig": {"ips": [], "mac": ""}, "args": {"cni": {"ips": null}}}), "")]
     #[case::what_is_not_flatnets("", json!({"runtimeConfig": {"portMappings": 1}, "args": {"labels": 1, "cni": {"labels": []}}}), "")]
     fn addresses_that_count(#[case] environment: &str, #[case] config: Value, #[case] expected: &str) {
-        let asked = asked(environment, &config).expect("requests");
+        let asked = requested(environment, &config).expect("requests");
         let texts: Vec<_> = asked.of_pools(&pools()).expect("addresses").iter().map(ToString::to_string).collect();
         assert_eq!(texts.join(" "), expected);
     }
@@ -181,7 +181,7 @@ mod tests {
         #[case] code: u32,
         #[case] words: &str,
     ) {
-        let error = asked(environment, &config).expect("requests").of_pools(&pools()).unwrap_err();
+        let error = requested(environment, &config).expect("requests").of_pools(&pools()).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
@@ -197,7 +197,7 @@ mod tests {
     #[case::weaker(json!({"runtimeConfig": {"mac": "02:00:00:00:00:01"}, "args": {"cni": {"mac": "zz"}}}), "args.cni.mac")]
     #[case::cni(json!({"args": {"cni": 1}}), "args.cni is 1, not an object")]
     fn malformed(#[case] config: Value, #[case] words: &str) {
-        let error = asked("", &config).unwrap_err();
+        let error = requested("", &config).unwrap_err();
         assert_eq!(error.code(), 7, "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
@@ -207,6 +207,6 @@ mod tests {
     #[case::args("MAC=02:00:00:00:00:03", json!({"args": {"cni": {"mac": "02:00:00:00:00:02"}}}), 2)]
     #[case::runtime("MAC=02:00:00:00:00:03", json!({"runtimeConfig": {"mac": "02:00:00:00:00:01"}, "args": {"cni": {"mac": "02:00:00:00:00:02"}}}), 1)]
     fn the_strongest_mac(#[case] environment: &str, #[case] config: Value, #[case] last: u8) {
-        assert_eq!(asked(environment, &config).expect("requests").mac, Some(Mac([2, 0, 0, 0, 0, last])));
+        assert_eq!(requested(environment, &config).expect("requests").mac, Some(Mac([2, 0, 0, 0, 0, last])));
     }
 }

@@ -16,7 +16,7 @@ use crate::spec::{Command, SpecVersion};
 
 /// Addresses, and what goes with them.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Given {
+pub(crate) struct IpamResult {
     /// In the plugin's order; at least one.
     pub(crate) addresses: Vec<IpAddr>,
     /// Of each address its subnet, of which nothing else is flatnet's to give.
@@ -25,7 +25,7 @@ pub(crate) struct Given {
     dns: Dns,
 }
 
-impl Given {
+impl IpamResult {
     /// Errors: 2 for what flatnet cannot honour, 110 for what cannot be.
     pub(super) fn parse(plugin: &str, said: &[u8], version: SpecVersion) -> Result<Self> {
         let wrong = |problem: String| wrong(plugin, problem);
@@ -154,8 +154,8 @@ mod tests {
 
     const V1: SpecVersion = SpecVersion::V1_1_0;
 
-    fn parse(answer: &Value, version: SpecVersion) -> Result<Given> {
-        Given::parse("other", answer.to_string().as_bytes(), version)
+    fn parse(answer: &Value, version: SpecVersion) -> Result<IpamResult> {
+        IpamResult::parse("other", answer.to_string().as_bytes(), version)
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -248,7 +248,7 @@ mod tests {
     #[case::cut(b"{\"ips\": [", "not a result of CNI")]
     #[case::not_text(b"\xff\xfe", "not a result of CNI")]
     fn no_answer(#[case] said: &[u8], #[case] words: &str) {
-        let error = Given::parse("other", said, V1).unwrap_err();
+        let error = IpamResult::parse("other", said, V1).unwrap_err();
         assert_eq!(error.code(), 110);
         assert!(error.to_string().contains(words), "{error}");
     }
