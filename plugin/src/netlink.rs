@@ -25,7 +25,9 @@ use std::io;
 use futures_util::StreamExt;
 use nix::errno::Errno;
 use rtnetlink::Handle;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_ECHO, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::AsyncSocket;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
@@ -92,6 +94,21 @@ impl Netlink {
             Some(_) => Err(Errno::EPROTO),
             None => Err(self.death.reason()),
         }
+    }
+
+    /// The same for what makes something; gives what the kernel shows of it. Linux before 6.2 shows nothing (`NLM_F_ECHO`).
+    async fn make(&self, message: RouteNetlinkMessage, flags: u16) -> Result<Option<RouteNetlinkMessage>, Errno> {
+        let what = answer_to(&message);
+        let mut replies = self.send(message, NLM_F_ACK | NLM_F_ECHO | flags)?;
+        let mut shown = None;
+        while let Some(reply) = waiting_for(what, replies.next()).await {
+            match reply.payload {
+                NetlinkPayload::InnerMessage(made) => shown = Some(made),
+                NetlinkPayload::Error(error) => return errno(error.raw_code()).map(|()| shown),
+                _ => return Err(Errno::EPROTO),
+            }
+        }
+        Err(self.death.reason())
     }
 
     /// Asks for one object.

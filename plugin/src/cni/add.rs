@@ -339,9 +339,9 @@ impl Add<'_> {
         if asked.is_empty() && !ports::is_in_use(host, self.network.gateway_link()).await {
             return Ok(());
         }
-        ledger.write(Entry::Published(self.attachment.name()));
+        let before = || ledger.write(Entry::Published(self.attachment.name()));
         // On the heap: it is large, and CNI never comes here.
-        Box::pin(ports::publish(host, &self.attachment, asked)).await
+        Box::pin(ports::publish(host, &self.attachment, asked, before)).await
     }
 
     fn result(&self, bridge: &Bridge, pair: &Pair, identity: &Identity, routes: Vec<reply::Route>) -> Success {

@@ -93,9 +93,14 @@ impl Protocol {
     }
 }
 
-/// Publishes `ports` for an attachment that is whole, all or none; where it is cut short, [`unpublish`] takes back what there is. Errors: 108
-/// where another container has one of them; 109.
-pub(crate) async fn publish(host: &Netlink, attachment: &Attachment<'_>, ports: &[Port]) -> Result<()> {
+/// Publishes `ports` for an attachment that is whole, all or none: `before` is called before the first of them is; from then on [`unpublish`]
+/// takes back what there is. Errors: 108 where another container has one of them; 109.
+pub(crate) async fn publish(
+    host: &Netlink,
+    attachment: &Attachment<'_>,
+    ports: &[Port],
+    before: impl FnOnce(),
+) -> Result<()> {
     let _lock = lock().await?;
     let mut state = State::read(host).await?;
     state.adopt(host).await?;
@@ -111,6 +116,7 @@ pub(crate) async fn publish(host: &Netlink, attachment: &Attachment<'_>, ports: 
             remedy: "publish ranges instead of single ports".into(),
         });
     }
+    before();
     for name in names {
         let link = &state.links[at];
         host.add_alternative_name(link, &name).await?;

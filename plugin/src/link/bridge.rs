@@ -18,6 +18,7 @@ use crate::firewall::masquerade;
 use crate::hash::hex16;
 use crate::ipam::lease;
 use crate::ipam::pool::{Pool, Pools, Range, subnet_of};
+use crate::layout::ELSEWHERE;
 use crate::link::{ipv6, port, vlan};
 use crate::mac::Mac;
 use crate::netlink::{Address, Link, Netlink, NewBridge};
@@ -31,6 +32,9 @@ const MARK_PREFIX: &str = "flatnet-ports-";
 const ETHERNET_MTU_BYTES: u32 = 1500;
 /// The most that a bridge or a veth takes; the uplink may be a link that takes more.
 const MTU_MAX_BYTES: u32 = 65_535;
+/// What the kernel says where no route leads somewhere, one that drops, or one that refuses; or where it lacks the family.
+const NO_WAY: [Errno; 6] =
+    [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EINVAL, Errno::EACCES, Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
 
 /// A network's bridge, ready for containers.
 pub(crate) struct Bridge {
@@ -312,14 +316,19 @@ async fn keep_vlans_apart(host: &Netlink, network: &Network, bridge: &mut Link) 
 
 /// The MTU, in bytes, of the link that the host's default route leaves by, if there is one; IPv4's where there are two.
 async fn uplink_mtu(host: &Netlink, network: &Network) -> Result<Option<u32>> {
-    let ipv6 = network.has_ipv6();
-    let routes = if ipv6 { host.routes().await? } else { host.ipv4_routes().await? };
-    let Some(uplink) = routes.iter().find(|route| route.is_default()).and_then(|route| route.link) else {
-        return Ok(None);
-    };
-    let link = host.link_by_index(uplink).await?;
-    let least = if ipv6 { ipv6::MTU_MIN_BYTES } else { 0 };
-    Ok(link.map(|link| link.mtu.clamp(least, MTU_MAX_BYTES)))
+    let has_ipv6 = network.has_ipv6();
+    for address in ELSEWHERE.into_iter().filter(|address| address.is_ipv4() || has_ipv6) {
+        let uplink = match host.way_to(address).await {
+            Err(error) if NO_WAY.iter().any(|errno| error.is(*errno)) => continue,
+            found => found?.link,
+        };
+        let link = if let Some(uplink) = uplink { host.link_by_index(uplink).await? } else { None };
+        let least = if has_ipv6 { ipv6::MTU_MIN_BYTES } else { 0 };
+        if let Some(link) = link {
+            return Ok(Some(link.mtu.clamp(least, MTU_MAX_BYTES)));
+        }
+    }
+    Ok(None)
 }
 
 /// What is wrong with the bridge, for CHECK, to follow "failed to ...: ".

@@ -2,14 +2,14 @@
 
 use nix::errno::Errno;
 
-use crate::error::{Doing, Error, Result, unless_there};
+use crate::error::{Doing, Error, Result};
 use crate::ipam::lease;
 use crate::netlink::{Link, Netlink, NewVeth};
 use crate::netns::Netns;
 
 /// Both ends, down.
 pub(crate) struct Pair {
-    /// In the host's namespace, a port of the bridge.
+    /// In the host's namespace: index, name, MAC, MTU and where its other end is.
     pub(crate) host: Link,
     /// In the container's namespace: index, name and MTU.
     pub(crate) container: Link,
@@ -23,7 +23,16 @@ fn is_new(link: &Link) -> bool {
 
 /// Makes a pair; none where one of its names is taken. Where it is the socket that failed the kernel may have made it: see [`delete_new`].
 pub(crate) async fn create(host: &Netlink, new: &NewVeth<'_>) -> Result<Option<Pair>> {
-    if unless_there(host.add_veth(new).await)? { read(host, new.host, new.container).await.map(Some) } else { Ok(None) }
+    let host = match host.add_veth(new).await {
+        Ok(Some(made)) => made,
+        Ok(None) => host.made_link(new.host).await?,
+        Err(error) if error.is(Errno::EEXIST) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // The host end tells all that is not known of the container's.
+    let index = host.peer.ok_or(Errno::ENODEV).doing(|| format!("find the other end of {}", new.host))?;
+    let container = Link { index, name: new.container.to_owned(), mtu: host.mtu, ..Link::default() };
+    Ok(Some(Pair { host, container }))
 }
 
 /// Deletes the pair whose host end has this name, if there is one, and nothing has been done to it since it was made: no other ADD's is.
@@ -42,14 +51,6 @@ pub(crate) async fn refuse_existing(container: &Netlink, netns: &Netns, interfac
             Err(Error::InterfaceExists { interface: interface.to_owned(), netns: netns.path().display().to_string() })
         }
     }
-}
-
-/// The host end tells all that is not known of the container's.
-async fn read(host: &Netlink, name: &str, interface: &str) -> Result<Pair> {
-    let host = host.made_link(name).await?;
-    let index = host.peer.ok_or(Errno::ENODEV).doing(|| format!("find the other end of {name}"))?;
-    let container = Link { index, name: interface.to_owned(), mtu: host.mtu, ..Link::default() };
-    Ok(Pair { host, container })
 }
 
 #[cfg(test)]

@@ -209,8 +209,9 @@ impl Netlink {
         })
     }
 
-    /// Makes a veth pair, both ends down. Errors: `EEXIST` for either name.
-    pub(crate) async fn add_veth(&self, new: &NewVeth<'_>) -> Result<()> {
+    /// Makes a veth pair, both ends down. Gives the host end where the kernel shows it, as it was before it became a port of its bridge. Errors:
+    /// `EEXIST` for either name.
+    pub(crate) async fn add_veth(&self, new: &NewVeth<'_>) -> Result<Option<Link>> {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(new.container)
             .mtu(new.mtu)
@@ -221,8 +222,9 @@ impl Netlink {
             .mtu(new.mtu)
             .controller(new.bridge)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
-        let made = self.add(pair.build()).await;
-        made.doing(|| self.here(format!("create the veth pair {} - {}", new.host, new.container)))
+        let made = self.make(RouteNetlinkMessage::NewLink(pair.build()), NLM_F_CREATE | NLM_F_EXCL).await;
+        let made = made.doing(|| self.here(format!("create the veth pair {} - {}", new.host, new.container)))?;
+        Ok(made.and_then(read))
     }
 
     /// Gives the link a further name. Errors: `EEXIST` where any link of the namespace has it.

@@ -57,6 +57,8 @@ pub(super) struct Exchange {
     death: Death,
     /// Whether the kernel had no room for something since the last message that came.
     lost: AtomicBool,
+    /// Whether something was sent since the queue was seen empty: then the answer is in it already.
+    asked: AtomicBool,
 }
 
 impl Exchange {
@@ -66,11 +68,14 @@ impl Exchange {
         socket.set_non_blocking(true)?;
         // SAFETY: the socket owns its descriptor, gives no other, and stays open until it is dropped.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
-        Ok(Self { socket, death, lost: AtomicBool::new(false) })
+        Ok(Self { socket, death, lost: AtomicBool::new(false), asked: AtomicBool::new(false) })
     }
 
-    fn send(&self, send: impl Fn(&Socket) -> io::Result<usize>) -> Poll<io::Result<usize>> {
+    /// Whoever reads is woken at once: it would be some time before the event that announces the answer is looked at.
+    fn send(&self, cx: &mut Context<'_>, send: impl Fn(&Socket) -> io::Result<usize>) -> Poll<io::Result<usize>> {
         let outcome = uninterrupted(|| send(self.socket.get_ref()));
+        self.asked.store(true, Ordering::Relaxed);
+        cx.waker().wake_by_ref();
         Poll::Ready(outcome.map_err(|error| self.death.of(&error)))
     }
 
@@ -80,19 +85,27 @@ impl Exchange {
         mut receive: impl FnMut(&Socket) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         loop {
-            let mut ready = ready!(self.socket.poll_read_ready(cx))?;
-            match ready.try_io(|socket| uninterrupted(|| receive(socket.get_ref()))) {
-                Ok(Ok(message)) => {
+            let received = if self.asked.load(Ordering::Relaxed) {
+                uninterrupted(|| receive(self.socket.get_ref()))
+            } else {
+                let mut ready = ready!(self.socket.poll_read_ready(cx))?;
+                let received = ready.try_io(|socket| uninterrupted(|| receive(socket.get_ref())));
+                received.unwrap_or_else(|_would_block| Err(io::ErrorKind::WouldBlock.into()))
+            };
+            match received {
+                Ok(message) => {
                     self.lost.store(false, Ordering::Relaxed);
                     return Poll::Ready(Ok(message));
                 }
                 // What is in the queue is whole; only what did not fit is missing.
-                Ok(Err(error)) if is_loss(&error) && !self.lost.swap(true, Ordering::Relaxed) => {}
-                Ok(Err(error)) => return Poll::Ready(Err(self.death.of(&error))),
-                Err(_would_block) if self.lost.load(Ordering::Relaxed) => {
+                Err(error) if is_loss(&error) && !self.lost.swap(true, Ordering::Relaxed) => {}
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(self.death.of(&error)));
+                }
+                Err(_empty) if self.lost.load(Ordering::Relaxed) => {
                     return Poll::Ready(Err(self.death.of(&Errno::ENOBUFS.into())));
                 }
-                Err(_would_block) => {}
+                Err(_empty) => self.asked.store(false, Ordering::Relaxed),
             }
         }
     }
@@ -111,12 +124,12 @@ impl AsyncSocket for Exchange {
         Self::open(protocol, Death::default())
     }
 
-    fn poll_send(&self, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.send(|socket| socket.send(buf, 0))
+    fn poll_send(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.send(cx, |socket| socket.send(buf, 0))
     }
 
-    fn poll_send_to(&self, _: &mut Context<'_>, buf: &[u8], address: &SocketAddr) -> Poll<io::Result<usize>> {
-        self.send(|socket| socket.send_to(buf, address, 0))
+    fn poll_send_to(&self, cx: &mut Context<'_>, buf: &[u8], address: &SocketAddr) -> Poll<io::Result<usize>> {
+        self.send(cx, |socket| socket.send_to(buf, address, 0))
     }
 
     fn poll_recv<B: BufMut>(&self, cx: &mut Context<'_>, buf: &mut B) -> Poll<io::Result<()>> {
