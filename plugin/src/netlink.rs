@@ -71,8 +71,8 @@ impl Netlink {
 
     /// Opens a socket in `netns`.
     pub(crate) fn open_in(netns: &Netns) -> Result<Self> {
-        let place = format!(" in {}", netns.path().display());
-        netns.visit(|| connect(place.clone())).doing(|| format!("open a netlink socket{place}"))
+        let opened = netns.visit(|| connect(format!(" in {}", netns.path().display())));
+        opened.doing(|| format!("open a netlink socket in {}", netns.path().display()))
     }
 
     /// What was being done, with the place where.

@@ -23,14 +23,15 @@ fn is_new(link: &Link) -> bool {
 
 /// Makes a pair; none where one of its names is taken. Where it is the socket that failed the kernel may have made it: see [`delete_new`].
 pub(crate) async fn create(host: &Netlink, new: &NewVeth<'_>) -> Result<Option<Pair>> {
+    let name = new.host;
     let host = match host.add_veth(new).await {
         Ok(Some(made)) => made,
-        Ok(None) => host.made_link(new.host).await?,
+        Ok(None) => host.made_link(name).await?,
         Err(error) if error.is(Errno::EEXIST) => return Ok(None),
         Err(error) => return Err(error),
     };
     // The host end tells all that is not known of the container's.
-    let index = host.peer.ok_or(Errno::ENODEV).doing(|| format!("find the other end of {}", new.host))?;
+    let index = host.peer.ok_or(Errno::ENODEV).doing(|| format!("find the other end of {name}"))?;
     let container = Link { index, name: new.container.to_owned(), mtu: host.mtu, ..Link::default() };
     Ok(Some(Pair { host, container }))
 }

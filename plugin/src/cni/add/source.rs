@@ -41,12 +41,12 @@ impl<'a> Source<'a> {
         let running = delegate.start(Command::Add)?;
         ledger.write(Entry::Delegated(delegate));
         let given = running.result(version).await?;
-        if let Some((missing, origin)) = requested.missing_in(&given.addresses) {
+        if let Some((address, source)) = requested.missing_in(&given.addresses) {
             let given: Vec<_> = given.addresses.iter().map(IpAddr::to_string).collect();
             let given = given.join(", ");
             return Err(Error::Unsupported {
-                key: origin.to_string(),
-                value: missing.to_string(),
+                key: source.to_string(),
+                value: address.to_string(),
                 remedy: format!("ask for none: the plugin of ipam.type gives {given}, whatever is asked for"),
             });
         }
