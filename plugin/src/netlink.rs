@@ -4,7 +4,7 @@
 //! An exchange succeeds only on the kernel's own acknowledgement (or end of dump): a socket that dies midway is an error, and
 //! then nobody knows whether the kernel has done it. An error says what the method was to do, and in which namespace, unless that is the
 //! caller's. Deadlines are the caller's: dropping the future abandons the exchange. (What no deadline can end is the kernel's own waiting:
-//! it carries a request out inside `sendto`, and waits there for whoever holds its lock.)
+//! it carries a request out inside `send`, and waits there for whoever holds its lock.)
 
 mod address;
 pub(crate) mod attribute;
@@ -20,27 +20,20 @@ mod route;
 pub(crate) mod socket;
 mod vlan;
 
-use std::io;
-
-use futures_util::StreamExt;
 use nix::errno::Errno;
-use rtnetlink::Handle;
-use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_ECHO, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, ParseableParametrized};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::sys::AsyncSocket;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 pub(crate) use self::address::{Address, AddressState};
+use self::attribute::Message;
 pub(crate) use self::changes::{Announced, Changes};
 pub(crate) use self::conntrack::forget_udp;
 pub(crate) use self::link::{Link, NewBridge, NewVeth, PortSettings};
 pub(crate) use self::lookup::{Arrival, Rule};
 pub(crate) use self::pair::Ipv4Setting;
 pub(crate) use self::route::{Route, RouteAttributes, RouteKind};
-use self::socket::{Death, Exchange};
-use crate::deadline::waiting_for;
+use self::socket::Socket;
 use crate::error::{Doing, Result, errno_of};
 use crate::netns::Netns;
 
@@ -48,10 +41,9 @@ use crate::netns::Netns;
 /// long list is written: without a limit nobody there would ever get one.
 const DUMPS_MAX: u32 = 8;
 
-/// A netlink socket in one network namespace. Needs a tokio runtime, for as long as it is used.
+/// A netlink socket in one network namespace. Needs a tokio runtime where it has to wait.
 pub(crate) struct Netlink {
-    handle: Handle,
-    death: Death,
+    socket: Socket,
     /// Where it is, for errors: nothing, or ` in ` and the path of the namespace.
     place: String,
 }
@@ -82,62 +74,26 @@ impl Netlink {
 
     /// Whether the socket has died under an exchange; a new one may do.
     pub(crate) fn is_dead(&self) -> bool {
-        self.death.has_come()
+        self.socket.is_dead()
     }
 
     /// Sends a request that changes something.
     async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Errno> {
-        let what = answer_to(&message);
-        let mut replies = self.send(message, NLM_F_ACK | flags)?;
-        match waiting_for(what, replies.next()).await.map(|reply| reply.payload) {
-            Some(NetlinkPayload::Error(error)) => errno(error.raw_code()),
-            Some(_) => Err(Errno::EPROTO),
-            None => Err(self.death.reason()),
-        }
-    }
-
-    /// The same for what makes something; gives what the kernel shows of it. Linux before 6.2 shows nothing (`NLM_F_ECHO`).
-    async fn make(&self, message: RouteNetlinkMessage, flags: u16) -> Result<Option<RouteNetlinkMessage>, Errno> {
-        let what = answer_to(&message);
-        let mut replies = self.send(message, NLM_F_ACK | NLM_F_ECHO | flags)?;
-        let mut shown = None;
-        while let Some(reply) = waiting_for(what, replies.next()).await {
-            match reply.payload {
-                NetlinkPayload::InnerMessage(made) => shown = Some(made),
-                NetlinkPayload::Error(error) => return errno(error.raw_code()).map(|()| shown),
-                _ => return Err(Errno::EPROTO),
-            }
-        }
-        Err(self.death.reason())
+        self.ask(message, NLM_F_ACK | flags, |_| {}).await.map(drop)
     }
 
     /// Asks for one object.
     async fn get(&self, message: RouteNetlinkMessage) -> Result<RouteNetlinkMessage, Errno> {
-        let what = answer_to(&message);
-        let mut replies = self.send(message, 0)?;
-        match waiting_for(what, replies.next()).await.map(|reply| reply.payload) {
-            Some(NetlinkPayload::InnerMessage(found)) => Ok(found),
-            Some(NetlinkPayload::Error(error)) => errno(error.raw_code()).and(Err(Errno::EPROTO)),
-            Some(_) => Err(Errno::EPROTO),
-            None => Err(self.death.reason()),
-        }
+        let mut found = None;
+        self.ask(message, 0, |message| found = read(&message)).await?;
+        found.ok_or(Errno::EPROTO)
     }
 
     /// Asks for all objects that fit.
     async fn dump(&self, message: RouteNetlinkMessage) -> Result<Dump, Errno> {
-        let what = answer_to(&message);
-        let mut replies = self.send(message, NLM_F_DUMP)?;
-        let mut dump = Dump { messages: Vec::new(), interrupted: false };
-        while let Some(reply) = waiting_for(what, replies.next()).await {
-            dump.interrupted |= reply.header.flags & NLM_F_DUMP_INTR != 0;
-            match reply.payload {
-                NetlinkPayload::InnerMessage(found) => dump.messages.push(found),
-                NetlinkPayload::Done(done) => return errno(done.code).map(|()| dump),
-                NetlinkPayload::Error(error) => return errno(error.raw_code()).and(Err(Errno::EPROTO)),
-                _ => return Err(Errno::EPROTO),
-            }
-        }
-        Err(self.death.reason())
+        let mut messages = Vec::new();
+        let interrupted = self.ask(message, NLM_F_DUMP, |message| messages.extend(read(&message))).await?;
+        Ok(Dump { messages, interrupted })
     }
 
     /// Asks until an answer was not interrupted, and takes the last one as it is where none was not.
@@ -151,28 +107,39 @@ impl Netlink {
         Ok(self.dump(message).await?.messages)
     }
 
-    fn send(
+    /// Sends a request and hears the answer to its end; `found` gets each object of it. Gives whether something changed while the kernel was
+    /// listing (`NLM_F_DUMP_INTR`).
+    async fn ask(
         &self,
         message: RouteNetlinkMessage,
         flags: u16,
-    ) -> Result<impl StreamExt<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin + use<>, Errno> {
-        let mut request = NetlinkMessage::from(message);
-        request.header.flags = NLM_F_REQUEST | flags;
-        // A clone is a reference to the same socket.
-        self.handle.clone().request(request).map_err(|_| self.death.reason())
+        found: impl FnMut(Message<'_>),
+    ) -> Result<bool, Errno> {
+        let (what, number) = (answer_to(&message), self.socket.numbers(1));
+        self.socket.ask(&written(message, flags, number), (number, flags), what, found).await
     }
 }
 
 /// Strict checking makes the kernel filter dumps by what the request names, and refuse what it would ignore (Linux 4.20).
-fn connect(place: String) -> io::Result<Netlink> {
-    let death = Death::default();
-    let mut socket = Exchange::open(NETLINK_ROUTE, death.clone())?;
-    socket.socket_mut().set_netlink_get_strict_chk(true)?;
-    let (mut connection, handle, _unsolicited) = rtnetlink::from_socket(socket);
-    connection.set_forward_ack(true);
-    connection.set_forward_done(true);
-    tokio::spawn(connection);
-    Ok(Netlink { handle, death, place })
+fn connect(place: String) -> std::io::Result<Netlink> {
+    let mut socket = Socket::open(NETLINK_ROUTE)?;
+    socket.raw().set_netlink_get_strict_chk(true)?;
+    Ok(Netlink { socket, place })
+}
+
+/// A request as it is sent.
+fn written(message: RouteNetlinkMessage, flags: u16, number: u32) -> Vec<u8> {
+    let mut message = NetlinkMessage::from(message);
+    (message.header.flags, message.header.sequence_number) = (NLM_F_REQUEST | flags, number);
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+/// An object of an answer; nothing where it is of a kind that nobody here asks for.
+fn read(message: &Message<'_>) -> Option<RouteNetlinkMessage> {
+    RouteNetlinkMessage::parse_with_param(message.content, message.kind).ok()
 }
 
 /// What an exchange waits for.

@@ -18,14 +18,10 @@ mod packet;
 mod verdict;
 
 use std::fmt;
-use std::io;
 
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
-use rtnetlink::sys::{Socket, SocketAddr};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 pub(crate) use self::batch::Batch;
 pub(crate) use self::expression::{Expression, FIB};
@@ -34,11 +30,10 @@ pub(crate) use self::network::{from_network, networks, to_network};
 pub(crate) use self::object::{BaseChain, Chain, Element, Family, Field, Hook, PlacedRule, Rule, Set, key};
 pub(crate) use self::packet::{Base, Meta, Slot, link};
 pub(crate) use self::verdict::Verdict;
-use crate::deadline::waiting_for;
 use crate::error::errno_of;
-use crate::netlink::attribute::{Attributes, DONE, ERROR, Message, append};
-use crate::netlink::socket::{make_room, uninterrupted};
-use crate::netlink::{self, delete};
+use crate::netlink::attribute::{Attributes, DONE, ERROR, append};
+use crate::netlink::delete;
+use crate::netlink::socket::Socket;
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
@@ -49,8 +44,8 @@ const NEW_RULE: u16 = 6;
 const GET_RULE: u16 = 7;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
-/// The most that the kernel puts into one datagram of a dump.
-const DATAGRAM_MAX_BYTES: usize = 32 * 1024;
+/// What an exchange waits for.
+const ANSWER: &str = "nftables in the kernel";
 /// What a kernel without nftables lacks.
 const NF_TABLES: &str = "nf_tables (CONFIG_NF_TABLES)";
 
@@ -84,16 +79,14 @@ impl fmt::Display for Problem {
 
 /// A socket to nftables, in the network namespace where it was opened. Needs a tokio runtime, for as long as it is used.
 pub(crate) struct Nftables {
-    socket: AsyncFd<Socket>,
-    /// Of the last message that was sent.
-    sequence: u32,
+    socket: Socket,
 }
 
 impl Nftables {
     /// Opens a socket in the namespace of the calling thread.
     pub(crate) fn open() -> Result<Self, Problem> {
-        match open() {
-            Ok(socket) => Ok(Self { socket, sequence: 0 }),
+        match Socket::open(NETLINK_NETFILTER) {
+            Ok(socket) => Ok(Self { socket }),
             Err(e) => Err(match errno_of(&e) {
                 Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT | Errno::ESOCKTNOSUPPORT => {
                     Problem::Lacking { piece: NF_TABLES }
@@ -151,8 +144,6 @@ impl Nftables {
             if !interrupted.await? {
                 return Ok(found.map(|chain| (chain, placed)));
             }
-            // As in `list`.
-            tokio::task::yield_now().await;
         }
     }
 
@@ -225,33 +216,36 @@ impl Nftables {
             if !interrupted.await? {
                 return Ok(found);
             }
-            // The kernel answers at once: without a pause the deadline would never have its turn.
-            tokio::task::yield_now().await;
         }
     }
 
     async fn transact(&mut self, batch: &Batch, commit: bool) -> Result<(), Problem> {
-        let first = self.sequence + 1;
         // The end of it has a number too.
-        self.sequence = first + batch.steps() + 1;
+        let first = self.socket.numbers(batch.steps() + 2);
         let problem = |step, errno| batch.problem(step, errno);
-        self.send(&batch.write(first, commit)).map_err(|errno| problem(0, errno))?;
+        let request = batch.write(first, commit);
+        let mut exchange = self.socket.send(&request, ANSWER).await.map_err(|errno| problem(0, errno))?;
         let mut refused = None;
         loop {
-            let datagram = self.receive().await.map_err(|errno| problem(0, errno))?;
-            for message in Message::all(&datagram).filter(|message| message.kind == ERROR) {
+            let messages = exchange.messages().await.map_err(|errno| problem(0, errno))?;
+            let mut end = None;
+            for message in messages.filter(|message| message.kind == ERROR) {
                 let Some(step) = message.sequence.checked_sub(first).filter(|step| *step <= batch.steps()) else {
                     continue;
                 };
-                let outcome = netlink::errno(message.code()).map_err(|errno| problem(step, errno));
+                let outcome = message.outcome().map_err(|errno| problem(step, errno));
                 // Where the beginning is refused, so is all.
                 let is_last = step == 0 || step == batch.steps();
                 match (refused.take(), outcome) {
-                    (None, outcome) if is_last => return outcome,
-                    (Some(earlier), _) if is_last => return Err(earlier),
+                    (None, outcome) if is_last => end = Some(outcome),
+                    (Some(earlier), _) if is_last => end = Some(Err(earlier)),
                     (None, Err(now)) => refused = Some(now),
                     (earlier, _) => refused = earlier,
                 }
+            }
+            if let Some(outcome) = end {
+                exchange.end();
+                return outcome;
             }
         }
     }
@@ -270,66 +264,36 @@ impl Nftables {
             Errno::EINVAL | Errno::EOPNOTSUPP => Problem::Lacking { piece: NF_TABLES },
             errno => Problem::Refused { doing: doing(), errno },
         };
-        let mut datagram = Vec::new();
-        for (kind, flags, attributes) in questions {
-            self.sequence += 1;
-            let header = (message_type(*kind), NLM_F_REQUEST | flags, self.sequence);
-            append(&mut datagram, header, [family as u8, 0, 0, 0], attributes.as_ref());
+        let count = u32::try_from(questions.len()).expect("a few questions");
+        let first = self.socket.numbers(count);
+        let numbers = first..first + count;
+        let mut request = Vec::new();
+        for ((kind, flags, attributes), number) in questions.iter().zip(numbers.clone()) {
+            let header = (message_type(*kind), NLM_F_REQUEST | flags, number);
+            append(&mut request, header, [family as u8, 0, 0, 0], attributes.as_ref());
         }
-        self.send(&datagram).map_err(refused)?;
-        let first = self.sequence + 1 - u32::try_from(questions.len()).expect("a few questions");
+        let mut exchange = self.socket.send(&request, ANSWER).await.map_err(refused)?;
         let mut interrupted = false;
         loop {
-            let datagram = self.receive().await.map_err(refused)?;
-            for message in Message::all(&datagram) {
-                if !(first..=self.sequence).contains(&message.sequence) {
-                    continue;
-                }
+            let mut end = None;
+            let messages = exchange.messages().await.map_err(refused)?;
+            for message in messages.filter(|message| numbers.contains(&message.sequence)) {
                 interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
-                let is_last = message.sequence == self.sequence;
+                let is_last = message.sequence + 1 == numbers.end;
                 match message.kind {
-                    ERROR | DONE => match (netlink::errno(message.code()), is_last) {
-                        (Ok(()), true) => return Ok(interrupted),
+                    ERROR | DONE => match (message.outcome(), is_last) {
                         (Ok(()) | Err(Errno::ENOENT), false) => {}
-                        (Err(errno), _) => return Err(refused(errno)),
+                        (outcome, _) => end = end.or(Some(outcome)),
                     },
                     kind => found(kind & 0xff, message.family(), message.attributes()),
                 }
             }
-        }
-    }
-
-    /// The kernel takes it and answers within the call.
-    fn send(&self, datagram: &[u8]) -> Result<(), Errno> {
-        make_room(self.socket.get_ref(), datagram.len());
-        uninterrupted(|| self.socket.get_ref().send(datagram, 0)).map(drop).map_err(|e| errno_of(&e))
-    }
-
-    async fn receive(&self) -> Result<Vec<u8>, Errno> {
-        let mut datagram = Vec::with_capacity(DATAGRAM_MAX_BYTES);
-        loop {
-            datagram.clear();
-            match uninterrupted(|| self.socket.get_ref().recv(&mut datagram, 0)).map_err(|e| errno_of(&e)) {
-                Ok(_) => return Ok(datagram),
-                Err(Errno::EAGAIN) => waiting_for("nftables in the kernel", self.socket.readable())
-                    .await
-                    .map_err(|e| errno_of(&e))?
-                    .clear_ready(),
-                Err(errno) => return Err(errno),
+            if let Some(outcome) = end {
+                exchange.end();
+                return outcome.map(|()| interrupted).map_err(refused);
             }
         }
     }
-}
-
-fn open() -> io::Result<AsyncFd<Socket>> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    // An error then brings the header of what it is about, and not all of it.
-    socket.set_cap_ack(true)?;
-    socket.set_non_blocking(true)?;
-    // SAFETY: the socket owns its descriptor, gives no other, and stays open until it is dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 
 fn message_type(kind: u16) -> u16 {

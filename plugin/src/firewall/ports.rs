@@ -216,7 +216,7 @@ async fn forget_flows(host: &Netlink, ports: &BTreeSet<HostPort>) -> Result<()> 
         let is_mirrored = |address| matches!(address, IpAddr::V4(address) if loopback::MIRROR.contains(address));
         is_mirrored(address) || addresses.iter().any(|(_, own)| own.ip() == address)
     };
-    forget_udp(|address, port| ports.contains(&port) && own(address))
+    forget_udp(|address, port| ports.contains(&port) && own(address)).await
 }
 
 fn failed(doing: &str, problem: &Problem) -> Error {

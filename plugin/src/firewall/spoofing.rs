@@ -7,13 +7,14 @@
 //! It is of the family bridge; where the kernel has none (stock WSL2 for x86), of the family netdev: there each port has a chain of its own,
 //! which leads to the same rules.
 //!
-//! A port is known by its number, which the kernel gives to no other link: an element whose link is gone is harmless. The next attachment that
-//! is taken back takes it away, and the table with the last; which ports are under control, and what they may say, is in the links' own
+//! A port is known by its number, which the kernel gives to no other link: an element whose link is gone is harmless. Attachments that are
+//! taken back later take it away, and the table with the last; which ports are under control, and what they may say, is in the links' own
 //! records, so that a table that was flushed is made again from the kernel alone.
 
 mod rules;
 mod table;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use nix::errno::Errno;
@@ -28,6 +29,8 @@ use crate::nft::{Family, Nftables, Problem};
 
 /// What the kernel lacks where neither way is there.
 const NEITHER: &str = "nftables' families bridge and netdev (CONFIG_NF_TABLES_BRIDGE, CONFIG_NF_TABLES_NETDEV)";
+/// At how many other ports each attachment that is taken back has a look.
+const LOOKED_AFTER: usize = 8;
 /// How often a transaction is tried anew because a link went at the same moment.
 const ATTEMPTS: u32 = 3;
 
@@ -124,6 +127,41 @@ pub(crate) async fn guard(host: &Netlink, guarded: Guarded) -> Result<()> {
     }
     let way = Way::find(&mut nftables).await.map_err(failed)?;
     restore(host, &mut nftables, way, &own).await?.map_err(failed)
+}
+
+/// Takes away what was said of a link that is gone now, and the table with the last; also what a crash has left, where one of the few ports
+/// that are looked after each time has gone. No list of the host's links, however many others there are.
+pub(crate) async fn forget(host: &Netlink, link: &Link) -> Result<()> {
+    let failed = |problem: Problem| failed("take back the rules against spoofing", &problem);
+    let allowed: Vec<_> = allowed_sources(link).collect();
+    let Ok(mut nftables) = Nftables::open() else { return Ok(()) };
+    for (way, batch) in table::dismissals(&allowed) {
+        match nftables.apply(&batch).await {
+            Ok(()) => {
+                let ports = table::ports(&mut nftables, way).await.map_err(failed)?;
+                if !ports.is_empty() && all_are_there(host, &ports, link.index).await? {
+                    return nftables.close_soon().doing(|| "let go of a netfilter socket".into());
+                }
+                break;
+            }
+            // It is the other way's, or not all of it is there.
+            Err(Problem::Lacking { .. }) => {}
+            Err(problem) if problem.errno() == Some(Errno::ENOENT) => {}
+            Err(problem) => return Err(failed(problem)),
+        }
+    }
+    drop(nftables);
+    forget_gone(host).await
+}
+
+/// Whether those of the ports that are looked after have their links: the next ones after `port`, so that in the course of time all are.
+async fn all_are_there(host: &Netlink, ports: &BTreeSet<u32>, port: u32) -> Result<bool> {
+    for port in ports.range(port..).chain(ports.range(..port)).take(LOOKED_AFTER) {
+        if host.link_by_index(*port).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Takes away what is said of links that are gone, and the table with the last. A host without it is not changed.

@@ -1,6 +1,9 @@
-//! Netlink's messages and attributes, for the subsystems of netfilter, of which rtnetlink's crates know nothing flatnet can use.
+//! Netlink's messages and attributes: those of netfilter, of which rtnetlink's crates know nothing flatnet can use, and what is read in
+//! long lists.
 //!
 //! Reading never fails and never panics: what is cut off is not there.
+
+use nix::errno::Errno;
 
 /// netlink(7): the length of a message's header, and the types of the messages that end an exchange.
 const HEADER: usize = 16;
@@ -43,9 +46,9 @@ impl<'a> Message<'a> {
         Some((Self { kind, flags, sequence, content }, bytes.get(next..)?))
     }
 
-    /// The code at the start of an `ERROR` or a `DONE`: a negative errno, zero for success.
-    pub(crate) fn code(&self) -> i32 {
-        self.content.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes)
+    /// What an `ERROR` or a `DONE` says: its content begins with a negative errno, or zero for success.
+    pub(crate) fn outcome(&self) -> Result<(), Errno> {
+        super::errno(self.content.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes))
     }
 
     /// The family that a message of netfilter's is about.
@@ -150,8 +153,17 @@ pub(crate) fn long(bytes: &[u8], wanted: u16) -> Option<u64> {
 
 /// A text, without its closing NUL.
 pub(crate) fn text(bytes: &[u8], wanted: u16) -> Option<String> {
-    let content = find(bytes, wanted)?;
-    Some(String::from_utf8_lossy(content.strip_suffix(&[0]).unwrap_or(content)).into_owned())
+    find(bytes, wanted).map(string)
+}
+
+/// An attribute's content that is a text, without its closing NUL.
+pub(super) fn string(content: &[u8]) -> String {
+    String::from_utf8_lossy(content.strip_suffix(&[0]).unwrap_or(content)).into_owned()
+}
+
+/// An attribute's content that is a number in the host's byte order, as all numbers of links are.
+pub(super) fn native(content: &[u8]) -> Option<u32> {
+    content.try_into().ok().map(u32::from_ne_bytes)
 }
 
 #[cfg(test)]

@@ -1,16 +1,13 @@
 //! Connection tracking, as far as published UDP ports need it: a flow keeps the way that its first datagram took, for as long as it goes on.
-//!
-//! The kernel answers within the call (and never waits), so nothing here is asynchronous.
 
-use std::io;
 use std::net::IpAddr;
 
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
-use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::attribute::{Attributes, DONE, ERROR, Message, append, find};
+use super::attribute::{Attributes, Message, append, find};
+use super::socket::Socket;
 use crate::error::{Doing, Result, errno_of};
 
 /// `linux/netfilter/nfnetlink.h` and `nfnetlink_conntrack.h`: `NFNL_SUBSYS_CTNETLINK` and its messages, as the header has them.
@@ -30,33 +27,27 @@ const UDP: u8 = 17;
 const ANY: u8 = 0;
 
 /// Forgets the UDP flows that were first sent to an address and port for which `chosen` is true.
-pub(crate) fn forget_udp(chosen: impl Fn(IpAddr, u16) -> bool) -> Result<()> {
-    forget(chosen).doing(|| "forget UDP flows".into())
+pub(crate) async fn forget_udp(chosen: impl Fn(IpAddr, u16) -> bool) -> Result<()> {
+    forget(chosen).await.doing(|| "forget UDP flows".into())
 }
 
-fn forget(chosen: impl Fn(IpAddr, u16) -> bool) -> Result<(), Errno> {
-    let ask = || -> io::Result<Socket> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(socket)
-    };
-    let socket = ask().map_err(|e| errno_of(&e))?;
+async fn forget(chosen: impl Fn(IpAddr, u16) -> bool) -> Result<(), Errno> {
+    let socket = Socket::open(NETLINK_NETFILTER).map_err(|e| errno_of(&e))?;
     let mut flows = Vec::new();
-    let listed = exchange(&socket, &request(GET, NLM_F_DUMP, (ANY, &[])), |family, flow| {
+    let listed = exchange(&socket, GET, NLM_F_DUMP, (ANY, &[]), |family, flow| {
         if let Some(tuple) = find(flow, TUPLE_ORIG)
             && destination(tuple).is_some_and(|(address, port)| chosen(address, port))
         {
             flows.push((family, tuple.to_vec()));
         }
     });
-    match listed {
+    match listed.await {
         // A kernel without nf_conntrack_netlink: its flows end by themselves, half a minute after their last datagram.
         Err(Errno::EINVAL | Errno::EOPNOTSUPP) => return Ok(()),
         listed => listed?,
     }
     for (family, tuple) in flows {
-        match exchange(&socket, &request(DELETE, NLM_F_ACK, (family, &tuple)), |_, _| {}) {
+        match exchange(&socket, DELETE, NLM_F_ACK, (family, &tuple), |_, _| {}).await {
             // It has ended by itself.
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
@@ -78,29 +69,28 @@ fn destination(tuple: &[u8]) -> Option<(IpAddr, u16)> {
 }
 
 /// A message about flows of a family, about the one with that original tuple if it is not empty.
-fn request(kind: u16, flags: u16, (family, tuple): (u8, &[u8])) -> Vec<u8> {
+fn request((kind, flags, number): (u16, u16, u32), (family, tuple): (u8, &[u8])) -> Vec<u8> {
     let attributes = match tuple {
         [] => Attributes::default(),
         tuple => Attributes::default().nested(TUPLE_ORIG, tuple),
     };
     let mut datagram = Vec::new();
-    append(&mut datagram, (kind, NLM_F_REQUEST | flags, 0), [family, 0, 0, 0], attributes.as_ref());
+    append(&mut datagram, (kind, NLM_F_REQUEST | flags, number), [family, 0, 0, 0], attributes.as_ref());
     datagram
 }
 
 /// Sends a request and hears the answer to its end; `found` gets each object's family and attributes.
-fn exchange(socket: &Socket, request: &[u8], mut found: impl FnMut(u8, &[u8])) -> Result<(), Errno> {
-    socket.send(request, 0).map_err(|e| errno_of(&e))?;
-    loop {
-        let (answer, _) = socket.recv_from_full().map_err(|e| errno_of(&e))?;
-        for message in Message::all(&answer) {
-            match message.kind {
-                DONE => return Ok(()),
-                ERROR => return super::errno(message.code()),
-                _ => found(message.family(), message.attributes()),
-            }
-        }
-    }
+async fn exchange(
+    socket: &Socket,
+    kind: u16,
+    flags: u16,
+    about: (u8, &[u8]),
+    mut found: impl FnMut(u8, &[u8]),
+) -> Result<(), Errno> {
+    let number = socket.numbers(1);
+    let request = request((kind, flags, number), about);
+    let found = |message: Message<'_>| found(message.family(), message.attributes());
+    socket.ask(&request, (number, flags), "the kernel's flows", found).await.map(drop)
 }
 
 #[cfg(test)]
@@ -132,7 +122,7 @@ mod tests {
     #[test]
     fn a_request_carries_the_tuple_as_it_came() {
         let tuple = tuple(17, Ipv4Addr::LOCALHOST.into());
-        let message = request(DELETE, NLM_F_ACK, (2, &tuple));
+        let message = request((DELETE, NLM_F_ACK, 1), (2, &tuple));
         let messages: Vec<_> = Message::all(&message).collect();
         assert_eq!(messages.len(), 1);
         assert_eq!((messages[0].kind, messages[0].family()), (DELETE, 2));

@@ -11,27 +11,27 @@ use std::os::unix::net::UnixStream;
 use std::pin::pin;
 
 use futures_util::future::{Either, select};
-use futures_util::{Stream, StreamExt};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, alarm, fork};
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_core::NLM_F_ACK;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
+use rtnetlink::sys::{Socket as Raw, SocketAddr};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, MulticastGroup};
-use tokio::io::unix::AsyncFd;
 
+use super::attribute::Message;
+use super::link::is_announced_gone;
 use super::neighbour::neighbour;
-use super::socket::uninterrupted;
-use super::{Link, Netlink, errno};
+use super::socket::{DATAGRAM_MAX_BYTES, KERNEL, Socket, uninterrupted};
+use super::{Link, Netlink, errno, written};
 use crate::child::aside::detach;
 use crate::deadline::{self, waiting_for};
 use crate::error::{Doing, Result, errno_of};
 
-/// To the kernel.
-const KERNEL: (u32, u32) = (0, 0);
+/// What is waited for.
+const DELETED: &str = "the kernel to delete a link";
 
 impl Netlink {
     /// Deletes the link as [`Netlink::delete_link`] does, but returns as soon as the kernel announces that it is gone. May leave
@@ -44,13 +44,11 @@ impl Netlink {
 
     async fn delete_soon(&self, index: u32, neighbours: &[(u32, IpAddr)]) -> Result<(), Errno> {
         // Listening comes first, or the announcement might be missed.
-        let (connection, _handle, announcements) =
-            rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(|e| errno_of(&e))?;
-        tokio::spawn(connection);
+        let listening = Socket::listen(NETLINK_ROUTE, &[MulticastGroup::Link as u32]).map_err(|e| errno_of(&e))?;
         let (answer, child) = ask_by_child(&requests(index, neighbours)).map_err(|e| errno_of(&e))?;
-        let announced = pin!(announcement(announcements.map(|(message, _)| message), index));
+        let announced = pin!(announcement(&listening, index));
         let answered = pin!(read_answer(answer));
-        match waiting_for("the kernel to delete a link", select(announced, answered)).await {
+        match waiting_for(DELETED, select(announced, answered)).await {
             Either::Left(((), _)) => {
                 child.leave();
                 Ok(())
@@ -64,7 +62,7 @@ impl Netlink {
 }
 
 /// Has a child process close `socket`, for as long as the kernel needs. The process must have one thread.
-pub(crate) fn close_soon(socket: AsyncFd<Socket>) -> io::Result<()> {
+pub(crate) fn close_soon(socket: Socket) -> io::Result<()> {
     let (here, there) = UnixStream::pair()?;
     // SAFETY: the process has one thread, so that the child has everything that it had, in a usable state; and the child never
     // returns from here.
@@ -106,13 +104,11 @@ impl Drop for Asking {
 }
 
 /// Ends when the link's deletion is announced; never, if nothing is heard any more.
-async fn announcement(mut messages: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin, index: u32) {
-    while let Some(message) = messages.next().await {
-        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) = message.payload {
-            // A bridge says in nearly the same words that a port has left it.
-            if link.header.index == index && link.header.interface_family == AddressFamily::Unspec {
-                return;
-            }
+async fn announcement(socket: &Socket, index: u32) {
+    let mut datagram = Vec::with_capacity(DATAGRAM_MAX_BYTES);
+    while socket.receive(DELETED, &mut datagram).await.is_ok() {
+        if is_announced_gone(&datagram, index) {
+            return;
         }
     }
     std::future::pending::<()>().await;
@@ -120,7 +116,7 @@ async fn announcement(mut messages: impl Stream<Item = NetlinkMessage<RouteNetli
 
 /// Starts the child; what it hears from the kernel comes out of the stream.
 fn ask_by_child(requests: &[Vec<u8>]) -> io::Result<(UnixStream, Asking)> {
-    let socket = Socket::new(NETLINK_ROUTE)?;
+    let socket = Raw::new(NETLINK_ROUTE)?;
     let (here, there) = UnixStream::pair()?;
     here.set_nonblocking(true)?;
     // SAFETY: the process has one thread, so that the child has everything that it had, in a usable state; and the child never
@@ -141,18 +137,14 @@ fn ask_by_child(requests: &[Vec<u8>]) -> io::Result<(UnixStream, Asking)> {
 }
 
 /// One request after the other, and the answer to the last: that the host knows a neighbour no more is no failure.
-fn ask(socket: &Socket, requests: &[Vec<u8>]) -> Result<(), Errno> {
+fn ask(socket: &Raw, requests: &[Vec<u8>]) -> Result<(), Errno> {
     let (port, groups) = KERNEL;
     let kernel = SocketAddr::new(port, groups);
     let mut last = Ok(());
     for request in requests {
         uninterrupted(|| socket.send_to(request, &kernel, 0)).map_err(|e| errno_of(&e))?;
         let (bytes, _) = uninterrupted(|| socket.recv_from_full()).map_err(|e| errno_of(&e))?;
-        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).map_err(|_| Errno::EPROTO)?;
-        last = match answer.payload {
-            NetlinkPayload::Error(error) => errno(error.raw_code()),
-            _ => Err(Errno::EPROTO),
-        };
+        last = Message::all(&bytes).next().ok_or(Errno::EPROTO)?.outcome();
     }
     last
 }
@@ -160,15 +152,7 @@ fn ask(socket: &Socket, requests: &[Vec<u8>]) -> Result<(), Errno> {
 fn requests(link: u32, neighbours: &[(u32, IpAddr)]) -> Vec<Vec<u8>> {
     let forget = |(link, address): &(u32, IpAddr)| RouteNetlinkMessage::DelNeighbour(neighbour(*link, *address));
     let link = RouteNetlinkMessage::DelLink(LinkMessageBuilder::<LinkUnspec>::new().index(link).build());
-    let request = |message| {
-        let mut message = NetlinkMessage::from(message);
-        message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        bytes
-    };
-    neighbours.iter().map(forget).chain([link]).map(request).collect()
+    neighbours.iter().map(forget).chain([link]).map(|message| written(message, NLM_F_ACK, 0)).collect()
 }
 
 /// The child's four bytes. A child that dies without them is `EIO`.
@@ -190,6 +174,8 @@ async fn read_answer(stream: UnixStream) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+
+    use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 
     use super::*;
 

@@ -3,7 +3,7 @@
 mod read;
 
 use nix::errno::Errno;
-use rtnetlink::packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_core::{DefaultNla, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
@@ -11,8 +11,9 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-pub(super) use self::read::announced;
-use self::read::{Listed, read};
+use self::read::Listed;
+pub(super) use self::read::{announced, is_announced_gone};
+use super::attribute::Message;
 use super::vlan::VLAN_FILTERING;
 use super::{DUMPS_MAX, Netlink};
 use crate::error::{Doing, Result};
@@ -109,14 +110,6 @@ pub(crate) struct NewVeth<'a> {
 }
 
 impl PortSettings {
-    fn read(port: &[InfoBridgePort]) -> Self {
-        Self {
-            filtered: port.contains(&InfoBridgePort::GroupFwdMask(ALL_GROUPS)),
-            hairpin: port.contains(&InfoBridgePort::HairpinMode(true)),
-            isolated: port.contains(&InfoBridgePort::Isolated(true)),
-        }
-    }
-
     /// What has to be said of a new port: nothing of what it is by default.
     fn to_say(self) -> Vec<InfoBridgePort> {
         let mut said = Vec::new();
@@ -170,9 +163,12 @@ impl Netlink {
     pub(crate) async fn ports(&self, bridge: &Link) -> Result<Vec<Link>> {
         let message =
             LinkMessageBuilder::<LinkUnspec>::new().controller(bridge.index).append_extra_attribute(without_stats());
-        let dump = self.dump(RouteNetlinkMessage::GetLink(message.build())).await;
-        let found = dump.doing(|| self.here(format!("list the ports of {}", bridge.name)))?.messages;
-        Ok(found.into_iter().filter_map(read).filter(|link| link.bridge == Some(bridge.index)).collect())
+        let mut ports = Vec::new();
+        let is_its = |link: &Link| link.bridge == Some(bridge.index);
+        let found = |message: Message<'_>| ports.extend(Link::read(&message).filter(is_its));
+        let asked = self.ask(RouteNetlinkMessage::GetLink(message.build()), NLM_F_DUMP, found).await;
+        asked.doing(|| self.here(format!("list the ports of {}", bridge.name)))?;
+        Ok(ports)
     }
 
     /// All links of the namespace, each once. While others come and go, one that has gone since may be among them.
@@ -181,9 +177,12 @@ impl Netlink {
         let message = RouteNetlinkMessage::GetLink(message.build());
         let mut listed = Listed::default();
         for _ in 0..DUMPS_MAX {
-            let dump = self.dump(message.clone()).await.doing(|| self.here("list the links".into()))?;
-            listed.add(dump.messages.into_iter().filter_map(read), dump.interrupted);
-            if !dump.interrupted {
+            let mut links = Vec::new();
+            let found = |message: Message<'_>| links.extend(Link::read(&message));
+            let asked = self.ask(message.clone(), NLM_F_DUMP, found).await;
+            let interrupted = asked.doing(|| self.here("list the links".into()))?;
+            listed.add(links, interrupted);
+            if !interrupted {
                 break;
             }
         }
@@ -222,9 +221,12 @@ impl Netlink {
             .mtu(new.mtu)
             .controller(new.bridge)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
-        let made = self.make(RouteNetlinkMessage::NewLink(pair.build()), NLM_F_CREATE | NLM_F_EXCL).await;
-        let made = made.doing(|| self.here(format!("create the veth pair {} - {}", new.host, new.container)))?;
-        Ok(made.and_then(read))
+        let (message, mut made) = (RouteNetlinkMessage::NewLink(pair.build()), None);
+        // Linux before 6.2 shows nothing (`NLM_F_ECHO`).
+        let flags = NLM_F_ACK | NLM_F_ECHO | NLM_F_CREATE | NLM_F_EXCL;
+        let done = self.ask(message, flags, |message| made = Link::read(&message)).await;
+        done.doing(|| self.here(format!("create the veth pair {} - {}", new.host, new.container)))?;
+        Ok(made)
     }
 
     /// Gives the link a further name. Errors: `EEXIST` where any link of the namespace has it.
@@ -338,8 +340,9 @@ impl Netlink {
 
     async fn find(&self, mut message: LinkMessage) -> Result<Option<Link>, Errno> {
         message.attributes.push(without_stats());
-        match self.get(RouteNetlinkMessage::GetLink(message)).await {
-            Ok(found) => Ok(read(found)),
+        let mut link = None;
+        match self.ask(RouteNetlinkMessage::GetLink(message), 0, |message| link = Link::read(&message)).await {
+            Ok(_) => link.map(Some).ok_or(Errno::EPROTO),
             Err(Errno::ENODEV) => Ok(None),
             Err(errno) => Err(errno),
         }

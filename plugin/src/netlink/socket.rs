@@ -1,152 +1,219 @@
-//! The socket under an exchange: it never waits where nobody would wake it, and it keeps the reason why it died.
+//! A netlink socket of any protocol: requests with their answers, and announcements. It keeps the reason why it died.
 //!
-//! The kernel carries a request out within `send`, and the answer is queued when that returns. So a send that "would block" is a
-//! failure (no event ever announces that it would not any more), and an answer that was lost to a full queue is known to be lost
-//! as soon as the queue is empty.
+//! The kernel carries a request out within `send`, and has queued the answer when that returns. So an exchange waits for nothing, as a
+//! rule; a send that "would block" is a failure (no event ever announces that it would not any more), and an answer that was lost to
+//! a full queue is known to be lost as soon as the queue is empty. Deadlines are the caller's: what an exchange that was dropped has left
+//! in the queue is thrown away by the next one.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::BufMut;
 use nix::errno::Errno;
 use nix::libc;
-use rtnetlink::sys::{AsyncSocket, Socket, SocketAddr};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR};
+use rtnetlink::sys::{Socket as Raw, SocketAddr};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
 
+use super::attribute::{DONE, ERROR, Message};
+use crate::deadline::waiting_for;
 use crate::error::errno_of;
 
+/// To the kernel.
+pub(crate) const KERNEL: (u32, u32) = (0, 0);
 /// How often a call that a signal has interrupted is made again: flatnet is sent none, as a rule.
 const INTERRUPTIONS_MAX: usize = 16;
-
 /// What a socket has room for if nobody asked for more (`net.core.wmem_default` of Linux), less what the kernel adds.
 const ROOM_BYTES: usize = 128 * 1024;
+/// More than the kernel puts into one datagram: 32 KiB of a list, or one object of it.
+pub(crate) const DATAGRAM_MAX_BYTES: usize = 64 * 1024;
+/// How long exchanges may follow one another before others have their turn.
+const TURN: Duration = Duration::from_millis(5);
 
-/// Why a socket is of no use any more.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Death(Arc<AtomicI32>);
+/// A socket in one network namespace. Needs a tokio runtime where it has to wait.
+pub(crate) struct Socket {
+    raw: Raw,
+    /// Of the last message that was sent.
+    sequence: Cell<u32>,
+    /// Why it is of no use any more.
+    death: Cell<Option<Errno>>,
+    /// Whether an exchange has begun that has not come to its end.
+    unfinished: Cell<bool>,
+    /// When others last had their turn.
+    turn: Cell<Instant>,
+}
 
-impl Death {
-    /// To be asked where an answer is missing; `ENOTCONN` where nothing more is known.
-    pub(super) fn reason(&self) -> Errno {
-        let unknown = Errno::ENOTCONN as i32;
-        match self.0.compare_exchange(0, unknown, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => Errno::ENOTCONN,
-            Err(known) => Errno::from_raw(known),
+/// A request that was sent, and its answer.
+pub(crate) struct Exchange<'a> {
+    socket: &'a Socket,
+    /// What is waited for, as a deadline says it.
+    what: &'static str,
+    datagram: Vec<u8>,
+}
+
+impl Socket {
+    /// Opens a socket for requests in the namespace of the calling thread.
+    pub(crate) fn open(protocol: isize) -> io::Result<Self> {
+        let mut raw = Raw::new(protocol)?;
+        let (port, groups) = KERNEL;
+        raw.bind_auto()?;
+        raw.connect(&SocketAddr::new(port, groups))?;
+        // An error then brings the header of what it is about, and not all of it.
+        raw.set_cap_ack(true)?;
+        Self::new(raw)
+    }
+
+    /// Opens a socket that hears what is announced to these groups, in the namespace of the calling thread.
+    pub(crate) fn listen(protocol: isize, groups: &[u32]) -> io::Result<Self> {
+        let mut raw = Raw::new(protocol)?;
+        raw.bind(&SocketAddr::new(0, 0))?;
+        for group in groups {
+            raw.add_membership(*group)?;
         }
+        Self::new(raw)
     }
 
-    /// Whether it has happened.
-    pub(super) fn has_come(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
+    fn new(raw: Raw) -> io::Result<Self> {
+        raw.set_non_blocking(true)?;
+        Ok(Self {
+            raw,
+            sequence: Cell::new(0),
+            death: Cell::new(None),
+            unfinished: Cell::new(false),
+            turn: Cell::new(Instant::now()),
+        })
     }
 
-    /// The connection above only needs to hear that it is over; it would take `ENOBUFS` for news of the queue, and go on waiting.
-    fn of(&self, error: &io::Error) -> io::Error {
-        self.0.store(errno_of(error) as i32, Ordering::Relaxed);
-        io::ErrorKind::NotConnected.into()
-    }
-}
-
-/// Needs a tokio runtime, for as long as it is used.
-pub(super) struct Exchange {
-    socket: AsyncFd<Socket>,
-    death: Death,
-    /// Whether the kernel had no room for something since the last message that came.
-    lost: AtomicBool,
-    /// Whether something was sent since the queue was seen empty: then the answer is in it already.
-    asked: AtomicBool,
-}
-
-impl Exchange {
-    /// What becomes of the socket is written into `death`.
-    pub(super) fn open(protocol: isize, death: Death) -> io::Result<Self> {
-        let socket = Socket::new(protocol)?;
-        socket.set_non_blocking(true)?;
-        // SAFETY: the socket owns its descriptor, gives no other, and stays open until it is dropped.
-        let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
-        Ok(Self { socket, death, lost: AtomicBool::new(false), asked: AtomicBool::new(false) })
+    pub(crate) fn raw(&mut self) -> &mut Raw {
+        &mut self.raw
     }
 
-    /// Whoever reads is woken at once: it would be some time before the event that announces the answer is looked at.
-    fn send(&self, cx: &mut Context<'_>, send: impl Fn(&Socket) -> io::Result<usize>) -> Poll<io::Result<usize>> {
-        let outcome = uninterrupted(|| send(self.socket.get_ref()));
-        self.asked.store(true, Ordering::Relaxed);
-        cx.waker().wake_by_ref();
-        Poll::Ready(outcome.map_err(|error| self.death.of(&error)))
+    /// Whether it has died under an exchange; a new one may do.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.death.get().is_some()
     }
 
-    fn receive<T>(
+    /// The first of so many numbers for messages, which no message had before.
+    pub(crate) fn numbers(&self, count: u32) -> u32 {
+        let first = self.sequence.get() + 1;
+        self.sequence.set(self.sequence.get() + count);
+        first
+    }
+
+    /// Sends a request; `what` is what its answer is, to follow "waited for". The kernel takes it and answers within the call.
+    pub(crate) async fn send(&self, request: &[u8], what: &'static str) -> Result<Exchange<'_>, Errno> {
+        // No exchange waits, as a rule: without a pause neither a deadline nor another task would ever have its turn. Here, where the queue is
+        // empty: from now on until the answer's end it must be nobody else's.
+        if self.turn.get().elapsed() > TURN {
+            yield_now().await;
+            self.turn.set(Instant::now());
+        }
+        if let Some(death) = self.death.get() {
+            return Err(death);
+        }
+        let mut datagram = Vec::with_capacity(DATAGRAM_MAX_BYTES);
+        if self.unfinished.replace(true) {
+            while self.take(&mut datagram)?.is_some() {}
+        }
+        make_room(&self.raw, request.len());
+        uninterrupted(|| self.raw.send(request, 0)).map_err(|e| self.die(errno_of(&e)))?;
+        Ok(Exchange { socket: self, what, datagram })
+    }
+
+    /// Sends a request of that number, with these flags, and hears the answer to its end; `found` gets each object of it. Gives whether something
+    /// changed while the kernel was listing (`NLM_F_DUMP_INTR`).
+    pub(crate) async fn ask(
         &self,
-        cx: &mut Context<'_>,
-        mut receive: impl FnMut(&Socket) -> io::Result<T>,
-    ) -> Poll<io::Result<T>> {
+        request: &[u8],
+        (number, flags): (u32, u16),
+        what: &'static str,
+        mut found: impl FnMut(Message<'_>),
+    ) -> Result<bool, Errno> {
+        let mut exchange = self.send(request, what).await?;
+        let mut interrupted = false;
         loop {
-            let received = if self.asked.load(Ordering::Relaxed) {
-                uninterrupted(|| receive(self.socket.get_ref()))
-            } else {
-                let mut ready = ready!(self.socket.poll_read_ready(cx))?;
-                let received = ready.try_io(|socket| uninterrupted(|| receive(socket.get_ref())));
-                received.unwrap_or_else(|_would_block| Err(io::ErrorKind::WouldBlock.into()))
-            };
-            match received {
-                Ok(message) => {
-                    self.lost.store(false, Ordering::Relaxed);
-                    return Poll::Ready(Ok(message));
+            let mut end = None;
+            for message in exchange.messages().await?.filter(|message| message.sequence == number) {
+                interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
+                match message.kind {
+                    ERROR | DONE => end = Some(message.outcome()),
+                    _ => {
+                        found(message);
+                        // Nothing follows the one object that was asked for.
+                        end = (flags & (NLM_F_ACK | NLM_F_DUMP) == 0).then_some(Ok(()));
+                    }
                 }
-                // What is in the queue is whole; only what did not fit is missing.
-                Err(error) if is_loss(&error) && !self.lost.swap(true, Ordering::Relaxed) => {}
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                    return Poll::Ready(Err(self.death.of(&error)));
-                }
-                Err(_empty) if self.lost.load(Ordering::Relaxed) => {
-                    return Poll::Ready(Err(self.death.of(&Errno::ENOBUFS.into())));
-                }
-                Err(_empty) => self.asked.store(false, Ordering::Relaxed),
+            }
+            if let Some(outcome) = end {
+                exchange.end();
+                return outcome.map(|()| interrupted);
             }
         }
     }
+
+    /// The next datagram of the queue and its length, as recv(2) gives it; nothing where the queue is empty. Never waits.
+    pub(crate) fn next(&self, datagram: &mut impl BufMut, flags: libc::c_int) -> Result<Option<usize>, Errno> {
+        match uninterrupted(|| self.raw.recv(datagram, flags)).map_err(|e| errno_of(&e)) {
+            Ok(length) => Ok(Some(length)),
+            Err(Errno::EAGAIN) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The same, whole, in place of what `datagram` had. Errors: `ENOBUFS` where one was lost, and it is known that no other will come.
+    fn take(&self, datagram: &mut Vec<u8>) -> Result<Option<()>, Errno> {
+        let mut lost = false;
+        loop {
+            datagram.clear();
+            match self.next(datagram, libc::MSG_TRUNC) {
+                Ok(Some(length)) if length > datagram.len() => return Err(self.die(Errno::EMSGSIZE)),
+                Ok(Some(_)) => return Ok(Some(())),
+                Ok(None) if lost => return Err(self.die(Errno::ENOBUFS)),
+                Ok(None) => return Ok(None),
+                // What is in the queue is whole; only what did not fit is missing.
+                Err(Errno::ENOBUFS) if !lost => lost = true,
+                Err(errno) => return Err(self.die(errno)),
+            }
+        }
+    }
+
+    /// The same; where the queue is empty, the first that comes.
+    pub(crate) async fn receive(&self, what: &'static str, datagram: &mut Vec<u8>) -> Result<(), Errno> {
+        while self.take(datagram)?.is_none() {
+            waiting_for(what, self.readable()).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends as soon as there is something in the queue.
+    pub(crate) async fn readable(&self) -> Result<(), Errno> {
+        // SAFETY: `self` owns the descriptor, and stays borrowed until this registration of it is dropped.
+        let registered = unsafe { AsyncFd::register_with_interest(self.raw.as_raw_fd(), Interest::READABLE) };
+        let ready = registered.map_err(|e| errno_of(&e.into()))?;
+        ready.readable().await.map(drop).map_err(|e| errno_of(&e))
+    }
+
+    fn die(&self, errno: Errno) -> Errno {
+        self.death.set(Some(errno));
+        errno
+    }
 }
 
-impl AsyncSocket for Exchange {
-    fn socket_ref(&self) -> &Socket {
-        self.socket.get_ref()
+impl Exchange<'_> {
+    /// The next messages of the answer.
+    pub(crate) async fn messages(&mut self) -> Result<impl Iterator<Item = Message<'_>>, Errno> {
+        self.socket.receive(self.what, &mut self.datagram).await?;
+        Ok(Message::all(&self.datagram))
     }
 
-    fn socket_mut(&mut self) -> &mut Socket {
-        self.socket.get_mut()
+    /// The answer was heard to its end.
+    pub(crate) fn end(self) {
+        self.socket.unfinished.set(false);
     }
-
-    fn new(protocol: isize) -> io::Result<Self> {
-        Self::open(protocol, Death::default())
-    }
-
-    fn poll_send(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.send(cx, |socket| socket.send(buf, 0))
-    }
-
-    fn poll_send_to(&self, cx: &mut Context<'_>, buf: &[u8], address: &SocketAddr) -> Poll<io::Result<usize>> {
-        self.send(cx, |socket| socket.send_to(buf, address, 0))
-    }
-
-    fn poll_recv<B: BufMut>(&self, cx: &mut Context<'_>, buf: &mut B) -> Poll<io::Result<()>> {
-        self.receive(cx, |socket| socket.recv(buf, 0).map(drop))
-    }
-
-    fn poll_recv_from<B: BufMut>(&self, cx: &mut Context<'_>, buf: &mut B) -> Poll<io::Result<SocketAddr>> {
-        self.receive(cx, |socket| socket.recv_from(buf, 0).map(|(_, address)| address))
-    }
-
-    fn poll_recv_from_full(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Vec<u8>, SocketAddr)>> {
-        self.receive(cx, Socket::recv_from_full)
-    }
-}
-
-fn is_loss(error: &io::Error) -> bool {
-    errno_of(error) == Errno::ENOBUFS
 }
 
 /// `call`, made again where a signal has interrupted it.
@@ -161,7 +228,7 @@ pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::R
 }
 
 /// Has the kernel take a datagram of that size, which is larger than usual. Where it does not, sending it says so.
-pub(crate) fn make_room(socket: &Socket, bytes: usize) {
+fn make_room(socket: &Raw, bytes: usize) {
     if bytes <= ROOM_BYTES {
         return;
     }

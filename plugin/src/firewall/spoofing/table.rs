@@ -22,6 +22,31 @@ pub(super) fn admit(way: Way, guarded: &[Guarded]) -> Batch {
     batch
 }
 
+/// What takes back exactly what [`admit`] wrote for one port, by either way: one of them finds all of it. The kernel may have taken a link's
+/// own chain away with the link. None where nothing was allowed.
+pub(super) fn dismissals(allowed: &[AllowedSource]) -> Vec<(Way, Batch)> {
+    let Some(first) = allowed.first() else { return Vec::new() };
+    let chain = rules::of_port(first.port).0.name;
+    let dismissal = |way: Way, chain: Option<&str>| {
+        let mut batch = Batch::new(way.family(), TABLE);
+        if let Some(chain) = chain {
+            batch.delete_chain(chain);
+        }
+        for entry in allowed.iter().flat_map(entries).collect::<BTreeSet<_>>() {
+            batch.delete_element(entry.set(), &entry.element());
+        }
+        batch.delete_element(PORTS, &port_element(first.port, false));
+        (way, batch)
+    };
+    vec![dismissal(Way::Bridge, None), dismissal(Way::Links, Some(&chain)), dismissal(Way::Links, None)]
+}
+
+/// The ports that are under control.
+pub(super) async fn ports(nftables: &mut Nftables, way: Way) -> Result<BTreeSet<u32>, Problem> {
+    let elements = nftables.elements(way.family(), TABLE, PORTS).await?.unwrap_or_default();
+    Ok(elements.iter().filter_map(|element| port(&element.key)).collect())
+}
+
 /// The whole table. `replaced` is said where there may be one already.
 pub(super) fn whole(way: Way, guarded: &[Guarded], replaced: bool) -> Batch {
     let mut batch = Batch::new(way.family(), TABLE);

@@ -2,16 +2,50 @@
 
 use std::collections::BTreeMap;
 
-use rtnetlink::packet_core::{DecodeError, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::link::{
-    BridgePortState, BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoPortData, InfoVlan, LinkAttribute,
-    LinkFlags, LinkInfo, Prop,
-};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-
-use super::{Link, PortSettings};
+use super::{ALL_GROUPS, Link, PortSettings};
 use crate::mac::Mac;
+use crate::netlink::attribute::{Message, each, find, native, string};
 use crate::netlink::changes::Announced;
+
+/// Messages of `linux/rtnetlink.h`.
+const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
+/// `struct ifinfomsg`, which the attributes follow: family, a byte of padding, type, index, flags, and which of these have changed.
+const HEADER_BYTES: usize = 16;
+/// `AF_BRIDGE`: what a bridge says of its ports.
+const OF_BRIDGE: u8 = 7;
+/// Flags of `linux/if.h`.
+const IFF_UP: u32 = 1;
+const IFF_PROMISC: u32 = 1 << 8;
+const IFF_LOWER_UP: u32 = 1 << 16;
+/// Attributes of `linux/if_link.h`: of a link,
+const ADDRESS: u16 = 1;
+const NAME: u16 = 3;
+const MTU: u16 = 4;
+const LINK: u16 = 5;
+const CONTROLLER: u16 = 10;
+const INFO: u16 = 18;
+const ALIAS: u16 = 20;
+const GROUP: u16 = 27;
+const NETNS_ID: u16 = 37;
+const PROPERTIES: u16 = 52;
+const ALTERNATIVE_NAME: u16 = 53;
+/// of its kind,
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const INFO_PORT_KIND: u16 = 4;
+const INFO_PORT_DATA: u16 = 5;
+/// of a bridge, of a VLAN's link, and of a bridge's port.
+const BRIDGE_STP: u16 = 5;
+const BRIDGE_VLAN_FILTERING: u16 = 7;
+const BRIDGE_DEFAULT_VLAN: u16 = 39;
+const VLAN_ID: u16 = 1;
+const PORT_STATE: u16 = 1;
+const PORT_HAIRPIN: u16 = 4;
+const PORT_GROUPS: u16 = 31;
+const PORT_ISOLATED: u16 = 33;
+/// `BR_STATE_FORWARDING` of `linux/if_bridge.h`.
+const FORWARDING: u8 = 3;
 
 /// The links of one or more lists, by index: a list that was interrupted may lack one that is there, but all of several do not.
 #[derive(Default)]
@@ -19,11 +53,11 @@ pub(super) struct Listed(BTreeMap<u32, Link>);
 
 impl Listed {
     /// A later list.
-    pub(super) fn add(&mut self, links: impl Iterator<Item = Link>, interrupted: bool) {
+    pub(super) fn add(&mut self, links: impl IntoIterator<Item = Link>, interrupted: bool) {
         if !interrupted {
             self.0.clear();
         }
-        self.0.extend(links.map(|link| (link.index, link)));
+        self.0.extend(links.into_iter().map(|link| (link.index, link)));
     }
 
     /// Each once.
@@ -32,80 +66,97 @@ impl Listed {
     }
 }
 
-/// What an announcement says of a link; nothing where it is about something else.
-pub(in crate::netlink) fn announced(bytes: &[u8]) -> Result<Option<Announced>, DecodeError> {
-    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes)?;
-    let NetlinkPayload::InnerMessage(message) = message.payload else { return Ok(None) };
-    Ok(match message {
-        // What a bridge announces of its ports has their index, and little of them; one that leaves its bridge is not gone.
-        RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)
-            if link.header.interface_family == AddressFamily::Bridge =>
-        {
-            None
+/// What an announcement says of links: the first thing that is there to say.
+pub(in crate::netlink) fn announced(datagram: &[u8]) -> Option<Announced> {
+    Message::all(datagram).find_map(|message| {
+        let header = Header::read(&message)?;
+        match message.kind {
+            // What a bridge announces of its ports has their index, and little of them; one that leaves its bridge is not gone.
+            _ if header.family == OF_BRIDGE => None,
+            DELETE_LINK => Some(Announced::Gone(header.index)),
+            _ => Link::read(&message).map(|link| Announced::Link(Box::new(link))),
         }
-        RouteNetlinkMessage::DelLink(link) => Some(Announced::Gone(link.header.index)),
-        message => read(message).map(|link| Announced::Link(Box::new(link))),
     })
 }
 
-pub(super) fn read(message: RouteNetlinkMessage) -> Option<Link> {
-    let RouteNetlinkMessage::NewLink(message) = message else { return None };
-    let has = |flag| message.header.flags.contains(flag);
-    let (up, promiscuous) = (has(LinkFlags::Up), has(LinkFlags::Promisc));
-    let carrier = has(LinkFlags::LowerUp);
-    let mut link = Link { index: message.header.index, up, promiscuous, carrier, ..Link::default() };
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name = name,
-            LinkAttribute::PropList(names) => link.names = names.into_iter().filter_map(alternative_name).collect(),
-            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-            LinkAttribute::Group(group) => link.group = group,
-            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
-            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-            LinkAttribute::Link(index) => link.peer = Some(index),
-            LinkAttribute::LinkNetNsId(id) => link.peer_namespace = Some(id),
-            LinkAttribute::Controller(index) => link.bridge = Some(index),
-            LinkAttribute::LinkInfo(infos) => read_infos(infos, &mut link),
-            _ => {}
-        }
-    }
-    Some(link)
+/// Whether it is announced that the link is gone.
+pub(in crate::netlink) fn is_announced_gone(datagram: &[u8], index: u32) -> bool {
+    // A bridge says in nearly the same words that a port has left it.
+    let is_it = |header: Header| header.index == index && header.family != OF_BRIDGE;
+    Message::all(datagram).any(|message| message.kind == DELETE_LINK && Header::read(&message).is_some_and(is_it))
 }
 
-fn read_infos(infos: Vec<LinkInfo>, link: &mut Link) {
-    for info in infos {
-        match info {
-            LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
-            LinkInfo::Data(InfoData::Bridge(settings)) => read_bridge(&settings, link),
-            LinkInfo::Data(InfoData::Vlan(settings)) => {
-                let id = |setting: &InfoVlan| if let InfoVlan::Id(id) = setting { Some(*id) } else { None };
-                link.vlan = settings.iter().find_map(id);
+/// What every message about a link begins with.
+struct Header {
+    family: u8,
+    index: u32,
+    flags: u32,
+}
+
+impl Header {
+    /// Nothing where the message is about something else.
+    fn read(message: &Message<'_>) -> Option<Self> {
+        let number = |at: usize| Some(u32::from_ne_bytes(message.content.get(at..at + 4)?.try_into().ok()?));
+        let is_of_link = matches!(message.kind, NEW_LINK | DELETE_LINK);
+        is_of_link.then(|| Some(Self { family: message.family(), index: number(4)?, flags: number(8)? }))?
+    }
+}
+
+impl Link {
+    /// The link that there is; nothing where the message says something else.
+    pub(super) fn read(message: &Message<'_>) -> Option<Self> {
+        let header = Header::read(message).filter(|_| message.kind == NEW_LINK)?;
+        let has = |flag| header.flags & flag != 0;
+        let (up, promiscuous, carrier) = (has(IFF_UP), has(IFF_PROMISC), has(IFF_LOWER_UP));
+        let mut link = Self { index: header.index, up, promiscuous, carrier, ..Self::default() };
+        for (kind, content) in each(message.content.get(HEADER_BYTES..)?) {
+            match kind {
+                NAME => link.name = string(content),
+                PROPERTIES => link.names = names(content),
+                ALIAS => link.alias = Some(string(content)),
+                GROUP => link.group = native(content).unwrap_or_default(),
+                ADDRESS => link.mac = content.try_into().ok().map(Mac),
+                MTU => link.mtu = native(content).unwrap_or_default(),
+                LINK => link.peer = native(content),
+                NETNS_ID => link.peer_namespace = content.try_into().ok().map(i32::from_ne_bytes),
+                CONTROLLER => link.bridge = native(content),
+                INFO => link.read_info(content),
+                _ => {}
             }
-            LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
-                link.forwarding = port.contains(&InfoBridgePort::State(BridgePortState::Forwarding));
-                link.port = PortSettings::read(&port);
+        }
+        Some(link)
+    }
+
+    fn read_info(&mut self, info: &[u8]) {
+        self.kind = find(info, INFO_KIND).map(string);
+        match (self.kind.as_deref(), find(info, INFO_DATA)) {
+            (Some("bridge"), Some(data)) => {
+                self.stp = find(data, BRIDGE_STP).and_then(native).is_some_and(|state| state != 0);
+                self.vlan_filtering = find(data, BRIDGE_VLAN_FILTERING) == Some(&[1]);
+                self.default_vlan = find(data, BRIDGE_DEFAULT_VLAN).and_then(vlan).filter(|vlan| *vlan != 0);
             }
+            (Some("vlan"), Some(data)) => self.vlan = find(data, VLAN_ID).and_then(vlan),
             _ => {}
+        }
+        if find(info, INFO_PORT_KIND).map(string).as_deref() == Some("bridge")
+            && let Some(port) = find(info, INFO_PORT_DATA)
+        {
+            self.forwarding = find(port, PORT_STATE) == Some(&[FORWARDING]);
+            self.port = PortSettings {
+                filtered: find(port, PORT_GROUPS) == Some(&ALL_GROUPS.to_ne_bytes()),
+                hairpin: find(port, PORT_HAIRPIN) == Some(&[1]),
+                isolated: find(port, PORT_ISOLATED) == Some(&[1]),
+            };
         }
     }
 }
 
-fn read_bridge(settings: &[InfoBridge], link: &mut Link) {
-    for setting in settings {
-        match setting {
-            InfoBridge::StpState(state) => link.stp = *state != BridgeStpState::Disabled,
-            InfoBridge::VlanFiltering(on) => link.vlan_filtering = *on,
-            InfoBridge::VlanDefaultPvid(vlan) => link.default_vlan = Some(*vlan).filter(|vlan| *vlan != 0),
-            _ => {}
-        }
-    }
+fn names(properties: &[u8]) -> Vec<String> {
+    each(properties).filter(|(kind, _)| *kind == ALTERNATIVE_NAME).map(|(_, name)| string(name)).collect()
 }
 
-fn alternative_name(property: Prop) -> Option<String> {
-    match property {
-        Prop::AltIfName(name) => Some(name),
-        _ => None,
-    }
+fn vlan(content: &[u8]) -> Option<u16> {
+    content.try_into().ok().map(u16::from_ne_bytes)
 }
 
 #[cfg(test)]
