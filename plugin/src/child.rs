@@ -15,6 +15,7 @@ use std::process::{self, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use log::debug;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -35,6 +36,7 @@ pub(crate) struct Child {
 impl Child {
     /// Starts `command`, whose standard output is heard. Must be called in a tokio runtime.
     pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+        debug!("starting {command:?}");
         let mut process = command.stdout(Stdio::piped()).process_group(0).spawn()?;
         let output = process.stdout.take().ok_or_else(|| io::Error::from(ErrorKind::BrokenPipe));
         match output.and_then(|output| Receiver::from_owned_fd(OwnedFd::from(output))) {

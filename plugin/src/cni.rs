@@ -14,6 +14,7 @@ pub(crate) use self::del::{Published, detach, remove};
 
 use std::process::ExitCode;
 
+use log::debug;
 use serde_json::{Map, Value};
 
 use self::request::{Environment, Input};
@@ -48,10 +49,15 @@ fn carry_out() -> Result<Reply, Value> {
     let environment = Environment::read();
     let mut config = Map::new();
     let outcome = environment.command().and_then(|command| {
+        debug!("{command}: {environment:?}");
         let text = request::read_stdin(deadline::CALL)?;
         config = Input::read(command, &text)?;
         run(command, &environment, config.clone(), &text)
     });
+    match &outcome {
+        Ok(_) => debug!("done"),
+        Err(error) => debug!("failed with code {}: {error}", error.code()),
+    }
     outcome.map_err(|error| reply::error(request::version_to_answer(&config), &error))
 }
 

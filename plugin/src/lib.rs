@@ -18,6 +18,7 @@ mod hash;
 mod ipam;
 mod layout;
 mod link;
+mod logging;
 mod mac;
 mod names;
 mod netavark;
@@ -37,6 +38,7 @@ use std::process::ExitCode;
 
 /// Does what the process was started for: a CNI runtime's call where `CNI_COMMAND` is set, else an operator's command.
 pub fn run() -> ExitCode {
+    logging::start();
     match std::env::var_os("CNI_COMMAND") {
         Some(_) => cni::answer(),
         None => cli::run(std::env::args_os()),

@@ -25,6 +25,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use log::debug;
 use serde_json::{Map, Value, json};
 
 use self::request::{Setup, Teardown};
@@ -75,12 +76,16 @@ pub(crate) fn run(call: &Call) -> ExitCode {
         return ExitCode::from(2);
     }
     call::begin_call();
+    debug!("netavark: {call:?}");
     // A panic's own text goes to standard error; the caller still gets its error object.
     let outcome = std::panic::catch_unwind(|| answer(call))
         .unwrap_or_else(|panic| Err(Error::Internal { message: call::panic_message(panic.as_ref()) }));
     let (answer, code) = match outcome {
         Ok(answer) => (answer, ExitCode::SUCCESS),
-        Err(error) => (Some(json!({ "error": one_line(&message(&error)) })), ExitCode::FAILURE),
+        Err(error) => {
+            debug!("failed with code {}: {error}", error.code());
+            (Some(json!({ "error": one_line(&message(&error)) })), ExitCode::FAILURE)
+        }
     };
     let written = answer.map_or(Ok(()), |answer| writeln!(io::stdout(), "{answer}"));
     if let Err(e) = written {

@@ -20,6 +20,7 @@ mod route;
 pub(crate) mod socket;
 mod vlan;
 
+use log::trace;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, ParseableParametrized};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -115,6 +116,7 @@ impl Netlink {
         flags: u16,
         found: impl FnMut(Message<'_>),
     ) -> Result<bool, Errno> {
+        trace!("{message:?}");
         let (what, number) = (answer_to(&message), self.socket.numbers(1));
         self.socket.ask(&written(message, flags, number), (number, flags), what, found).await
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Every module of the library's root, from the ground to the top.
 const FLOORS: &[&[&str]] = &[
     // Plain types, rules and numbers.
-    &["deadline", "family", "hash", "layout", "names", "spec"],
+    &["deadline", "family", "hash", "layout", "logging", "names", "spec"],
     &["mac"],
     &["attachment", "error"],
     // The machine: namespaces, processes, settings, and the frame that a call runs in.

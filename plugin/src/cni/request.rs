@@ -18,6 +18,7 @@ use crate::names::{container_problem, interface_name_problem};
 use crate::spec::Command;
 
 /// The variables of the specification that are set and not empty; the reference takes an empty one for one that is not set.
+#[derive(Debug)]
 pub(crate) struct Environment(HashMap<&'static str, OsString>);
 
 impl Environment {

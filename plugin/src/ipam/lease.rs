@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use log::debug;
+
 use crate::attachment::{ATTACHMENT_PREFIX, Attachment, FIRST_RECORD, LINK_PREFIX, Target, network_part, record_part};
 use crate::error::{Error, Result, unless_there};
 use crate::ipam::memory::Memory;
@@ -190,7 +192,9 @@ async fn claim_asked(host: &Netlink, link: &Link, address: IpAddr) -> Result<()>
 
 /// False where another link holds it.
 async fn claim(host: &Netlink, link: &Link, address: IpAddr) -> Result<bool> {
-    unless_there(host.add_alternative_name(link, &address_name(address)).await)
+    let is_free = unless_there(host.add_alternative_name(link, &address_name(address)).await)?;
+    debug!("{address} for {}: {}", link.name, if is_free { "claimed" } else { "another link has it" });
+    Ok(is_free)
 }
 
 /// Claims the MAC that the container asked for, on its bridge and VLAN. Errors: 102.

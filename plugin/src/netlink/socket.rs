@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use bytes::BufMut;
+use log::debug;
 use nix::errno::Errno;
 use nix::libc;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR};
@@ -134,7 +135,7 @@ impl Socket {
         mut found: impl FnMut(Message<'_>),
     ) -> Result<bool, Errno> {
         let mut exchange = self.send(request, what).await?;
-        let mut interrupted = false;
+        let (mut interrupted, mut objects) = (false, 0_u32);
         loop {
             let mut end = None;
             for message in exchange.messages().await?.filter(|message| message.sequence == number) {
@@ -142,6 +143,7 @@ impl Socket {
                 match message.kind {
                     ERROR | DONE => end = Some(message.outcome()),
                     _ => {
+                        objects += 1;
                         found(message);
                         // Nothing follows the one object that was asked for.
                         end = (flags & (NLM_F_ACK | NLM_F_DUMP) == 0).then_some(Ok(()));
@@ -149,6 +151,10 @@ impl Socket {
                 }
             }
             if let Some(outcome) = end {
+                match outcome {
+                    Ok(()) => debug!("asked for {what}: done, {objects} shown"),
+                    Err(errno) => debug!("asked for {what}: {}", errno.desc()),
+                }
                 exchange.end();
                 return outcome.map(|()| interrupted);
             }
