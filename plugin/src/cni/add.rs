@@ -94,7 +94,7 @@ async fn attach_by<'a>(
     let add = Add { network: &network, target: &target, attachment, memory: &memory, sockets, ports };
     let before = ledger.len();
     loop {
-        match within_deadline(add.attach(ledger)).await {
+        match Box::pin(within_deadline(add.attach(ledger))).await {
             Ok(success) => {
                 if remembers && !success.ips.is_empty() {
                     let addresses: Vec<_> = success.ips.iter().map(|ip| ip.address.ip()).collect();

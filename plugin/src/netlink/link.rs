@@ -233,8 +233,8 @@ impl Netlink {
     pub(crate) async fn add_alternative_name(&self, link: &Link, name: &str) -> Result<()> {
         let names = LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]);
         let message = of(link).append_extra_attribute(names).build();
-        let named = self.change(RouteNetlinkMessage::NewLinkProp(message), NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND);
-        named.await.doing(|| self.here(format!("name link {} {name}", link.name)))
+        let done = self.change(RouteNetlinkMessage::NewLinkProp(message), NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND);
+        done.await.doing(|| self.here(format!("name link {} {name}", link.name)))
     }
 
     /// Takes a further name from the link. One that it does not have is no error.

@@ -112,7 +112,8 @@ fn the_log_stays_short_and_says_the_same() {
 fn of_more_names_than_a_bridge_has_ports_the_latest_are_remembered() {
     let (_place, folder) = folder();
     fs::create_dir_all(&folder).expect("a folder");
-    let all: String = (0..4000).map(|n| format!("given c-{n} 10.87.1.2\nfreed c-{n} 10.87.1.2\n")).collect();
+    let line = |n| format!("given c-{n} 10.87.1.2\nfreed c-{n} 10.87.1.2\n");
+    let all = (0..4000).map(line).collect::<Vec<_>>().concat();
     fs::write(log(&folder), all).expect("a log");
     let memory = memory(&folder, "new");
     assert_eq!(memory.used().len(), 1);
