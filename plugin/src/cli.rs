@@ -12,6 +12,9 @@ mod manual;
 mod names;
 mod podman;
 mod probe;
+mod status;
+mod table;
+mod terminal;
 mod uninstall;
 
 use std::ffi::OsString;
@@ -21,6 +24,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::terminal::Color;
 use crate::error::Error;
 use crate::{netavark, spec};
 
@@ -29,6 +33,9 @@ use crate::{netavark, spec};
 struct Arguments {
     #[command(subcommand)]
     command: Option<Verb>,
+    /// When to write in colour: auto, always or never
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true)]
+    color: Color,
 }
 
 #[derive(Subcommand)]
@@ -39,6 +46,7 @@ enum Verb {
     Gc(gc::Arguments),
     Install(install::Arguments),
     Ls(ls::Arguments),
+    Status(status::Arguments),
     Uninstall(uninstall::Arguments),
     Man(manual::Man),
     Completions(manual::Completions),
@@ -59,31 +67,33 @@ fn about() -> String {
     format!(
         "{ABOUT}
 
-A CNI runtime such as Podman starts it, with CNI_COMMAND in the environment and the network's
-configuration on standard input. It speaks CNI {versions}:
-ADD, DEL, CHECK, GC, STATUS and VERSION. Podman 5 starts it by netavark, as the driver of a network,
-with info, create, setup or teardown. The commands below are for people.",
+A CNI runtime such as Podman starts it, with CNI_COMMAND in the environment and the network's \
+configuration on standard input. It speaks CNI {versions}: ADD, DEL, CHECK, GC, STATUS and VERSION. \
+Podman 5 starts it by netavark, as the driver of a network, with info, create, setup or teardown. \
+The commands below are for people.",
         versions = spec::supported_list(),
     )
 }
 
 /// Carries out one command of a person; `arguments` starts with the program's name.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let words: Vec<_> = arguments.collect();
+    Color::said(&words).apply();
+    let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(refusal) => return refuse(&refusal),
     };
     if let Some(Verb::Netavark(call)) = &arguments.command {
         return netavark::run(call);
     }
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     let outcome = carry_out(arguments.command, &mut out);
     match outcome.and_then(|code| Ok(out.flush().map(|()| code)?)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("flatnet: failed to {error:#}");
+            terminal::note(&format!("{} failed to {error:#}", terminal::paint(terminal::BAD, "flatnet:")));
             if let Some(remedy) = error.downcast_ref::<Error>().map(Error::remedy) {
-                eprintln!("{remedy}");
+                terminal::note(&remedy);
             }
             ExitCode::FAILURE
         }
@@ -93,7 +103,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 /// An error fits after "failed to ...".
 fn carry_out(command: Option<Verb>, out: &mut impl Write) -> Result<ExitCode> {
     match command {
-        None => Ok(Arguments::command().write_long_help(out)?),
+        None => help(out),
         Some(Verb::Doctor(arguments)) => return doctor::run(&arguments, out),
         Some(Verb::Explain(arguments)) => explain::run(&arguments, out),
         Some(Verb::Gateway(arguments)) => gateway::run(&arguments, out),
@@ -101,17 +111,31 @@ fn carry_out(command: Option<Verb>, out: &mut impl Write) -> Result<ExitCode> {
         Some(Verb::Uninstall(arguments)) => return uninstall::run(&arguments, out),
         Some(Verb::Gc(arguments)) => gc::run(&arguments, out),
         Some(Verb::Ls(arguments)) => ls::run(&arguments, out),
-        Some(Verb::Man(arguments)) => manual::man(&arguments, out),
-        Some(Verb::Completions(arguments)) => manual::completions(&arguments, out),
+        Some(Verb::Status(arguments)) => return status::run(&arguments, out),
+        // For programs, byte by byte.
+        Some(Verb::Man(arguments)) => manual::man(&arguments, &mut io::stdout()),
+        Some(Verb::Completions(arguments)) => manual::completions(&arguments, &mut io::stdout()),
         Some(Verb::Netavark(_)) => unreachable!("answered before: its errors have a shape of their own"),
     }
     .map(|()| ExitCode::SUCCESS)
 }
 
+/// Without a command.
+fn help(out: &mut impl Write) -> Result<()> {
+    let text = Arguments::command().render_long_help().ansi().to_string();
+    Ok(out.write_all(terminal::fit(&text, terminal::width()).as_bytes())?)
+}
+
 /// Help and version are refusals too, to clap.
 fn refuse(refusal: &clap::Error) -> ExitCode {
-    match refusal.print() {
-        Ok(()) => ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(2)),
+    let text = refusal.render().ansi().to_string();
+    if refusal.use_stderr() {
+        terminal::note(text.trim_end());
+        return ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(2));
+    }
+    let printed = terminal::stdout().write_all(terminal::fit(&text, terminal::width()).as_bytes());
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("flatnet: failed to print: {e}");
             ExitCode::FAILURE

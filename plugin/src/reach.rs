@@ -16,7 +16,7 @@ use futures_util::future::join;
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
-use self::explain::Surroundings;
+use self::explain::{Explanation, Surroundings};
 use crate::attachment;
 use crate::config::Network;
 use crate::error::Result;
@@ -42,6 +42,17 @@ pub(crate) struct Fault {
     pub(crate) remedy: String,
 }
 
+/// What packets have shown of one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// It answers, by the way that a gateway's packets take.
+    Reached,
+    /// Something is in the way, which the fault names.
+    Blocked,
+    /// It does not answer, and nothing that this host shows is in the way.
+    Silent,
+}
+
 /// What a look at one network came to.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -55,6 +66,8 @@ pub(crate) struct Report {
     pub(crate) untried: Option<String>,
     /// How many addresses were tried, where there are more than a look may try.
     pub(crate) sampled: Option<usize>,
+    /// Each address that was tried.
+    pub(crate) shown: BTreeMap<IpAddr, Shown>,
 }
 
 /// What the packets came to.
@@ -108,19 +121,25 @@ pub(crate) async fn look(
     let arrivals = way::arrivals(host, named.collect()).await?;
     let mut ways = way::Ways::new(host, surroundings.way, &arrivals);
     for subject in &same {
-        if !tried.answered.contains(&subject.address) {
+        let shown = if !tried.answered.contains(&subject.address) {
             let blocked = ways.own(subject.address).await?;
-            let (fault, certain) = surroundings.explain(subject, &tried, blocked);
+            let Explanation { fault, certain, shown } = surroundings.explain(subject, &tried, blocked);
             if certain { &mut report.faults } else { &mut report.doubts }.push(fault);
+            shown
         } else if let Some(blocked) = ways.of_gateways(subject.address).await? {
             report.faults.push(explain::fault(
                 subject,
                 format!("this host reaches it, but {}", blocked.found),
                 blocked.remedy,
             ));
-        } else if let Some(other) = tried.shared.get(&subject.address) {
-            report.doubts.push(explain::shared(subject, other, "it answers now, but they take turns"));
-        }
+            Shown::Blocked
+        } else {
+            let doubt = tried.shared.get(&subject.address);
+            let turns = |other: &String| explain::shared(subject, other, "it answers now, but they take turns");
+            report.doubts.extend(doubt.map(turns));
+            Shown::Reached
+        };
+        report.shown.insert(subject.address, shown);
     }
     Ok(report)
 }
@@ -200,6 +219,11 @@ fn shared(subjects: &[Subject<'_>], macs: &BTreeMap<IpAddr, Mac>) -> BTreeMap<Ip
 }
 
 impl Report {
+    /// What is known of the address beside whether it is reached.
+    pub(crate) fn remark(&self, address: IpAddr) -> Option<&Fault> {
+        self.faults.iter().chain(&self.doubts).find(|fault| fault.address == address)
+    }
+
     /// What is wrong, in a line; nothing where nothing is.
     pub(crate) fn problem(&self) -> Option<String> {
         let first = self.faults.first()?;

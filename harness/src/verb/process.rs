@@ -85,6 +85,8 @@ impl Verb for Run {
         let mut command = world.place(&self.options.r#in)?.command("sh")?;
         let plugin = world.plugins.find(world.setting().subject.as_ref().map_or("flatnet", |it| it.network.kind()))?;
         command.args(["-c", &self.command]).env("FLATNET", &plugin).env("PLUGIN", &plugin);
+        // A terminal of whoever runs this has no part in it.
+        command.env_remove("COLUMNS");
         command.env("CNI_PATH", world.plugins.path()).env("ROUTES", routes_of(world, &self.options.r#in));
         if world.setting().installed {
             // The machine's own Podman must not be run, whoever asks for one.
@@ -185,6 +187,10 @@ impl Verb for Kill {
         Some(("kill", &self.0))
     }
 
+    fn takes_away(&self) -> bool {
+        true
+    }
+
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         world.crash(&self.0)?;
         world.tally.mishaps += 1;
@@ -213,6 +219,10 @@ impl Verb for Stop {
 
     fn place(&self) -> Option<(&'static str, &str)> {
         Some(("stop", &self.0))
+    }
+
+    fn takes_away(&self) -> bool {
+        true
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {

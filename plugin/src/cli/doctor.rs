@@ -17,6 +17,7 @@ mod networks;
 mod plugin;
 mod podman;
 mod ports;
+pub(super) mod reached;
 mod report;
 mod server;
 mod spoofing;
@@ -35,10 +36,13 @@ use self::firewall::Firewall;
 use self::ipv6::Routers;
 use self::networks::Networks;
 use self::podman::Podman;
+use self::report::Extent;
 use self::server::Gateway;
 use self::wsl::Networking;
-use super::podman::{Backend, Settings};
+use super::podman::Backend;
 use super::probe::{self, Host};
+use super::table::Table;
+use super::terminal::{self, Progress};
 use crate::call;
 use crate::config::Network;
 use crate::error::Result;
@@ -47,14 +51,17 @@ use crate::netlink::{Link, Netlink};
 /// Say what keeps containers from being reached, and how to fix it
 ///
 /// Looks at everything that reachability needs: kernel, Podman, files, forwarding, firewall, bridge, containers, name service,
-/// WSL, gateway. It tries each container with a packet, and changes nothing. With a container's name, id or address it tries that one
-/// only. Exit code 0: nothing is bad; 1: something is; 2: the arguments are wrong, or there is no such container.
+/// WSL, gateway. It tries each container with a packet, and changes nothing. What is bad comes first; what is well is a number, unless
+/// --all is given. With a container's name, id or address it tries that one only. Exit code 0: nothing is bad; 1: something is; 2: the arguments are wrong, or there is no such container.
 #[derive(Args)]
 #[command(after_long_help = checks())]
 pub(super) struct Arguments {
     /// Try this container only, by its name, id or address
     #[arg(value_name = "CONTAINER")]
     container: Option<String>,
+    /// Show every line in the order of the checks, what is well included
+    #[arg(short, long)]
+    all: bool,
     /// Print one JSON object, for scripts
     #[arg(long)]
     json: bool,
@@ -68,9 +75,11 @@ pub(super) struct Arguments {
 
 /// For the help and the manual page: every check and what it needs.
 fn checks() -> String {
-    let width = finding::ALL.iter().map(|check| check.id.len()).max().unwrap_or_default();
-    let lines: Vec<_> = finding::ALL.iter().map(|check| format!("  {:width$}  {}", check.id, check.needed)).collect();
-    format!("What is looked at, and how it should be:\n{}", lines.join("\n"))
+    let mut table = Table::list();
+    for check in finding::ALL {
+        table.row([format!("  {}", check.id), check.needed.to_owned()]);
+    }
+    format!("What is looked at, and how it should be:\n{}", table.text(None).trim_end())
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<ExitCode> {
@@ -82,7 +91,11 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
         eprintln!("flatnet: no container has the name, id or address {asked} (`flatnet ls` lists them)");
         return Ok(ExitCode::from(2));
     }
-    let text = if arguments.json { report::json(&findings) } else { report::table(&findings) };
+    // Of one container, each line is what was asked for.
+    let is_whole = arguments.all || arguments.container.is_some();
+    let extent = if is_whole { Extent::All } else { Extent::WhatMatters };
+    let text =
+        if arguments.json { report::json(&findings) } else { report::text(&findings, extent, terminal::line_width()) };
     out.write_all(text.as_bytes()).context("write the findings")?;
     let bad = findings.iter().any(|finding| finding.state == State::Bad);
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -90,26 +103,23 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
 
 /// One container, on any network that files describe.
 fn one(arguments: &Arguments, asked: &str) -> Result<Vec<Finding>> {
-    let only = arguments.network.as_deref();
-    let folder = Settings::read().network_folder();
-    let read = |backend| Networks::read(backend, folder.clone(), only);
-    let (cni, netavark) = (read(Backend::Cni), read(Backend::Netavark));
-    let ours = cni.ours.iter().chain(&netavark.ours);
-    let mut networks: Vec<_> = ours.filter_map(|it| it.network.as_ref()).collect();
-    networks.sort_by(|one, other| one.name.cmp(&other.name));
-    networks.dedup_by(|one, other| one.name == other.name);
+    let networks = networks::described(arguments.network.as_deref());
     containers::one(asked, &networks, arguments.gateway.as_ref().and_then(Gateway::address))
 }
+
+/// What [`examine`] looks at, as people wait for it.
+const PARTS: usize = 6;
 
 /// Everything, in the order of [`finding::ALL`]. What waits for programs or servers waits beside the rest.
 fn examine(arguments: &Arguments) -> Vec<Finding> {
     let only = arguments.network.as_deref();
     let host = &Host::look();
+    let progress = &Progress::start(PARTS);
     let (podman, firewall, kernel, networking) = thread::scope(|scope| {
-        let podman = scope.spawn(|| Podman::look(host));
-        let firewall = scope.spawn(|| Firewall::look(host));
-        let kernel = scope.spawn(|| kernel::check(host));
-        let networking = wsl::networking(host);
+        let podman = scope.spawn(|| progress.part("Podman", || Podman::look(host)));
+        let firewall = scope.spawn(|| progress.part("the firewall", || Firewall::look(host)));
+        let kernel = scope.spawn(|| progress.part("the kernel", || kernel::check(host)));
+        let networking = progress.part("WSL", || wsl::networking(host));
         (done(podman), done(firewall), done(kernel), networking)
     });
     let (backend, networks) = choose(&podman, only);
@@ -120,10 +130,12 @@ fn examine(arguments: &Arguments) -> Vec<Finding> {
     };
     let mut findings = kernel;
     let (kernel_says, firewall, networks) = (&kernel_says, &firewall, &networks);
+    let is_asked = arguments.gateway.is_some();
     let (files, state, gateway) = thread::scope(|scope| {
-        let gateway = scope.spawn(|| server::gateway(wanted().as_ref(), arguments.gateway.is_some()));
+        let gateway = scope.spawn(|| progress.part("the gateway", || server::gateway(wanted().as_ref(), is_asked)));
         let asked = arguments.gateway.as_ref().and_then(Gateway::address);
-        let state = scope.spawn(move || kernel_says.check(host, firewall, networks, (networking, asked)));
+        let look = move || kernel_says.check(host, firewall, networks, (networking, asked));
+        let state = scope.spawn(move || progress.part("the containers", look));
         let mut files = podman.check(backend);
         files.push(cache::check(backend));
         files.push(containers::leases(host));

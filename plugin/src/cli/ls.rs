@@ -2,7 +2,9 @@
 //!
 //! Nothing is remembered: each line is what the kernel says now, so the list cannot be out of date.
 
-use std::io::{self, Write};
+mod watch;
+
+use std::io::Write;
 use std::net::IpAddr;
 
 use anyhow::Context;
@@ -11,6 +13,8 @@ use serde::Serialize;
 
 use super::gc;
 use super::names::{Double, Names};
+use super::table::Table;
+use super::terminal::{BAD, GOOD, QUIET, line_width, note, paint};
 use crate::error::Result;
 use crate::ipam::lease;
 use crate::mac::Mac;
@@ -18,28 +22,36 @@ use crate::netlink::{Link, Netlink};
 use crate::{attachment, call};
 
 /// Every leased address and the container that has it
+///
+/// On a terminal that is too narrow for all columns, the least important ones are left out; a pipe gets them all.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Print one JSON array, for scripts
     #[arg(long)]
     json: bool,
+    /// Print the list again whenever it changes, until Ctrl-C: on a terminal in the place of the one before
+    #[arg(short, long)]
+    watch: bool,
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
+    let show = |lines: &[Line]| if arguments.json { json(lines) } else { table(lines, line_width()) };
+    if arguments.watch {
+        return watch::follow(show, out);
+    }
     let (lines, doubles) = read()?;
-    let text = if arguments.json { json(&lines) } else { table(&lines) };
+    let text = show(&lines);
     out.write_all(text.as_bytes()).context("write the list")?;
     if !arguments.json {
         // Not in the list, which scripts may read by its columns.
         for double in doubles {
-            drop(writeln!(io::stderr(), "flatnet: {double}"));
+            note(&format!("flatnet: {double}"));
         }
         // Who is not root may not ask; the list is whole without it.
         let dead = if nix::unistd::geteuid().is_root() { gc::uninhabited().unwrap_or_default() } else { Vec::new() };
         if !dead.is_empty() {
             let names = gc::names(&dead);
-            drop(writeln!(
-                io::stderr(),
+            note(&format!(
                 "flatnet: no process is left in {names}: unless it starts now, `flatnet gc` frees its address"
             ));
         }
@@ -49,13 +61,13 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
 
 /// One leased address. What the link's record does not have, or the kernel does not tell, is absent.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Line {
-    address: IpAddr,
-    network: Option<String>,
+pub(super) struct Line {
+    pub(super) address: IpAddr,
+    pub(super) network: Option<String>,
     /// The container's name, where the runtime told it.
-    name: Option<String>,
+    pub(super) name: Option<String>,
     /// The container's id.
-    container: Option<String>,
+    pub(super) container: Option<String>,
     /// The container's end of the pair.
     interface: Option<String>,
     /// The hardware address of that end, now.
@@ -98,8 +110,12 @@ impl State {
 
 /// All leases of the caller's network namespace: those of an attachment together, by the lowest address of each. With them the
 /// containers that are not reached by their names.
-fn read() -> Result<(Vec<Line>, Vec<Double>)> {
-    call::block_on(call::within_deadline(async {
+pub(super) fn read() -> Result<(Vec<Line>, Vec<Double>)> {
+    call::block_on(list())
+}
+
+async fn list() -> Result<(Vec<Line>, Vec<Double>)> {
+    call::within_deadline(async {
         let host = Netlink::open()?;
         let found = host.links().await?;
         let mut attachments = Vec::new();
@@ -115,11 +131,12 @@ fn read() -> Result<(Vec<Line>, Vec<Double>)> {
             line.shadowed = doubles.iter().any(|double| double.container == line.container);
         }
         Ok((lines, doubles))
-    }))
+    })
+    .await
 }
 
 /// One line an address, IPv4 first.
-fn lines_of(link: &Link, mac: Option<Mac>) -> Vec<Line> {
+pub(super) fn lines_of(link: &Link, mac: Option<Mac>) -> Vec<Line> {
     let part = |key| attachment::record_part(link.alias.as_deref().unwrap_or_default(), key).map(str::to_owned);
     let of_lease = |address| Line {
         address,
@@ -143,20 +160,22 @@ fn json(lines: &[Line]) -> String {
 }
 
 /// One line a lease, under headings; a container's id is cut to twelve characters, as Podman shows it.
-fn table(lines: &[Line]) -> String {
-    let heading = ["ADDRESS", "NAME", "CONTAINER", "NETWORK", "INTERFACE", "MAC", "LINK", "STATE"].map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(heading).chain(lines.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<_> = (0..8).map(width).collect();
-    let line = |row: &[String; 8]| {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{}\n", cells.join("  ").trim_end())
+fn table(lines: &[Line], width: Option<usize>) -> String {
+    const HEADINGS: [&str; 8] = ["ADDRESS", "NAME", "CONTAINER", "NETWORK", "INTERFACE", "MAC", "LINK", "STATE"];
+    let mut table = Table::with_headings(&HEADINGS).expendable(&["MAC", "LINK", "INTERFACE", "CONTAINER"]);
+    for line in lines {
+        table.row(row(line));
+    }
+    let note = match table.left_out(width) {
+        none if none.is_empty() => String::new(),
+        some => paint(QUIET, format!("without {}: no room; --json has all", some.join(", "))) + "\n",
     };
-    rows.iter().map(line).collect()
+    table.text(width) + &note
 }
 
 fn row(line: &Line) -> [String; 8] {
     let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let style = if line.state == State::Forwarding { GOOD } else { BAD };
     [
         line.address.to_string(),
         shown(&line.name),
@@ -165,12 +184,14 @@ fn row(line: &Line) -> [String; 8] {
         shown(&line.interface),
         shown(&line.mac),
         line.link.clone(),
-        line.state.as_str().to_owned(),
+        paint(style, line.state.as_str()),
     ]
 }
 
 #[cfg(test)]
 mod tests {
+    use anstream::adapter::strip_str;
+
     use super::*;
 
     fn link(alias: Option<&str>, up: bool, forwarding: bool) -> Link {
@@ -184,11 +205,19 @@ mod tests {
         let found = [link(Some(record), true, true), link(None, true, false), link(None, false, false)];
         let macs = [Some(Mac::of("10.87.1.2".parse().expect("an address"))), None, None];
         let lines: Vec<_> = found.iter().zip(macs).flat_map(|(link, mac)| lines_of(link, mac)).collect();
-        insta::assert_snapshot!(table(&lines), @r"
+        let plain = |width| strip_str(&table(&lines, width)).to_string();
+        insta::assert_snapshot!(plain(None), @r"
         ADDRESS    NAME  CONTAINER     NETWORK  INTERFACE  MAC                LINK         STATE
         10.87.1.2  web   0123456789ab  flatnet  eth0       0a:57:0a:57:01:02  fn-00000001  forwarding
         10.87.1.2  -     -             -        -          -                  fn-00000001  blocked
         10.87.1.2  -     -             -        -          -                  fn-00000001  down
+        ");
+        insta::assert_snapshot!(plain(Some(80)), @r"
+        ADDRESS    NAME  CONTAINER     NETWORK  INTERFACE  LINK         STATE
+        10.87.1.2  web   0123456789ab  flatnet  eth0       fn-00000001  forwarding
+        10.87.1.2  -     -             -        -          fn-00000001  blocked
+        10.87.1.2  -     -             -        -          fn-00000001  down
+        without MAC: no room; --json has all
         ");
     }
 

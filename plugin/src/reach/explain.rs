@@ -3,7 +3,7 @@
 //! The nearest cause comes first: where there is no bridge, nothing else is to blame.
 
 use super::way::Blocked;
-use super::{Fault, Subject, Tried, who};
+use super::{Fault, Shown, Subject, Tried, who};
 use crate::config::Network;
 use crate::netlink::Link;
 
@@ -15,6 +15,14 @@ pub(super) struct Surroundings<'a> {
     pub(super) way: Option<&'a Link>,
 }
 
+/// Why an address did not answer.
+pub(super) struct Explanation {
+    pub(super) fault: Fault,
+    /// It may be as somebody wants it, otherwise.
+    pub(super) certain: bool,
+    pub(super) shown: Shown,
+}
+
 impl<'a> Surroundings<'a> {
     pub(super) fn of(network: &'a Network, links: &'a [Link]) -> Self {
         let find = |name: &str| links.iter().find(|link| link.name == name);
@@ -22,10 +30,11 @@ impl<'a> Surroundings<'a> {
         Self { name: &network.bridge, bridge, way: bridge.and_then(|_| find(network.gateway_link())) }
     }
 
-    /// The fault, and whether it is one for certain. `blocked` is what is wrong with this host's own way there.
-    pub(super) fn explain(&self, subject: &Subject<'_>, tried: &Tried, blocked: Option<Blocked>) -> (Fault, bool) {
+    /// `blocked` is what is wrong with this host's own way there.
+    pub(super) fn explain(&self, subject: &Subject<'_>, tried: &Tried, blocked: Option<Blocked>) -> Explanation {
         let (link, name) = (subject.link, self.name);
-        let certain = |found: String, remedy: String| (fault(subject, found, remedy), true);
+        let found_out = |fault| Explanation { fault, certain: true, shown: Shown::Blocked };
+        let certain = |found: String, remedy: String| found_out(fault(subject, found, remedy));
         let Some(bridge) = self.bridge else {
             return certain(format!("there is no bridge {name}"), restore(name));
         };
@@ -51,18 +60,17 @@ impl<'a> Surroundings<'a> {
             return certain(found, remedy);
         }
         if let Some(other) = tried.shared.get(&subject.address) {
-            return (shared(subject, other, "what is for it goes there"), true);
+            return found_out(shared(subject, other, "what is for it goes there"));
         }
         if tried.macs.contains_key(&subject.address) {
             let found = "it is on the bridge, but answers neither an echo request nor TCP".to_owned();
             let remedy = "if clients reach it, a packet filter in the container keeps this host out; else look for one that drops, there or here (`nft list ruleset`)";
-            return (fault(subject, found, remedy.into()), false);
+            return Explanation { fault: fault(subject, found, remedy.into()), certain: false, shown: Shown::Silent };
         }
         let asked = if subject.address.is_ipv4() { "ARP" } else { "neighbour discovery" };
-        certain(
-            format!("nobody answers {asked} for it on {name}"),
-            "recreate the container: it has lost the address, or its end of the pair".into(),
-        )
+        let found = format!("nobody answers {asked} for it on {name}");
+        let remedy = "recreate the container: it has lost the address, or its end of the pair";
+        Explanation { fault: fault(subject, found, remedy.into()), certain: true, shown: Shown::Silent }
     }
 }
 

@@ -1,7 +1,7 @@
 use rstest::rstest;
 use serde_json::json;
 
-use super::explain::Surroundings;
+use super::explain::{Explanation, Surroundings};
 use super::way::Blocked;
 use super::*;
 
@@ -33,33 +33,41 @@ fn port(index: u32, address: &str, name: &str) -> Link {
     }
 }
 
-fn explained(links: &[Link], tried: &Tried, blocked: Option<Blocked>) -> (String, String, bool) {
+fn explained(links: &[Link], tried: &Tried, blocked: Option<Blocked>) -> Explanation {
     let network = network();
     let subjects = subjects(links, &network);
-    let (fault, certain) = Surroundings::of(&network, links).explain(&subjects[0], tried, blocked);
-    (fault.found, fault.remedy, certain)
+    Surroundings::of(&network, links).explain(&subjects[0], tried, blocked)
 }
 
 #[rstest]
-#[case::no_bridge(vec![port(8, ADDRESS, "web")], "there is no bridge", "flatnet gateway")]
-#[case::elsewhere(vec![Link { bridge: Some(9), ..port(8, ADDRESS, "web") }, bridge(true)], "not a port", "master flatnet-br0")]
-#[case::down(vec![Link { up: false, ..port(8, ADDRESS, "web") }, bridge(true)], "fn-1 is down", "ip link set fn-1 up")]
-#[case::bridge_down(vec![port(8, ADDRESS, "web"), bridge(false)], "flatnet-br0 is down", "ip link set flatnet-br0 up")]
-#[case::blocked(vec![Link { forwarding: false, ..port(8, ADDRESS, "web") }, bridge(true)], "is blocked", "flatnet gc")]
-#[case::silent(vec![port(8, ADDRESS, "web"), bridge(true)], "nobody answers ARP", "recreate")]
-fn the_nearest_cause_is_named(#[case] links: Vec<Link>, #[case] found: &str, #[case] remedy: &str) {
-    let (has_found, has_remedy, certain) = explained(&links, &Tried::default(), None);
-    assert!(has_found.contains(found) && has_remedy.contains(remedy) && certain, "{has_found}: {has_remedy}");
+#[case::no_bridge(vec![port(8, ADDRESS, "web")], "there is no bridge", "flatnet gateway", Shown::Blocked)]
+#[case::elsewhere(vec![Link { bridge: Some(9), ..port(8, ADDRESS, "web") }, bridge(true)], "not a port", "master flatnet-br0", Shown::Blocked)]
+#[case::down(vec![Link { up: false, ..port(8, ADDRESS, "web") }, bridge(true)], "fn-1 is down", "ip link set fn-1 up", Shown::Blocked)]
+#[case::bridge_down(vec![port(8, ADDRESS, "web"), bridge(false)], "flatnet-br0 is down", "ip link set flatnet-br0 up", Shown::Blocked)]
+#[case::blocked(vec![Link { forwarding: false, ..port(8, ADDRESS, "web") }, bridge(true)], "is blocked", "flatnet gc", Shown::Blocked)]
+#[case::silent(vec![port(8, ADDRESS, "web"), bridge(true)], "nobody answers ARP", "recreate", Shown::Silent)]
+fn the_nearest_cause_is_named(
+    #[case] links: Vec<Link>,
+    #[case] found: &str,
+    #[case] remedy: &str,
+    #[case] shown: Shown,
+) {
+    let explanation = explained(&links, &Tried::default(), None);
+    let fault = &explanation.fault;
+    assert!(fault.found.contains(found) && fault.remedy.contains(remedy) && explanation.certain, "{fault:?}");
+    assert_eq!(explanation.shown, shown);
 }
 
 #[test]
 fn a_rule_comes_before_silence_and_a_filter_is_a_doubt() {
     let links = [port(8, ADDRESS, "web"), bridge(true)];
     let blocked = Blocked { found: "by a rule".into(), remedy: String::new() };
-    assert_eq!(explained(&links, &Tried::default(), Some(blocked)).0, "by a rule");
+    assert_eq!(explained(&links, &Tried::default(), Some(blocked)).fault.found, "by a rule");
     let address = ADDRESS.parse().expect("an address");
     let tried = Tried { macs: [(address, Mac::of(address))].into(), ..Tried::default() };
-    assert!(!explained(&links, &tried, None).2, "ARP was answered: it may be the container's own packet filter");
+    let explanation = explained(&links, &tried, None);
+    assert!(!explanation.certain, "ARP was answered: it may be the container's own packet filter");
+    assert_eq!(explanation.shown, Shown::Silent);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::ipam::lease;
 use crate::ipam::pool::Pool;
 use crate::link::{bridge, vlan};
 use crate::netlink::{Link, Netlink};
-use crate::reach;
+use crate::reach::{self, Report};
 
 /// A bridge has no more ports than this (`BR_MAX_PORTS`), however large the subnet is.
 const PORTS_MAX: usize = 1023;
@@ -30,6 +30,8 @@ pub(super) struct Standing {
     pub(super) exists: bool,
     /// The bridge is up, has its address, and is nobody else's.
     pub(super) sound: bool,
+    /// What packets have shown, where there are containers.
+    pub(super) report: Report,
 }
 
 /// `gateway` is one that a person has named.
@@ -44,6 +46,7 @@ pub(super) async fn check(host: &Netlink, network: &Network, gateway: Option<IpA
     let links = host.links().await?;
     let has_leases = !reach::subjects(&links, network).is_empty();
     let mut findings = vec![line, subnet(host, network, sound).await?];
+    let mut report = Report::default();
     match &found {
         None if !has_leases => {
             let why = if conflict { "depends on `bridge` above" } else { "no container has been added yet" };
@@ -60,11 +63,11 @@ pub(super) async fn check(host: &Netlink, network: &Network, gateway: Option<IpA
                     ),
                 );
             }
-            let report = reach::look(host, network, &links, gateway, |_| true).await?;
+            report = reach::look(host, network, &links, gateway, |_| true).await?;
             findings.extend([containers::judge(&report), POOL.skipped("depends on `bridge` above")]);
         }
         Some(bridge) => {
-            let report = reach::look(host, network, &links, gateway, |_| true).await?;
+            report = reach::look(host, network, &links, gateway, |_| true).await?;
             let unfinished = links.iter().find(|link| link.bridge == Some(bridge.index) && lease::is_unfinished(link));
             findings.push(match (containers::judge(&report), unfinished) {
                 (line, Some(port)) if line.state != State::Bad => containers::unfinished(port, &bridge.name),
@@ -74,7 +77,7 @@ pub(super) async fn check(host: &Netlink, network: &Network, gateway: Option<IpA
         }
     }
     let findings = findings.into_iter().map(|finding| finding.of(&network.name)).collect();
-    Ok(Standing { findings, exists: found.is_some(), sound })
+    Ok(Standing { findings, exists: found.is_some(), sound, report })
 }
 
 async fn judge(host: &Netlink, network: &Network) -> Result<(Option<Link>, Finding)> {

@@ -60,7 +60,7 @@ pub(super) fn leases(host: &Host) -> Finding {
 }
 
 /// The container of that name, id (or its beginning) or address, whichever networks it is on; nothing where there is none.
-pub(super) fn one(asked: &str, networks: &[&Network], gateway: Option<std::net::IpAddr>) -> Result<Vec<Finding>> {
+pub(super) fn one(asked: &str, networks: &[Network], gateway: Option<std::net::IpAddr>) -> Result<Vec<Finding>> {
     call::block_on(call::within_deadline(async {
         let host = Netlink::open()?;
         let links = host.links().await?;

@@ -200,6 +200,16 @@ impl Check {
 }
 
 impl Finding {
+    /// The one command that repairs it, where one does and needs nothing else: what the remedy begins with.
+    pub(super) fn command(&self) -> Option<&str> {
+        /// What may follow: other ways, or what the reader should know.
+        const NO_MORE_TO_DO: [&str; 5] = [";", ", or ", ", which ", " again", ", and have it started at boot"];
+        let remedy = self.remedy.as_deref()?;
+        let words = remedy.strip_prefix("run `").or_else(|| remedy.strip_prefix("start `"))?;
+        let (command, rest) = words.split_once('`')?;
+        (rest.is_empty() || NO_MORE_TO_DO.iter().any(|it| rest.starts_with(it))).then_some(command)
+    }
+
     /// The same on a host without systemd: a remedy never names a program that is not there.
     pub(super) fn without_systemd(mut self) -> Self {
         const INSTEAD: [(&str, &str); 6] = [
@@ -252,6 +262,24 @@ mod tests {
             let remedy = BRIDGE.bad("", line).without_systemd().remedy.expect("a remedy");
             assert!(!remedy.contains("systemctl") && !remedy.contains("journalctl"), "{remedy}");
         }
+    }
+
+    #[test]
+    fn a_command_that_repairs_alone_is_known() {
+        for (remedy, command) in [
+            ("run `flatnet install`", Some("flatnet install")),
+            ("run `ip link set br up`; the next container's start does so too", Some("ip link set br up")),
+            ("run `systemctl restart flatnet`, or start a container: either does", Some("systemctl restart flatnet")),
+            ("run `systemctl unmask flatnet.service`, then `flatnet install`", None),
+            ("run `sysctl -w a=2`, and the same for the link", None),
+            ("run `flatnet-route.ps1 -Install` on Windows as administrator", None),
+            ("remove containers", None),
+        ] {
+            assert_eq!(BRIDGE.bad("", remedy).command(), command, "{remedy}");
+        }
+        let without = SERVICE.bad("", "run `systemctl restart flatnet.service`").without_systemd();
+        assert_eq!(without.command(), Some("flatnet gateway"));
+        assert_eq!(BRIDGE.ok("").command(), None);
     }
 
     const MANUAL: &str = include_str!("../../../manual/troubleshooting.md");

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::finding::{BRIDGE, CONFIGURATION, Finding, NETWORK_CLASH};
 use crate::cli::gateway::networks::{of_cni, plugin_types};
-use crate::cli::podman::Backend;
+use crate::cli::podman::{Backend, Settings};
 use crate::cli::probe;
 use crate::cni::request::Input;
 use crate::cni::request::json::{self, Refusal};
@@ -59,6 +59,17 @@ pub(super) struct Networks {
     folder: PathBuf,
     /// Files that could not be read, with the reason.
     unread: Vec<String>,
+}
+
+/// The valid networks of either backend's files by their names, or the one of the name `only`.
+pub(super) fn described(only: Option<&str>) -> Vec<Network> {
+    let folder = Settings::read().network_folder();
+    let read = |backend| Networks::read(backend, folder.clone(), only).ours;
+    let ours = read(Backend::Cni).into_iter().chain(read(Backend::Netavark));
+    let mut networks: Vec<_> = ours.filter_map(|it| it.network).collect();
+    networks.sort_by(|one, other| one.name.cmp(&other.name));
+    networks.dedup_by(|one, other| one.name == other.name);
+    networks
 }
 
 impl Networks {

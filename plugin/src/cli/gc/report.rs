@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::attachment::Attachment;
 use super::bridge::Left;
+use crate::cli::terminal::{BAD, GOOD, WARNING, paint};
 
 /// What became of one attachment, and why.
 #[derive(Debug)]
@@ -34,13 +35,22 @@ impl Action {
             Self::Unknown => "unknown",
         }
     }
+
+    fn painted(self) -> String {
+        let style = match self {
+            Self::Removed => GOOD,
+            Self::WouldRemove | Self::Unknown => WARNING,
+            Self::Failed => BAD,
+        };
+        paint(style, self.as_str())
+    }
 }
 
 pub(super) fn text(outcomes: &[Outcome], bridges: &[Left]) -> String {
     if outcomes.is_empty() && bridges.is_empty() {
         return "nothing to collect\n".into();
     }
-    let of_bridge = |left: &Left| format!("{} bridge {}: {}\n", left.action.as_str(), left.bridge, left.reason);
+    let of_bridge = |left: &Left| format!("{} bridge {}: {}\n", left.action.painted(), left.bridge, left.reason);
     let mut text: String = outcomes.iter().map(line).chain(bridges.iter().map(of_bridge)).collect();
     let mut actions = outcomes.iter().map(|outcome| outcome.action).chain(bridges.iter().map(|left| left.action));
     if actions.any(|action| action == Action::Unknown) {
@@ -59,7 +69,7 @@ fn line(outcome: &Outcome) -> String {
     let network = network.as_ref().map(|network| format!("network {network}"));
     let known: Vec<_> = [name.as_ref().and(id), interface.clone(), network].into_iter().flatten().collect();
     let known = if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) };
-    format!("{} {what}{owner}{known}: {}\n", outcome.action.as_str(), outcome.reason)
+    format!("{} {what}{owner}{known}: {}\n", outcome.action.painted(), outcome.reason)
 }
 
 #[derive(Serialize)]
@@ -98,8 +108,14 @@ fn entry(outcome: &Outcome) -> Entry<'_> {
 mod tests {
     use std::net::IpAddr;
 
+    use anstream::adapter::strip_str;
+
     use super::*;
     use crate::netlink::Link;
+
+    fn plain(outcomes: &[Outcome], bridges: &[Left]) -> String {
+        strip_str(&text(outcomes, bridges)).to_string()
+    }
 
     fn outcomes() -> Vec<Outcome> {
         let whole = Attachment {
@@ -122,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_line_tells_what_whose_and_why() {
-        insta::assert_snapshot!(text(&outcomes(), &[]), @r"
+        insta::assert_snapshot!(plain(&outcomes(), &[]), @r"
         removed 10.87.1.2 of web (0123456789ab, eth0, network flatnet): its container is exited
         unknown link fn-00000001 of 0123456789ab (eth0): Podman does not know its container
         would remove link fn-00000001: its ADD was cut short
@@ -136,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_bridge_is_a_line_of_its_own() {
-        assert_eq!(text(&[], &[left()]), "removed bridge flatnet-br1: no network names it\n");
+        assert_eq!(plain(&[], &[left()]), "removed bridge flatnet-br1: no network names it\n");
     }
 
     #[test]
