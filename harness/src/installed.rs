@@ -19,7 +19,7 @@ const BINARIES: &str = "/opt/cni/bin";
 /// Where the stand-in is, before all else.
 const STAND_INS: &str = "/run/harness/bin";
 /// Podman's settings: none, whatever the machine has.
-const SETTINGS: &str = "/run/harness/containers.conf";
+pub(crate) const SETTINGS: &str = "/run/harness/containers.conf";
 /// What the stand-in says of containers: nothing, until a step writes more.
 const CONTAINERS: (&str, &str) = ("/run/harness/containers.json", "[]");
 /// Answers what flatnet asks of Podman.

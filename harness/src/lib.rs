@@ -33,6 +33,7 @@ pub mod stand_in;
 pub mod storm;
 pub mod suite;
 pub mod tally;
+pub mod terminal;
 pub mod torture;
 pub mod verb;
 pub mod world;

@@ -15,10 +15,11 @@ use harness::bench::gateway::{Least, Load};
 use harness::bench::{Bench, Output};
 use harness::lacking::Stock;
 use harness::plugin::Plugins;
-use harness::report::{Outcome, Report};
+use harness::report::{self, Outcome, Report};
 use harness::sandbox::Sandbox;
 use harness::scenario::Scenario;
 use harness::suite::{self, Suite};
+use harness::terminal::{self, Color};
 use harness::torture::against::Order;
 use harness::torture::{Campaign, Form, Torture};
 use harness::{asked, conformance, demo, http, inside, seeds, shell};
@@ -30,6 +31,9 @@ use serde_json::json;
 struct Arguments {
     #[command(subcommand)]
     command: Verb,
+    /// When to write in colour: auto, always or never.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true)]
+    color: Color,
 }
 
 #[derive(Subcommand)]
@@ -63,12 +67,12 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Open a shell in the network of a scenario, or in a kept world.
+    /// Open a shell in a network where a container serves a page and a gateway reaches it, in that of a scenario, or in a kept world.
     Shell {
         /// A scenario (file or part of its name), or the process number of a kept world.
-        scenario: String,
-        /// Replay up to this step; without it, up to the first that fails.
-        #[arg(long)]
+        scenario: Option<String>,
+        /// Replay up to this step; without it, up to the first that takes something away, or fails.
+        #[arg(long, requires = "scenario")]
         until: Option<usize>,
         /// The folder of the plugin to use; without it the plugin is built from this repository.
         #[arg(long)]
@@ -76,6 +80,9 @@ enum Verb {
     },
     /// Show what flatnet does: an address, a page through the gateway, and nothing left behind.
     Demo {
+        /// Show each call, too, and what it answered.
+        #[arg(long, short)]
+        verbose: bool,
         /// The folder of the plugin to show; without it the plugin is built from this repository.
         #[arg(long)]
         plugin_dir: Option<PathBuf>,
@@ -182,7 +189,9 @@ fn is_broken_pipe(err: &anyhow::Error) -> bool {
 }
 
 fn main() -> ExitCode {
-    match act(Arguments::parse().command) {
+    let Arguments { command, color } = Arguments::parse();
+    color.apply();
+    match act(command) {
         Ok(code) => code,
         // Who read standard output has gone (`| head`): an end like any other program's, without a word.
         Err(err) if is_broken_pipe(&err) => ExitCode::from(ENDED_BY_SIGPIPE),
@@ -206,14 +215,17 @@ fn act(verb: Verb) -> Result<ExitCode> {
             run(&suite, &files, json, no_skips)
         }
         Verb::List { scenarios, json } => list(&suite::find(&scenarios)?, json),
-        Verb::Shell { scenario, until, plugin_dir } => match scenario.parse() {
+        Verb::Shell { scenario: None, plugin_dir, .. } => {
+            let plugins = Plugins::locate(plugin_dir.as_deref())?;
+            in_sandbox(|| shell::living(plugins))
+        }
+        Verb::Shell { scenario: Some(scenario), until, plugin_dir } => match scenario.parse() {
             Ok(pid) => Ok(ExitCode::from(shell::enter(pid)?)),
             Err(_) => replay(&scenario, until, plugin_dir.as_deref()),
         },
-        Verb::Demo { plugin_dir } => {
+        Verb::Demo { verbose, plugin_dir } => {
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
-            let status = Sandbox::default().run(|| status(demo::run(plugins).map(|()| 0)))?;
-            Ok(ExitCode::from(status))
+            in_sandbox(|| demo::run(plugins, verbose).map(|()| 0))
         }
         Verb::Bench {
             against,
@@ -240,20 +252,14 @@ fn act(verb: Verb) -> Result<ExitCode> {
             Ok(ExitCode::from(status))
         }
         Verb::Torture(arguments) => torture(arguments),
-        Verb::Against(order) => {
-            let status = Sandbox::default().run(|| status(compare(&order).map(|()| 0)))?;
-            Ok(ExitCode::from(status))
-        }
+        Verb::Against(order) => in_sandbox(|| compare(&order).map(|()| 0)),
         Verb::Seeds { folder } => {
             let written = seeds::write(&folder)?;
             writeln!(io::stdout(), "{written} seeds in {}", folder.display())?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Conformance(arguments) => conformance::command::run(&arguments),
-        Verb::Probe(order) => {
-            let status = Sandbox::default().run(|| status(probe(&order).map(|()| 0)))?;
-            Ok(ExitCode::from(status))
-        }
+        Verb::Probe(order) => in_sandbox(|| probe(&order).map(|()| 0)),
         Verb::World(order) => {
             let plugins = order.plugins()?;
             let status = Sandbox::default().run(|| u8::from(!order.run(plugins)))?;
@@ -282,16 +288,17 @@ fn run(suite: &Suite, files: &[PathBuf], json: bool, no_skips: bool) -> Result<E
         writeln!(out, "plugin under test: {}", suite.plugin_dir.join("flatnet").display())?;
     }
     let alone = files.len() == 1;
+    let (ok, skip) = (terminal::paint(terminal::GOOD, "ok"), terminal::paint(terminal::QUIET, "skip"));
     let (reports, kept) = suite.run(files, |report| {
         let name = suite::name(Path::new(&report.file));
         let line = match report.outcome {
             _ if json => String::new(),
-            Outcome::Passed if !alone => format!("ok    {name}  ({:.0} ms)\n", report.duration_ms),
-            Outcome::Skipped if !alone => format!("skip  {name}: {}\n", report.reason.as_deref().unwrap_or_default()),
-            _ => report.transcript.clone(),
+            Outcome::Passed if !alone => format!("{ok}    {name}  ({:.0} ms)\n", report.duration_ms),
+            Outcome::Skipped if !alone => format!("{skip}  {name}: {}\n", report.reason.as_deref().unwrap_or_default()),
+            _ => report::painted(&report.transcript),
         };
         // A closed pipe ends the run by itself.
-        drop(write!(io::stdout(), "{line}"));
+        drop(write!(terminal::stdout(), "{line}"));
     });
     let count = |outcome: &Outcome| reports.iter().filter(|report| report.outcome == *outcome).count();
     let (failed, skipped) = (count(&Outcome::Failed), count(&Outcome::Skipped));
@@ -328,8 +335,12 @@ fn replay(name: &str, until: Option<usize>, plugin_dir: Option<&Path>) -> Result
     };
     let scenario = Scenario::load(file)?;
     let plugins = Plugins::locate(plugin_dir)?;
-    let status = Sandbox::default().run(|| status(shell::replay(&scenario, plugins, until)))?;
-    Ok(ExitCode::from(status))
+    in_sandbox(|| shell::replay(&scenario, plugins, until))
+}
+
+/// Does `work` in a world of its own; what it gives is the exit status.
+fn in_sandbox(work: impl FnOnce() -> Result<u8>) -> Result<ExitCode> {
+    Ok(ExitCode::from(Sandbox::default().run(|| status(work()))?))
 }
 
 /// What a world ends with, its error told.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault;
 use crate::scenario::{Scenario, Step};
 use crate::tally::{Harm, Tally};
+use crate::terminal::{BAD, GOOD, HEADING, QUIET, paint};
 use crate::verb::{Failure, Weight};
 
 /// How many lines of what was left tell why.
@@ -80,6 +81,24 @@ impl Report {
     }
 }
 
+/// A transcript as a terminal shows it: its lines begin with what came of a step.
+pub fn painted(transcript: &str) -> String {
+    const EVIDENCE: &str = "         ";
+    let of_line = |(number, line): (usize, &str)| {
+        let word = line.split_whitespace().next().filter(|_| !line.starts_with(EVIDENCE));
+        let style = match word {
+            // The claim.
+            _ if number == 0 => return paint(HEADING, line) + "\n",
+            Some("ok" | "expected") => GOOD,
+            Some("FAIL" | "got") => BAD,
+            Some("skip" | "--") => QUIET,
+            _ => return format!("{line}\n"),
+        };
+        word.map_or_else(String::new, |word| line.replacen(word, &paint(style, word), 1) + "\n")
+    };
+    transcript.lines().enumerate().map(of_line).collect()
+}
+
 /// The growing text of a run.
 #[derive(Debug)]
 pub struct Transcript<'a> {
@@ -102,6 +121,13 @@ impl<'a> Transcript<'a> {
         let gap = if outcome.is_empty() { "" } else { "  " };
         let millis = took.as_secs_f64() * 1000.0;
         self.line(format_args!("  ok   {number:2}  {}{gap}{outcome}  ({millis:.1} ms)", step.verb.describe()));
+    }
+
+    /// The step before which the caller stops, and why.
+    pub fn stopped(&mut self, number: usize, step: &Step) {
+        let (file, words) = (self.file(), step.verb.describe());
+        self.line(format_args!("  --   {number:2}  {words}  (it takes something away: --until {number} does it, too)"));
+        self.line(format_args!("       the whole scenario: cargo run -p harness -- run {file}"));
     }
 
     /// The step that did not, whole.
@@ -212,5 +238,23 @@ impl<'a> Transcript<'a> {
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{}", line.to_string().trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anstream::adapter::strip_str;
+
+    use super::*;
+
+    #[test]
+    fn a_transcript_is_painted_and_its_words_stay() {
+        let transcript =
+            "case.toml: a case\n  ok    1  add web\n  FAIL  2  del web\n       expected  ok\n         got  nothing\n";
+        let told = painted(transcript);
+        assert_eq!(strip_str(&told).to_string(), transcript);
+        let has_style = |line: &str| strip_str(line).to_string() != line;
+        let painted: Vec<_> = told.lines().map(has_style).collect();
+        assert_eq!(painted, [true, true, true, true, false], "{told:?}");
     }
 }

@@ -85,6 +85,12 @@ impl Scenario {
         Self::load_for(file, None)
     }
 
+    /// Reads one that is part of this program, which people know by `name`.
+    pub fn built_in(name: &str, text: &str) -> Result<Self> {
+        let file = Path::new(name);
+        raw::parse(file, text, None).map_err(|mistake| anyhow!("{}", mistake.at(file, text)))
+    }
+
     /// Reads a file, to be held against `subject` in flatnet's place.
     pub fn load_for(file: &Path, subject: Option<&Subject>) -> Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;

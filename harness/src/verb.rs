@@ -110,6 +110,11 @@ pub trait Verb: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether it takes away something to look at: a container, an attachment, a wire.
+    fn takes_away(&self) -> bool {
+        false
+    }
+
     /// What goes into flatnet by it, for fuzzing to begin with.
     fn seeds(&self, _setting: &Setting) -> Vec<Seed> {
         Vec::new()

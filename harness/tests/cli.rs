@@ -4,11 +4,13 @@
 
 #[path = "cli/lying.rs"]
 mod lying;
+#[path = "cli/shells.rs"]
+mod shells;
 #[path = "cli/skipping.rs"]
 mod skipping;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -234,8 +236,11 @@ fn the_demo_ends_with_a_page_and_an_empty_inventory() {
     let output = case.harness(&["demo"]);
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}{}", text(&output.stderr));
-    assert!(told.contains("\"peer\":\"172.30.0.1\""), "{told}");
+    assert!(told.contains("200 hello from web") && told.contains("saw 172.30.0.1"), "{told}");
     assert!(told.contains("left on wsl: nothing"), "{told}");
+    assert!(told.contains("harness -- shell") && !told.contains("CNI_COMMAND"), "{told}");
+    let details = text(&case.harness(&["demo", "--verbose"]).stdout);
+    assert!(details.contains("CNI_COMMAND=DEL") && details.contains("flatnet-ip-10.87.1.2"), "{details}");
 }
 
 #[test]
@@ -282,39 +287,6 @@ fn sleeps_in(folder: &Path) -> bool {
         let here = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == folder);
         here && fs::read(process.join("cmdline")).is_ok_and(|line| line == b"sleep\x001234\0")
     })
-}
-
-#[test]
-fn a_shell_opens_where_the_scenario_stands() {
-    let case = Case::with_steps("{ add = \"web\" },\n{ del = \"web\" },");
-    let mut command = Command::cargo_bin("harness").unwrap();
-    command.env("SHELL", "/bin/sh").env("FLATNET_PLUGIN_DIR", plugin_dir()).current_dir(case.folder.path());
-    command.args(["shell", "case.toml", "--until", "1"]).write_stdin("cat /proc/net/dev; exit 7\n");
-    let output = command.output().unwrap();
-    let told = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(7), "{told}");
-    assert!(told.contains("ok    1  add web") && !told.contains("del web"), "{told}");
-    assert!(told.contains("flatnet-br0:"), "{told}");
-}
-
-#[test]
-fn a_kept_world_can_be_entered_until_enter_is_pressed() {
-    let case = Case::with_steps("{ add = \"web\", expect = { address = \"10.87.1.99/24\" } }");
-    let mut harness = std::process::Command::new(env!("CARGO_BIN_EXE_harness"));
-    harness.args(["run", "--keep", "case.toml"]).current_dir(case.folder.path());
-    harness.env("FLATNET_PLUGIN_DIR", plugin_dir()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = harness.spawn().unwrap();
-    // The reader stays: a harness that cannot speak to its caller ends.
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let told = lines.find(|line| line.starts_with("kept")).unwrap();
-    let world = told.rsplit(' ').next().unwrap();
-    let mut shell = Command::cargo_bin("harness").unwrap();
-    shell.env("SHELL", "/bin/sh").args(["shell", world]).write_stdin("cat /proc/net/dev\n");
-    let seen = text(&shell.output().unwrap().stdout);
-    assert!(seen.contains("This is wsl") && seen.contains("flatnet-br0:"), "{seen}");
-    child.stdin.take().unwrap().write_all(b"\n").unwrap();
-    assert!(!child.wait().unwrap().success());
-    assert!(!PathBuf::from(format!("/proc/{world}")).exists(), "the world {world} outlives its keeper");
 }
 
 /// Behind `{ add = "web" }, { serve = "web" }`.
@@ -392,4 +364,8 @@ fn what_is_asked_wrongly_is_no_failure(#[case] arguments: &[&str], #[case] words
 fn a_failure_is_not_asked_wrongly() {
     let case = Case::with_steps("{ run = \"exit 3\", in = \"wsl\" }");
     assert_eq!(case.harness(&["run", "case.toml"]).status.code(), Some(1));
+    let coloured = text(&case.harness(&["run", "case.toml", "--color", "always"]).stdout);
+    assert!(coloured.contains("\u{1b}[31mFAIL") || coloured.contains("\u{1b}[1m\u{1b}[31mFAIL"), "{coloured:?}");
+    let reports = text(&case.harness(&["run", "case.toml", "--json", "--color", "always"]).stdout);
+    assert!(!reports.contains('\u{1b}') && !reports.contains("u001b"), "{reports}");
 }

@@ -3,6 +3,7 @@
 //! Invariant: the folder that the caller gave always comes first, so nothing installed shadows the binary under test.
 
 use std::env;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -106,6 +107,8 @@ fn build() -> Result<PathBuf> {
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
+    // It may take a minute, and cargo says what it does only once it knows.
+    drop(writeln!(io::stderr(), "harness: building flatnet, the plugin under test (cargo build --package flatnet)"));
     let output = command.stderr(Stdio::inherit()).output().context("run cargo to build the plugin")?;
     if !output.status.success() {
         bail!("build the plugin: cargo ended with {}", output.status);

@@ -168,6 +168,10 @@ impl Verb for Cni {
         stdin.map(|stdin| seeds::of_cni(&env, stdin)).unwrap_or_default()
     }
 
+    fn takes_away(&self) -> bool {
+        ["DEL", "GC"].contains(&self.command.as_str())
+    }
+
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         if let Some(sweep) = self.sweep() {
             return cni_fault::run(self, &sweep, world);

@@ -149,6 +149,10 @@ impl Verb for Plug {
         misfit("link", host.and_then(|host| self.eth(host.wires.len())))
     }
 
+    fn takes_away(&self) -> bool {
+        !self.up
+    }
+
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         let wires = world.lab.host(&self.host)?.spec.wires.len();
         let eth = self.eth(wires).map_err(Failure::wrong)?;
@@ -178,6 +182,10 @@ impl Verb for Reboot {
         let alone = setting.in_role(Role::Node).count() == 1;
         // Containers and /run are the world's, not the host's.
         misfit("reboot", if alone { Ok(()) } else { Err("only the one node of a world can reboot".to_owned()) })
+    }
+
+    fn takes_away(&self) -> bool {
+        true
     }
 
     fn run(&self, world: &mut World) -> Result<String, Failure> {

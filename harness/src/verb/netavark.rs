@@ -131,6 +131,10 @@ impl Verb for Netavark {
         input.map(|input| seeds::of_netavark(&input)).unwrap_or_default()
     }
 
+    fn takes_away(&self) -> bool {
+        self.verb == "teardown"
+    }
+
     fn run(&self, world: &mut World) -> Result<String, Failure> {
         let node = world.setting().node(self.options.on.as_deref()).map(str::to_owned).map_err(Failure::wrong)?;
         let network = world.network(self.options.network.as_deref())?.clone();
