@@ -167,3 +167,20 @@ pub(crate) fn errno(code: i32) -> Result<(), Errno> {
         code => Err(Errno::from_raw(code.saturating_abs())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_was_to_be_done_and_where() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let error = runtime.block_on(async {
+            let netlink = Netlink { place: " in /run/netns/web".into(), ..Netlink::open().expect("a socket") };
+            let gone = Link { index: i32::MAX.unsigned_abs(), name: "eth0".into(), ..Link::default() };
+            netlink.addresses(&gone).await.expect_err("no such link")
+        });
+        assert!(error.is(Errno::ENODEV), "{error:?}");
+        assert_eq!(error.to_string(), "list the addresses of eth0 in /run/netns/web: No such device");
+    }
+}
