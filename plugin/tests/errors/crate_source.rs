@@ -110,6 +110,7 @@ impl<'ast> Visit<'ast> for Said {
     }
 }
 
+/// The files of a folder, without those that hold a module's tests.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
@@ -118,7 +119,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     for path in paths {
         if path.is_dir() {
             all.extend(files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
             all.push(path);
         }
     }
