@@ -142,6 +142,6 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let work = deadline::waiting_for("the moon", std::future::pending::<Result<()>>());
         let error = runtime.expect("a runtime").block_on(within_deadline(work)).expect_err("a deadline");
-        assert_eq!(error.to_string(), "finish within 10 s: it waited for the moon, at last for 0.0 s");
+        assert_eq!(error.to_string(), "timed out after 10 s: waited 0.0 s for the moon");
     }
 }

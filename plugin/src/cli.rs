@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match outcome.and_then(|code| Ok(out.flush().map(|()| code)?)) {
         Ok(code) => code,
         Err(error) => {
-            terminal::note(&format!("{} failed to {error:#}", terminal::paint(terminal::BAD, "flatnet:")));
+            terminal::note(&format!("{} {error:#}", terminal::paint(terminal::BAD, "flatnet:")));
             if let Some(remedy) = error.downcast_ref::<Error>().map(Error::remedy) {
                 terminal::note(&remedy);
             }
@@ -100,7 +100,6 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// An error fits after "failed to ...".
 fn carry_out(command: Option<Verb>, out: &mut impl Write) -> Result<ExitCode> {
     match command {
         None => help(out),

@@ -192,7 +192,7 @@ impl Network {
             Configured::Delegated(_, plugin) => Err(Error::Unsupported {
                 key: "ipam.type".into(),
                 value: format!("{plugin:?}"),
-                remedy: "leave ipam.type out: here flatnet keeps the leases itself".into(),
+                remedy: "leave ipam.type out: flatnet allocates this network's addresses itself".into(),
             }),
         }
     }
@@ -227,8 +227,7 @@ impl Configured {
         let dad = section.boolean("enabledad")?.unwrap_or(false);
         refuse_spoofing_check(&section, macspoofchk, (&options, has_addresses))?;
         if !has_addresses && ipam::has_runtime_ranges(config) {
-            let without =
-                "is given, but without ipam there are no addresses to give: add `\"ipam\": {}`, or leave it out";
+            let without = "is set, but without ipam the network has no addresses: add `\"ipam\": {}`, or leave it out";
             return Err(section.problem("runtimeConfig.ipRanges", without));
         }
         let ipam = match ipam_section.filter(|_| has_addresses) {
@@ -286,12 +285,10 @@ fn refuse_spoofing_check(
     let problem = |key, words: &str| Err(section.problem(key, words));
     match macspoofchk {
         true if !options.port.trunk.is_empty() => {
-            problem("vlanTrunk", "is there, and macspoofchk, which keeps tagged frames back, is true")
+            problem("vlanTrunk", "is set, but macspoofchk is true, which drops tagged frames: use one of them")
         }
         // The rules are of ports that have an address: no port would be among them, and everything would pass.
-        true if !has_addresses => {
-            problem("macspoofchk", "is true, but without ipam there are no addresses that containers could be held to")
-        }
+        true if !has_addresses => problem("macspoofchk", "is true, but without ipam there are no addresses to check"),
         _ => Ok(()),
     }
 }
@@ -305,7 +302,7 @@ fn masquerade(section: &mut Section, options: &BridgeOptions, has_addresses: boo
         Some(backend) => Err(Error::Unsupported {
             key: "ipMasqBackend".into(),
             value: format!("{backend:?}"),
-            remedy: "leave it out: flatnet masquerades by nftables, which works beside the iptables of others; or set ipMasq to false and masquerade yourself".into(),
+            remedy: "leave it out: flatnet masquerades with nftables, which works beside iptables; or set ipMasq to false and masquerade yourself".into(),
         }),
     }
 }

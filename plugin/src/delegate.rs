@@ -62,7 +62,7 @@ impl<'a> Delegate<'a> {
             None => format!("there is no such plugin in {}", list(folders)),
         };
         let remedy = format!(
-            "install {plugin} in a folder of CNI_PATH (`apt install containernetworking-plugins` has the reference plugins), or take ipam.type out of the network's configuration"
+            "install {plugin} in a folder of CNI_PATH (the reference plugins: `apt install containernetworking-plugins`), or remove ipam.type from the network's configuration"
         );
         Err(Error::Delegate { plugin: plugin.to_owned(), command, problem, remedy })
     }
@@ -88,7 +88,7 @@ impl<'a> Delegate<'a> {
                 command,
                 problem: format!("{} cannot be started: {e}", file.display()),
                 remedy:
-                    "install it anew: it must be a program for this machine, or a script whose interpreter is there"
+                    "reinstall it: it must be a program for this machine, or a script whose interpreter is installed"
                         .into(),
             }),
         }
@@ -117,10 +117,10 @@ impl Running<'_> {
     async fn end(self, patience: Duration) -> Result<Vec<u8>> {
         let Self { plugin, command, child } = self;
         let plugin = plugin.to_owned();
-        let remedy = format!("see what {plugin} says on standard error, and whether it is installed whole");
+        let remedy = format!("see what {plugin} writes to standard error, and whether it is installed completely");
         match tokio::time::timeout(
             patience,
-            waiting_for(format!("{plugin}, which gives the addresses, to end"), child.hear(ANSWER_MAX_BYTES)),
+            waiting_for(format!("IPAM plugin {plugin} to end"), child.hear(ANSWER_MAX_BYTES)),
         )
         .await
         {
@@ -145,9 +145,9 @@ fn refusal(said: &[u8]) -> Option<Refusal> {
 
 fn badly(status: ExitStatus, said: &[u8]) -> String {
     if said.trim_ascii().is_empty() {
-        return format!("it ended with {status} and said nothing");
+        return format!("it ended with {status} and no output");
     }
-    format!("it ended with {status} and said {}", shown(said))
+    format!("it ended with {status} and printed {}", shown(said))
 }
 
 /// As much of it as fits a message.

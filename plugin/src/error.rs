@@ -1,7 +1,7 @@
 //! Everything that flatnet can fail with: what went wrong, the CNI code for it, and what to do next.
 //!
 //! Codes below 100 are the specification's (section 2, "Error"), 100 and up are flatnet's own.
-//! `Display` gives a lowercase fragment that fits after "failed to ..."; it becomes the `msg` of the CNI error object.
+//! `Display` gives a whole sentence in lower case, which is the `msg` of the CNI error object. plugin/manual/errors.md explains each code.
 
 use std::fmt;
 use std::io;
@@ -17,6 +17,9 @@ use crate::spec::{self, Command, SpecVersion};
 /// The key of a configuration that a runtime fills in.
 pub(crate) const PREV_RESULT: &str = "prevResult";
 
+/// Where `CNI_ARGS` has the addresses that a runtime requests.
+pub(crate) const IP_IN_CNI_ARGS: &str = "IP in CNI_ARGS";
+
 /// A result whose error is flatnet's.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -31,6 +34,8 @@ pub(crate) enum Error {
     Unsupported { key: String, value: String, remedy: String },
     /// 2: a key that flatnet does not know.
     UnknownKey { key: String, value: String, hint: String },
+    /// 4 where it came in the environment, else 7: a requested address that the network cannot give; `problem` is the sentence.
+    Requested { source: &'static str, problem: String },
     /// 4: every environment variable that is missing or malformed, each with what is wrong with it.
     Environment { problems: Vec<(&'static str, String)> },
     /// 5: standard input could not be read.
@@ -79,6 +84,41 @@ pub(crate) enum Error {
     AndThen { first: Box<Error>, second: Box<Error> },
 }
 
+/// The codes, and the list of them: the compiler refuses one that [`Error::code`] gives and the list lacks, and warns of the reverse.
+macro_rules! codes {
+    ($($name:ident = $code:literal,)*) => {
+        enum Code { $($name = $code,)* }
+
+        /// Every code that flatnet itself gives. An IPAM plugin's refusal has that plugin's code.
+        pub(crate) const CODES: &[u32] = &[$($code,)*];
+    };
+}
+
+codes! {
+    Version = 1,
+    Unsupported = 2,
+    Environment = 4,
+    Stdin = 5,
+    Json = 6,
+    Config = 7,
+    OwnNamespace = 8,
+    Deadline = 11,
+    NotReady = 50,
+    CutOff = 51,
+    Kernel = 100,
+    PoolFull = 101,
+    Taken = 102,
+    InterfaceExists = 103,
+    AttachmentExists = 104,
+    BridgeConflict = 105,
+    Changed = 106,
+    Internal = 107,
+    PortTaken = 108,
+    Firewall = 109,
+    Delegate = 110,
+    Rootless = 111,
+}
+
 impl Error {
     /// Both errors: `self`, and then `second`.
     pub(crate) fn and_then(self, second: Self) -> Self {
@@ -92,32 +132,33 @@ impl Error {
 
     /// The CNI error code: shape of `code` in the error object.
     pub(crate) fn code(&self) -> u32 {
-        match self {
-            Self::Version { .. } | Self::CommandVersion { .. } => 1,
-            Self::Unsupported { .. } | Self::UnknownKey { .. } => 2,
-            Self::Environment { .. } => 4,
-            Self::Stdin { .. } => 5,
-            Self::Json { .. } => 6,
-            Self::Config { .. } => 7,
-            Self::OwnNamespace { .. } => 8,
-            Self::Deadline { .. } | Self::DelegateSilent { .. } => 11,
-            Self::NotReady { suffering: false, .. } => 50,
-            Self::NotReady { suffering: true, .. } => 51,
-            Self::Kernel { .. } => 100,
-            Self::PoolFull { .. } => 101,
-            Self::AddressTaken { .. } | Self::MacTaken { .. } => 102,
-            Self::InterfaceExists { .. } => 103,
-            Self::AttachmentExists { .. } => 104,
-            Self::BridgeConflict { .. } => 105,
-            Self::Changed { .. } => 106,
-            Self::Internal { .. } => 107,
-            Self::PortTaken { .. } => 108,
-            Self::Firewall { .. } => 109,
-            Self::DelegateRefused { code, .. } => *code,
-            Self::Delegate { .. } => 110,
-            Self::Rootless { .. } => 111,
-            Self::AndThen { first, .. } => first.code(),
-        }
+        let code = match self {
+            Self::Version { .. } | Self::CommandVersion { .. } => Code::Version,
+            Self::Unsupported { .. } | Self::UnknownKey { .. } => Code::Unsupported,
+            Self::Requested { source: IP_IN_CNI_ARGS, .. } | Self::Environment { .. } => Code::Environment,
+            Self::Stdin { .. } => Code::Stdin,
+            Self::Json { .. } => Code::Json,
+            Self::Requested { .. } | Self::Config { .. } => Code::Config,
+            Self::OwnNamespace { .. } => Code::OwnNamespace,
+            Self::Deadline { .. } | Self::DelegateSilent { .. } => Code::Deadline,
+            Self::NotReady { suffering: false, .. } => Code::NotReady,
+            Self::NotReady { suffering: true, .. } => Code::CutOff,
+            Self::Kernel { .. } => Code::Kernel,
+            Self::PoolFull { .. } => Code::PoolFull,
+            Self::AddressTaken { .. } | Self::MacTaken { .. } => Code::Taken,
+            Self::InterfaceExists { .. } => Code::InterfaceExists,
+            Self::AttachmentExists { .. } => Code::AttachmentExists,
+            Self::BridgeConflict { .. } => Code::BridgeConflict,
+            Self::Changed { .. } => Code::Changed,
+            Self::Internal { .. } => Code::Internal,
+            Self::PortTaken { .. } => Code::PortTaken,
+            Self::Firewall { .. } => Code::Firewall,
+            Self::DelegateRefused { code, .. } => return *code,
+            Self::Delegate { .. } => Code::Delegate,
+            Self::Rootless { .. } => Code::Rootless,
+            Self::AndThen { first, .. } => return first.code(),
+        };
+        code as u32
     }
 
     /// What the reader can do about it: the `details` of the CNI error object.
@@ -127,7 +168,7 @@ impl Error {
                 format!("set cniVersion to one of {}", spec::supported_list())
             }
             Self::CommandVersion { since, .. } => {
-                format!("set cniVersion to {since} or newer, or do not send this command")
+                format!("set cniVersion to {since} or newer")
             }
             Self::Unsupported { remedy, .. }
             | Self::BridgeConflict { remedy, .. }
@@ -135,14 +176,17 @@ impl Error {
             | Self::Firewall { remedy, .. }
             | Self::Delegate { remedy, .. } => remedy.clone(),
             Self::DelegateRefused { plugin, details, .. } if details.is_empty() => {
-                format!("see the documentation of {plugin}, which gives this network's addresses (`ipam.type`)")
+                format!("see the documentation of {plugin}, this network's IPAM plugin (`ipam.type`)")
             }
             Self::DelegateRefused { details, .. } => details.clone(),
             Self::DelegateSilent { plugin, .. } => {
-                format!("try again later, and if it repeats find out what {plugin} waits for")
+                format!("try again later; if it happens again, find out what {plugin} waits for")
+            }
+            Self::Requested { source, .. } => {
+                format!("request another address, or none (`podman run --ip`); this one was requested by {source}")
             }
             Self::Environment { problems } if problems.iter().all(|(variable, _)| *variable == "CNI_ARGS") => {
-                "ask for another address or MAC, or for none (`podman run --ip`, `--mac-address`)".into()
+                "correct CNI_ARGS, which the runtime sets (Podman: from `--ip` and `--mac-address`)".into()
             }
             Self::Environment { .. } => {
                 "a CNI runtime such as Podman sets these variables; to run flatnet by hand, see `flatnet --help`".into()
@@ -151,32 +195,32 @@ impl Error {
                 "flatnet expects one plugin's network configuration, as JSON, on standard input".into()
             }
             Self::Config { key, .. } if key == PREV_RESULT => {
-                "the runtime should send what ADD answered, or in ADD what the plugin before answered, unchanged".into()
+                "the runtime must pass the result of ADD (in ADD: of the plugin before in the list) unchanged".into()
             }
             Self::Config { key, .. } if is_sent_by_runtime(key) => {
-                "the runtime sends it, it is not of the network's .conflist: correct what the runtime is asked for, or the runtime".into()
+                "the runtime sends this key, it is not in the network's .conflist: correct the request, or the runtime".into()
             }
             Self::Config { .. } | Self::UnknownKey { .. } => {
                 "correct the network's .conflist, by default /etc/cni/net.d/flatnet.conflist".into()
             }
             Self::OwnNamespace { .. } => "give the container a network namespace of its own".into(),
             Self::Deadline { .. } => {
-                "try again later; where the last wait is short the host is overloaded (`uptime`), else see `dmesg` for what keeps it".into()
+                "try again later; if it happens again, check the host's load (`uptime`) and the kernel's messages (`dmesg`)".into()
             }
             Self::Kernel { errno, .. } => kernel_remedy(*errno).into(),
             Self::PoolFull { bridge, .. } => {
                 format!(
-                    "remove containers that are no longer needed (`ip link show master {bridge}` lists the links that hold addresses), or configure a larger ipam.subnet"
+                    "remove containers that are no longer needed (`flatnet ls`, `ip link show master {bridge}`), or configure a larger ipam.subnet"
                 )
             }
-            Self::AddressTaken { .. } => "ask for another address, or remove that container first".into(),
-            Self::MacTaken { .. } => "ask for another MAC, or for none: it then goes by the address".into(),
-            Self::PortTaken { .. } => "publish another port of the host, or remove that container first".into(),
+            Self::AddressTaken { .. } => "request another address, or remove that container first".into(),
+            Self::MacTaken { .. } => "request another MAC address, or none: it is then derived from the IP address".into(),
+            Self::PortTaken { .. } => "publish another host port, or remove that container first".into(),
             Self::InterfaceExists { .. } => {
-                "give this network another interface name, or run DEL for the one that has it".into()
+                "give this network another interface name, or run DEL for the existing interface".into()
             }
             Self::AttachmentExists { container, .. } => {
-                format!("run DEL for container {container} before it is added again")
+                format!("run DEL for container {container} before adding it again")
             }
             Self::Changed { .. } => "recreate the container, or run DEL and ADD again".into(),
             Self::Internal { .. } => {
@@ -186,7 +230,7 @@ impl Error {
                 "run the container as root (`sudo podman run --network flatnet ..`), or on another network and publish its ports (`podman run -p`)".into()
             }
             Self::AndThen { first, second } => {
-                format!("{}; after that flatnet failed to {second} ({})", first.remedy(), second.remedy())
+                format!("{}; another error followed: {second} ({})", first.remedy(), second.remedy())
             }
         }
     }
@@ -205,81 +249,76 @@ fn kernel_remedy(errno: Errno) -> &'static str {
             "the kernel lacks this: flatnet needs Linux 5.5 or newer with the bridge and veth modules (`uname -r`; on WSL: `wsl --update`)"
         }
         Errno::EAFNOSUPPORT => {
-            "this kernel has no IPv6: boot it without `ipv6.disable=1`, or give the network no subnet of IPv6"
+            "this kernel has no IPv6: boot it without `ipv6.disable=1`, or remove the network's IPv6 subnet"
         }
-        Errno::ENODEV => "somebody deleted it while flatnet was at work: try again",
+        Errno::ENODEV => "the interface was deleted in the meantime: try again",
         Errno::EROFS => {
-            "/proc/sys is read-only where flatnet runs: set it where it is not (`sysctl -w net.ipv4.ip_forward=1`), or run flatnet there"
+            "/proc/sys is read-only where flatnet runs: set the value on the host (`sysctl -w net.ipv4.ip_forward=1`), or run flatnet there"
         }
-        Errno::EXFULL => "a bridge has 1023 ports at most: remove containers, or make a second network",
-        Errno::ENOBUFS | Errno::ENOMEM => "the kernel is short of memory: try again, and see `free` if it repeats",
+        Errno::EXFULL => "a bridge has 1023 ports at most: remove containers, or create a second network",
+        Errno::ENOBUFS | Errno::ENOMEM => "the kernel is short of memory: try again; if it happens again, see `free`",
         Errno::EMFILE | Errno::ENFILE => {
             "too many files are open: close some, or raise the limit (`ulimit -n`, `fs.file-max`)"
         }
-        Errno::ENOTCONN => "the kernel closed the netlink socket: try again, and see `dmesg` if it repeats",
-        _ => "see `dmesg` for what the kernel says about it",
+        Errno::ENOTCONN => "the kernel closed the netlink socket: try again; if it happens again, see `dmesg`",
+        _ => "see the kernel's messages (`dmesg`)",
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version { asked } => write!(f, "speak CNI version {asked:?}"),
+            Self::Version { asked } => write!(f, "unsupported CNI version {asked:?}"),
             Self::CommandVersion { command, version, since } => {
-                write!(f, "run {command} at CNI version {version}: it exists since {since}")
+                write!(f, "CNI version {version} has no {command}, which exists since {since}")
             }
-            Self::Unsupported { key, value, .. } => write!(f, "honour {key} = {value}"),
+            Self::Unsupported { key, value, .. } => write!(f, "unsupported value for {key}: {value}"),
             // The hint before the value, which may be long.
-            Self::UnknownKey { key, value, hint } => {
-                write!(f, "use the network configuration: {key} is not a known key: {hint} (it is {value})")
-            }
+            Self::UnknownKey { key, value, hint } => write!(f, "unknown key {key}: {hint} (its value is {value})"),
+            Self::Requested { problem, .. } => f.write_str(problem),
             Self::Environment { problems } => {
-                f.write_str("read the environment: ")?;
+                f.write_str("invalid environment: ")?;
                 list(f, problems.iter().map(|(variable, problem)| format!("{variable} {problem}")))
             }
-            Self::Stdin { problem } => write!(f, "read standard input: {problem}"),
-            Self::Json { problem } => write!(f, "parse standard input as JSON: {problem}"),
-            Self::Config { key, problem } => write!(f, "use the network configuration: {key} {problem}"),
+            Self::Stdin { problem } => write!(f, "failed to read standard input: {problem}"),
+            Self::Json { problem } => write!(f, "failed to parse standard input as JSON: {problem}"),
+            Self::Config { key, problem } => write!(f, "invalid configuration: {key} {problem}"),
             Self::OwnNamespace { path } => {
-                write!(f, "attach CNI_NETNS {path}: it is the network namespace that flatnet runs in")
+                write!(f, "CNI_NETNS {path} is the network namespace that flatnet itself runs in")
             }
             Self::Deadline { deadline, wait: None } => {
-                write!(
-                    f,
-                    "finish within {} s: it waited for nothing, and the processor had other work",
-                    deadline.as_secs()
-                )
+                write!(f, "timed out after {} s: nothing was waited for, the processor was busy", deadline.as_secs())
             }
             Self::Deadline { deadline, wait: Some(wait) } => {
                 let (what, last) = (&wait.what, wait.elapsed().as_secs_f64());
-                write!(f, "finish within {} s: it waited for {what}, at last for {last:.1} s", deadline.as_secs())
+                write!(f, "timed out after {} s: waited {last:.1} s for {what}", deadline.as_secs())
             }
-            Self::NotReady { what, .. } => write!(f, "be ready: {what}"),
-            Self::Kernel { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
-            Self::PoolFull { pool, .. } => write!(f, "find a free address: all of {pool} are in use"),
-            Self::AddressTaken { address, holder } => write!(f, "lease {address}: it is held by {holder}"),
-            Self::MacTaken { mac, holder } => write!(f, "give the container the MAC {mac}: it is held by {holder}"),
-            Self::InterfaceExists { interface, netns } => {
-                write!(f, "create {interface}: {netns} already has an interface of that name")
-            }
+            Self::NotReady { what, .. } => write!(f, "not ready: {what}"),
+            Self::Kernel { doing, errno } => write!(f, "failed to {doing}: {}", errno.desc()),
+            Self::PoolFull { pool, .. } => write!(f, "no address is free: all of {pool} are in use"),
+            Self::AddressTaken { address, holder } => write!(f, "address {address} is already in use by {holder}"),
+            Self::MacTaken { mac, holder } => write!(f, "MAC address {mac} is already in use by {holder}"),
+            Self::InterfaceExists { interface, netns } => write!(f, "{netns} already has an interface {interface}"),
             Self::AttachmentExists { container, interface, link } => {
-                write!(f, "attach {interface} of container {container}: it is attached already, by host link {link}")
+                write!(f, "interface {interface} of container {container} is already attached, by host link {link}")
             }
-            Self::BridgeConflict { bridge, found, .. } => write!(f, "use bridge {bridge}: {found}"),
-            Self::Changed { what } => write!(f, "find the attachment as ADD left it: {what}"),
-            Self::Internal { message } => write!(f, "keep a promise of its own: {message}"),
-            Self::PortTaken { port, holder } => write!(f, "publish port {port}: it is held by {holder}"),
-            Self::Firewall { doing, problem, .. } => write!(f, "{doing}: {problem}"),
+            Self::BridgeConflict { bridge, found, .. } => write!(f, "cannot use bridge {bridge}: {found}"),
+            Self::Changed { what } => write!(f, "the attachment has changed since ADD: {what}"),
+            Self::Internal { message } => write!(f, "internal error: {message}"),
+            Self::PortTaken { port, holder } => write!(f, "host port {port} is already published by {holder}"),
+            Self::Firewall { doing, problem, .. } => write!(f, "failed to {doing}: {problem}"),
             Self::DelegateRefused { plugin, command, msg, .. } => {
-                write!(f, "have {plugin} do {command}: it says: {msg}")
+                write!(f, "IPAM plugin {plugin} refused {command}: {msg}")
             }
             Self::DelegateSilent { plugin, command, patience } => {
-                write!(f, "have {plugin} do {command}: it did not end within {} s", patience.as_secs())
+                write!(f, "IPAM plugin {plugin} did not finish {command} within {} s", patience.as_secs())
             }
-            Self::Delegate { plugin, command, problem, .. } => write!(f, "have {plugin} do {command}: {problem}"),
+            Self::Delegate { plugin, command, problem, .. } => {
+                write!(f, "IPAM plugin {plugin} failed {command}: {problem}")
+            }
             Self::Rootless { variable } => write!(
                 f,
-                "attach a rootless container ({variable} is set): it would have an address in a network namespace of its user, where nobody reaches it"
+                "rootless containers are not supported ({variable} is set): nothing outside the user's network namespace would reach them"
             ),
             Self::AndThen { first, .. } => first.fmt(f),
         }

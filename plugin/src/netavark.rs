@@ -129,21 +129,19 @@ fn answer(call: &Call) -> Result<Option<Value>> {
 /// An error is one text here: what went wrong, and what to do.
 fn message(error: &Error) -> String {
     let asked = |words: &str| {
-        format!(
-            "failed to use what was asked: {words} (see `podman network create --help` and `podman network inspect`)"
-        )
+        format!("invalid configuration: {words} (see `podman network create --help` and `podman network inspect`)")
     };
     match error {
         // These are worded for CNI, whose requests come by other ways.
         Error::Config { key, problem } => asked(&format!("{key} {problem}")),
-        Error::UnknownKey { key, value, hint } => asked(&format!("{key} is not a known key: {hint} (it is {value})")),
+        Error::UnknownKey { key, value, hint } => asked(&format!("unknown key {key}: {hint} (its value is {value})")),
         Error::Environment { problems } => {
             let problems: Vec<_> = problems.iter().map(|(_, problem)| problem.as_str()).collect();
-            format!("failed to use the network namespace: it {}", problems.join(", it "))
+            format!("invalid network namespace: it {}", problems.join(", it "))
         }
         Error::Stdin { .. } | Error::Json { .. } => {
-            format!("failed to {error} (netavark sends JSON: {})", by_hand().lines().next().unwrap_or_default())
+            format!("{error} (netavark sends JSON: {})", by_hand().lines().next().unwrap_or_default())
         }
-        error => format!("failed to {error} ({})", error.remedy()),
+        error => format!("{error} ({})", error.remedy()),
     }
 }

@@ -181,6 +181,6 @@ mod tests {
             netlink.addresses(&gone).await.expect_err("no such link")
         });
         assert!(error.is(Errno::ENODEV), "{error:?}");
-        assert_eq!(error.to_string(), "list the addresses of eth0 in /run/netns/web: No such device");
+        assert_eq!(error.to_string(), "failed to list the addresses of eth0 in /run/netns/web: No such device");
     }
 }

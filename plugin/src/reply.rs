@@ -43,7 +43,7 @@ pub(crate) fn error(version: SpecVersion, error: &Error) -> Value {
     json!({
         "cniVersion": version.as_str(),
         "code": error.code(),
-        "msg": one_line(&format!("failed to {error}")),
+        "msg": one_line(&error.to_string()),
         "details": one_line(&error.remedy()),
     })
 }
@@ -155,6 +155,6 @@ mod tests {
     #[test]
     fn an_error_is_one_object() {
         let error = error(SpecVersion::V1_0_0, &Error::Version { asked: "9.9.9".into() });
-        insta::assert_snapshot!(error, @r#"{"cniVersion":"1.0.0","code":1,"msg":"failed to speak CNI version \"9.9.9\"","details":"set cniVersion to one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"}"#);
+        insta::assert_snapshot!(error, @r#"{"cniVersion":"1.0.0","code":1,"msg":"unsupported CNI version \"9.9.9\"","details":"set cniVersion to one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"}"#);
     }
 }

@@ -110,5 +110,5 @@ fn netavark_gets_one_object() {
     flatnet().arg("info").assert().success().stdout(info).stderr("");
     let asked = r#"{"name":"n","id":"1","driver":"flatnet","internal":true}"#;
     let output = flatnet().arg("create").write_stdin(asked).assert().code(1).get_output().stdout.clone();
-    insta::assert_snapshot!(String::from_utf8(output).expect("text"), @r#"{"error":"failed to honour internal = true (leave out --internal: on a flat network containers are reached from outside)"}"#);
+    insta::assert_snapshot!(String::from_utf8(output).expect("text"), @r#"{"error":"unsupported value for internal: true (leave out --internal: on a flat network containers are reached from outside)"}"#);
 }

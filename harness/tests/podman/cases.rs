@@ -160,7 +160,7 @@ fn an_asked_address_and_mac_are_given(world: &mut World) -> Result<()> {
     };
     let said = format!("{refusal:#}");
     ensure!(
-        said.contains("it is held by link fn-") && said.contains("name=web"),
+        said.contains("is already in use by link fn-") && said.contains("name=web"),
         "name the holder: podman says {said}"
     );
     world.podman.remove("late")?;

@@ -226,7 +226,7 @@ fn a_container_lives_by_the_cache(client: Client, world: &mut World) -> Result<(
     world.expect_leases(&[FIRST])?;
     world.expect_answer("web", (FIRST, 80).into())?;
     it.does(world, "check", "web")?;
-    it.refuses(world, "add", "web", 103, "already has an interface of that name")?;
+    it.refuses(world, "add", "web", 103, "already has an interface eth0")?;
     it.does(world, "check", "web")?;
 
     world.run("web", "ip", &["address", "del", &format!("{FIRST}/24"), "dev", "eth0"])?;

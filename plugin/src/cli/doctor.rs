@@ -96,7 +96,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     let extent = if is_whole { Extent::All } else { Extent::WhatMatters };
     let text =
         if arguments.json { report::json(&findings) } else { report::text(&findings, extent, terminal::line_width()) };
-    out.write_all(text.as_bytes()).context("write the findings")?;
+    out.write_all(text.as_bytes()).context("failed to write the findings")?;
     let bad = findings.iter().any(|finding| finding.state == State::Bad);
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

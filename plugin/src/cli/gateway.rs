@@ -68,7 +68,8 @@ It runs in the foreground until SIGTERM or SIGINT, for systemd or for the boot c
   /resolve  where the container is that the header X-Flatnet-Host names: for gateways";
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("failed to start the event loop")?;
     LocalSet::new().block_on(&runtime, async {
         let mut end = pin!(service::asked_to_end()?);
         let mut watch = Watch::open()?;
@@ -215,7 +216,7 @@ impl Gateway {
         }
         self.listen_at_bridges().await;
         if self.listening.is_empty() && !self.networks.is_empty() {
-            return Err(anyhow!("serve any network: each reason is told above"));
+            return Err(anyhow!("no network could be served; see the errors above"));
         }
         Ok(())
     }
@@ -231,7 +232,7 @@ impl Gateway {
         }
         let found = std::mem::take(&mut self.found);
         for problem in found.difference(&self.told) {
-            service::warn(&format!("failed to {problem}"));
+            service::warn(problem);
         }
         self.told = found;
         self.listening.len() > before
@@ -246,9 +247,8 @@ impl Gateway {
         if self.listening.contains(&address) || self.listening.iter().any(covers) {
             return Ok(());
         }
-        let remedy =
-            || format!("listen on {address} (`ss -ltnp` shows who does; is `flatnet gateway` running already?)");
-        let listener = TcpListener::bind(address).await.with_context(remedy)?;
+        let failed = || format!("failed to listen on {address} (is `flatnet gateway` running already? see `ss -ltnp`)");
+        let listener = TcpListener::bind(address).await.with_context(failed)?;
         spawn_local(Rc::clone(&self.door).serve(listener));
         self.listening.insert(address);
         Ok(())

@@ -55,7 +55,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        bail!("collect as an ordinary user, who has another Podman: run `sudo flatnet gc`");
+        bail!("gc needs root (an ordinary user's Podman has other containers): run `sudo flatnet gc`");
     }
     let found = call::block_on(call::within_deadline(async {
         let host = Netlink::open()?;
@@ -82,7 +82,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     } else {
         report::text(&outcomes, &bridges)
     };
-    out.write_all(text.as_bytes()).context("write what was done")?;
+    out.write_all(text.as_bytes()).context("failed to write what was done")?;
     outcome?;
     deleted
 }

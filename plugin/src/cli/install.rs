@@ -98,7 +98,7 @@ pub(super) fn require_root(command: &str) -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    bail!("{command} without root's rights: run `sudo flatnet {command}`")
+    bail!("{command} needs root: run `sudo flatnet {command}`")
 }
 
 /// What has to change, in the order in which an interruption does the least harm: the record first, the service last.
@@ -296,7 +296,7 @@ fn network(wanted: &Wanted, earlier: Option<&Record>, record: &mut Record) -> Re
     match found {
         Some(found) if found == same => return Ok(Some(Step::Unchanged { path: format!("network {name}").into() })),
         Some(found) if !ours => {
-            bail!("use the name {name}: Podman has a network of that name ({found}); remove it, or say another --name")
+            bail!("Podman already has a network {name} ({found}): remove it, or pass another --name")
         }
         _ => {}
     }
@@ -376,8 +376,8 @@ fn ask_about_containers(wanted: &Wanted, earlier: Option<&Record>, plan: &mut Pl
     }
     let ask = |arguments: &[&str]| match probe::run_within(deadline::INSTALL, "podman", arguments) {
         Ran::Well(text) => Ok(text.trim().to_owned()),
-        Ran::Missing => bail!("run podman: it is gone"),
-        Ran::Badly(why) => bail!("ask Podman: `podman {}` {why}", arguments.join(" ")),
+        Ran::Missing => bail!("failed to run podman: it is gone"),
+        Ran::Badly(why) => bail!("failed to ask Podman: `podman {}` {why}", arguments.join(" ")),
     };
     let backend = ask(&["info", "--format", "{{.Host.NetworkBackend}}"])?;
     let containers = ask(&["ps", "--all", "--quiet"])?.lines().count();

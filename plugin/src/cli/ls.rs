@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     }
     let (lines, doubles) = read()?;
     let text = show(&lines);
-    out.write_all(text.as_bytes()).context("write the list")?;
+    out.write_all(text.as_bytes()).context("failed to write the list")?;
     if !arguments.json {
         // Not in the list, which scripts may read by its columns.
         for double in doubles {

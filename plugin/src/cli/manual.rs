@@ -33,15 +33,15 @@ pub(super) fn man(asked: &Man, out: &mut impl Write) -> Result<()> {
         Some(name) => flatnet
             .find_subcommand(name)
             .cloned()
-            .with_context(|| format!("find the command {name:?}: `flatnet --help` lists them"))?,
+            .with_context(|| format!("there is no command {name:?}: `flatnet --help` lists them"))?,
     };
-    page(&subject).and_then(|page| out.write_all(page.as_bytes())).context("write the manual page")
+    page(&subject).and_then(|page| out.write_all(page.as_bytes())).context("failed to write the manual page")
 }
 
 pub(super) fn completions(asked: &Completions, out: &mut impl Write) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(asked.shell, &mut tool(), "flatnet", &mut script);
-    out.write_all(&script).context("write the completions")
+    out.write_all(&script).context("failed to write the completions")
 }
 
 /// The page's parts are clap's; its frame is ours, as `Page::render` knows no SEE ALSO and misplaces an empty date.

@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     } else {
         tree::text(&status, terminal::line_width(), tree::Pen::of_locale())
     };
-    out.write_all(text.as_bytes()).context("write the tree")?;
+    out.write_all(text.as_bytes()).context("failed to write the tree")?;
     Ok(if status.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

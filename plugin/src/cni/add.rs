@@ -168,7 +168,7 @@ impl Add<'_> {
         forwarding::enable(host, network).await?;
         if let Some(error) = forward::open(host, network).await? {
             // No reason to have no containers: the next try would not end otherwise.
-            eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
+            eprintln!("flatnet: warning: {error} ({})", error.remedy());
         }
         Ok(bridge)
     }

@@ -35,7 +35,7 @@ impl Valid {
     pub(crate) fn parse(config: &Map<String, Value>) -> Result<Self> {
         let found = KEYS.into_iter().find_map(|key| Some((key, config.get(key).filter(|list| !list.is_null())?)));
         let Some((key, list)) = found else {
-            let problem = "is missing: GC must be told which attachments stay".into();
+            let problem = "is missing: GC needs the list of the attachments that stay".into();
             return Err(Error::Config { key: KEYS[0].into(), problem });
         };
         let entries: Vec<Entry> = serde_json::from_value(list.clone()).map_err(|e| Error::Config {

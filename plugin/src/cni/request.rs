@@ -128,7 +128,7 @@ impl Args {
         if unknown.is_empty() || ignore_unknown {
             return Ok(args);
         }
-        Err(format!("has {}, which flatnet does not know, without IgnoreUnknown=1", unknown.join(", ")))
+        Err(format!("has {}, which flatnet does not know, but not IgnoreUnknown=1", unknown.join(", ")))
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) async fn status(mut network: Network) -> Result<Reply> {
 /// Error 50 or 51: what an ADD would fail with.
 /// Errors: 51 where containers suffer, else 50.
 pub(super) fn not_ready(suffering: bool, cause: &Error) -> Error {
-    Error::NotReady { what: format!("it would fail to {cause}"), suffering, remedy: cause.remedy() }
+    Error::NotReady { what: format!("ADD would fail: {cause}"), suffering, remedy: cause.remedy() }
 }
 
 /// What a plugin's own STATUS says is handed on as it is; where there is none to ask, or it does not answer, no ADD can succeed either.
@@ -111,6 +111,6 @@ fn cut_off(what: &str) -> Error {
     Error::NotReady {
         what: format!("containers are cut off: {what}"),
         suffering: true,
-        remedy: "the next ADD repairs it, or repair it by hand".into(),
+        remedy: "start a container on this network, which repairs it, or repair it by hand".into(),
     }
 }

@@ -14,7 +14,7 @@ pub(crate) fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<
     gateways.dedup();
     if gateways.len() > MOST {
         return Err(format!(
-            "has {} entries, but {MOST} is the most: name subnets instead of addresses",
+            "has {} entries, but {MOST} is the maximum: use subnets instead of addresses",
             gateways.len()
         ));
     }
@@ -31,14 +31,14 @@ pub(crate) fn one(text: &str) -> Result<IpNetwork, String> {
         Err(_) => return Err(wrong()),
     };
     if gateway.prefix() == 0 {
-        return Err(format!("has {text:?}, which is everything: set ipMasq to false, and nothing is translated"));
+        return Err(format!("has {text:?}, which is every address: to masquerade nothing, set ipMasq to false"));
     }
     let meant = match gateway {
         IpNetwork::V6(gateway) => gateway.ip().to_ipv4_mapped().map(|address| address.to_string()),
         IpNetwork::V4(_) => None,
     };
     if let Some(meant) = meant {
-        return Err(format!("has {text:?}, an address of IPv4 that no packet has in this form: did you mean {meant}?"));
+        return Err(format!("has {text:?}, an IPv4-mapped address: did you mean {meant}?"));
     }
     if gateway.ip() != gateway.network() {
         let meant = format!("{}/{}", gateway.network(), gateway.prefix());

@@ -38,7 +38,7 @@ pub(super) fn parse(mut section: Section, config: &Map<String, Value>) -> Result
     let resolv_conf = resolv_conf(&mut section)?;
     refuse_data_dir(&mut section)?;
     if sets.is_empty() {
-        return Err(section.problem("subnet", "is missing, and so is ipam.ranges: one of them says what is given out"));
+        return Err(section.problem("subnet", "is missing, and so is ipam.ranges: set one of them"));
     }
     refuse_foreign(&section, &excluded, || sets.iter().flatten().map(|placed| &placed.range))?;
     section.end()?;
@@ -58,7 +58,7 @@ fn single(section: &mut Section) -> Result<Option<Placed>> {
     }
     for key in ["subnet", "gateway", "rangeStart", "rangeEnd"] {
         if section.has(key) {
-            return Err(section.problem(key, format!("is given without {path}.subnet, of which it would be")));
+            return Err(section.problem(key, format!("is set, but {path}.subnet is not")));
         }
         section.skip(key);
     }
@@ -85,7 +85,7 @@ fn sets_of(section: &mut Section, key: &'static str) -> Result<Vec<Vec<Placed>>>
     let sets = section.lists_of_sections(key)?;
     let path = |n: usize| format!("{key}[{n}]");
     if let Some(empty) = sets.iter().position(Vec::is_empty) {
-        return Err(section.problem(&path(empty), "has no range: leave it out, or put one in"));
+        return Err(section.problem(&path(empty), "has no range: add one, or leave it out"));
     }
     let sets = sets.into_iter().map(|set| set.into_iter().map(placed).collect::<Result<Vec<_>>>());
     let sets = sets.collect::<Result<Vec<_>>>()?;
@@ -94,9 +94,8 @@ fn sets_of(section: &mut Section, key: &'static str) -> Result<Vec<Vec<Placed>>>
         let other = subnets().find(|subnet| subnet.is_ipv4() != set[0].range.subnet().is_ipv4());
         if let Some(other) = other {
             let first = set[0].range.subnet();
-            let problem = format!(
-                "has {first} and {other}, but its ranges give one address: for one of each family, make two lists of them"
-            );
+            let problem =
+                format!("has {first} and {other}, but a list gives one address: for one of each family, use two lists");
             return Err(section.problem(&path(n), problem));
         }
     }
@@ -137,7 +136,7 @@ fn refuse_foreign<'a, R: Iterator<Item = &'a Range>>(
 ) -> Result<()> {
     let Some(foreign) = excluded.iter().find(|span| !ranges().any(|range| range.meets(**span))) else { return Ok(()) };
     let subnets: Vec<_> = ranges().map(|range| range.subnet().to_string()).collect();
-    let problem = format!("has {foreign}, of which nothing is in {}: correct it, or leave it out", subnets.join(", "));
+    let problem = format!("has {foreign}, which is outside {}: correct it, or leave it out", subnets.join(", "));
     Err(section.problem("exclude", problem))
 }
 
@@ -171,7 +170,7 @@ fn leave_some(range: Range, excluded: &[Span]) -> Result<Range, String> {
     let whole = range.to_string();
     let range = range.without(excluded);
     match range.emptiness() {
-        Some(_) => Err(format!("has all of {whole} that a container could have: leave some of it out of the list")),
+        Some(_) => Err(format!("covers all of {whole}, and leaves no address for a container")),
         None => Ok(range),
     }
 }
@@ -213,7 +212,7 @@ fn number<T: TryFrom<i64> + Default + PartialEq>(section: &mut Section, key: &'s
     let Some(number) = section.integer(key)? else { return Ok(None) };
     match T::try_from(number) {
         Ok(number) => Ok(Some(number).filter(|number| *number != T::default())),
-        Err(_) => Err(section.problem(key, format!("is {number}, which is no number that the kernel has for it"))),
+        Err(_) => Err(section.problem(key, format!("is {number}, which is out of range"))),
     }
 }
 
@@ -233,7 +232,7 @@ fn refuse_data_dir(section: &mut Section) -> Result<()> {
         Some(path) => Err(Error::Unsupported {
             key: format!("{}.dataDir", section.path()),
             value: format!("{path:?}"),
-            remedy: "leave it out: there are no files to put there, as the kernel holds flatnet's leases; or set ipam.type to host-local, whose key it is".into(),
+            remedy: "leave it out: flatnet's leases are in the kernel, not in files; or set ipam.type to host-local, which has this key".into(),
         }),
     }
 }

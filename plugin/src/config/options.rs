@@ -97,7 +97,7 @@ impl BridgeOptions {
         let promiscuous = section.boolean("promiscMode")?.unwrap_or(false);
         let port = PortOptions::parse(section)?;
         if port.hairpin && promiscuous {
-            return Err(section.problem("promiscMode", "is true, and so is hairpinMode: a bridge can have one of them"));
+            return Err(section.problem("promiscMode", "is true, and so is hairpinMode: use one of them"));
         }
         let vlan_link = match port.vlan.filter(|_| is_gateway) {
             Some(vlan) => Some(vlan_link(bridge, vlan).map_err(|problem| section.problem("vlan", problem))?),
@@ -120,14 +120,11 @@ fn has_addresses(
     match addressing {
         Some(true) if container_down => refused(
             "disableContainerInterface",
-            "is true, and an interface that is down has no address: leave ipam out",
+            "is true, but an interface that stays down has no address: leave ipam out",
         ),
         Some(has_addresses) => Ok(has_addresses),
         None if container_down || asked == Some(false) => Ok(false),
-        None => refused(
-            "ipam",
-            "is missing: give it a subnet; or set it to {}, and containers are on the bridge without addresses",
-        ),
+        None => refused("ipam", "is missing: set its subnet, or set it to {} for a network without addresses"),
     }
 }
 
@@ -136,9 +133,9 @@ fn vlan_link(bridge: &str, vlan: u16) -> Result<String, String> {
     let name = names::vlan_link(bridge, vlan);
     match interface_name_problem(&name) {
         None => Ok(name),
-        Some(problem) => Err(format!(
-            "is {vlan}, and the gateway's link {name} cannot be called that: it {problem}; give the bridge a shorter name"
-        )),
+        Some(problem) => {
+            Err(format!("is {vlan}, but the name of its link, {name}, {problem}: give the bridge a shorter name"))
+        }
     }
 }
 
@@ -269,7 +266,7 @@ mod tests {
     #[case::trunk_backwards(json!({"vlanTrunk": [{"minID": 3, "maxID": 2}]}), "minID is 3, which is more than maxID 2")]
     #[case::trunk_large(json!({"vlanTrunk": [{"id": 4095}]}), "vlanTrunk[0].id is 4095")]
     #[case::down_with_address(json!({"disableContainerInterface": true}), "leave ipam out")]
-    #[case::no_ipam(json!({"ipam": null}), "ipam is missing: give it a subnet; or set it to {}")]
+    #[case::no_ipam(json!({"ipam": null}), "ipam is missing: set its subnet, or set it to {}")]
     #[case::gateway_without_ipam(json!({"ipam": null, "isGateway": true}), "ipam is missing")]
     fn refused(#[case] change: Value, #[case] words: &str) {
         let error = parse(&change).unwrap_err();

@@ -50,14 +50,14 @@ async fn text_in_time(path: &Path) -> Result<String, String> {
     match (said.strip_prefix(TEXT), said.strip_prefix(PROBLEM)) {
         (Some(text), _) => Ok(text.to_owned()),
         (None, Some(problem)) => Err(problem.to_owned()),
-        (None, None) => Err("whoever was to read it was killed".into()),
+        (None, None) => Err("the process that read it was killed".into()),
     }
 }
 
 fn text(path: &Path) -> Result<String, String> {
     let is_file = fs::metadata(path).map_err(|e| e.to_string())?.is_file();
     if !is_file {
-        return Err("it is no regular file".into());
+        return Err("it is not a regular file".into());
     }
     // Nothing that has taken its place since is waited for.
     let file =
@@ -112,8 +112,8 @@ mod tests {
 
     #[rstest]
     #[case::missing("/nowhere/resolv.conf", "No such file")]
-    #[case::folder("/proc", "no regular file")]
-    #[case::device("/dev/zero", "no regular file")]
+    #[case::folder("/proc", "not a regular file")]
+    #[case::device("/dev/zero", "not a regular file")]
     fn what_cannot_be_read_is_refused(#[case] path: &str, #[case] words: &str) {
         let error = read(Path::new(path)).unwrap_err();
         assert_eq!(error.code(), 7);

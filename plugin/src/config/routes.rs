@@ -65,14 +65,13 @@ pub(super) fn refuse_unreachable(routes: &[Route], own: &[Allocation]) -> Result
 /// Why a container with these addresses cannot send by `gateway`, if so, to follow its key. (IPv4's kernel lets it: the container that is a network's
 /// router may have the network's routes.)
 pub(crate) fn own_address_problem(gateway: IpAddr, own: &[IpAddr]) -> Option<String> {
-    (gateway.is_ipv6() && own.contains(&gateway)).then(|| {
-        format!("is {gateway}, the container's own address: name another one, or exclude it from what is given out")
-    })
+    (gateway.is_ipv6() && own.contains(&gateway))
+        .then(|| format!("is {gateway}, the container's own address: use another one, or exclude it from the range"))
 }
 
 fn scope_problem(route: &Route) -> Option<String> {
     let leads_nowhere = route.attributes.scope == Some(NOWHERE_SCOPE);
-    leads_nowhere.then(|| format!("is {NOWHERE_SCOPE}, which leads nowhere: leave it out, or take another"))
+    leads_nowhere.then(|| format!("is {NOWHERE_SCOPE}, which leads nowhere: leave it out, or use another"))
 }
 
 /// Why who has addresses of `subnets` cannot send by `gateway`, if so, to follow its key. A next hop is on a subnet, has an address of
@@ -81,22 +80,22 @@ fn next_hop_problem(route: &Route, gateway: IpAddr, subnets: &[IpNetwork], befor
     let Route { destination, attributes, .. } = route;
     if gateway.is_ipv4() != destination.is_ipv4() {
         let family = if destination.is_ipv4() { "IPv4" } else { "IPv6" };
-        return Some(format!("is {gateway}, but the way to {destination} is by an address of {family}: name one"));
+        return Some(format!("is {gateway}, but {destination} needs an {family} next hop"));
     }
     if let Some(scope) = attributes.scope.filter(|_| stays(route)) {
-        return Some(format!("is {gateway}, but a route of scope {scope} leads no further than its link"));
+        return Some(format!("is {gateway}, but a route of scope {scope} has no next hop"));
     }
     if let Some(subnet) = subnets.iter().find(|subnet| subnet.contains(gateway)) {
         return match gateway {
             // (The lowest of IPv6 means any router, which will do: RFC 4291, section 2.6.1.)
             IpAddr::V4(_) if gateway == subnet.network() || gateway == subnet.broadcast() => {
                 let kind = if gateway == subnet.broadcast() { "broadcast" } else { "network" };
-                Some(format!("is {gateway}, the {kind} address of {subnet} and no host's: name a host"))
+                Some(format!("is {gateway}, the {kind} address of {subnet}: use the address of a host"))
             }
             IpAddr::V4(_) => None,
             IpAddr::V6(_) => detour(gateway, *subnet, before).map(|detour| {
                 let detour = reply::Route::from(detour);
-                format!("is {gateway}, to which {detour} leads, that comes before it, by another next hop: put this one before that, or name another")
+                format!("is {gateway}, which the earlier route {detour} reaches via another next hop: move this route before it, or use another next hop")
             }),
         };
     }
@@ -115,11 +114,11 @@ fn next_hop_problem(route: &Route, gateway: IpAddr, subnets: &[IpNetwork], befor
     if before.iter().any(leads_there) {
         let table = table_of(attributes);
         return Some(format!(
-            "is {gateway}, to which a route of another table leads, which one of table {table} does not see: give that one table {table}, or none"
+            "is {gateway}, which only a route of another table reaches: give that route table {table}, or none"
         ));
     }
     let subnets: Vec<_> = subnets.iter().map(IpNetwork::to_string).collect();
-    Some(format!("is {gateway}, which containers do not reach: name a next hop on {}", subnets.join(" or ")))
+    Some(format!("is {gateway}, which containers do not reach: use a next hop in {}", subnets.join(" or ")))
 }
 
 /// The route that IPv6 would take to a next hop on the subnet, if it has one of its own: the kernel refuses a way of several.
@@ -149,17 +148,15 @@ fn own_subnet_problem(route: &Route, pools: &Pools) -> Option<String> {
         && (destination.is_ipv6() || matches!(attributes.scope, None | Some(0 | LINK_SCOPE)));
     let priority = said(attributes.priority);
     let (is_apart, remedy) = match destination {
-        IpNetwork::V4(_) => {
-            (priority.is_some(), "give this one a table of its own, or a priority, with which it comes second")
-        }
+        IpNetwork::V4(_) => (priority.is_some(), "give it another table, or a priority"),
         // One that goes before the kernel's must not lead to the gateway by the gateway.
         IpNetwork::V6(_) => (
             priority.is_some_and(|it| it > IPV6_KERNEL_PRIORITY || (it < IPV6_KERNEL_PRIORITY && stays(route))),
-            "give this one a table of its own, or scope 253 and a priority below 256",
+            "give it another table, or scope 253 and a priority below 256",
         ),
     };
     (!(is_apart || is_plain && priority.is_none())).then(|| {
-        format!("is {destination}, the containers' own subnet, to which the kernel has a route, and flatnet puts none before that: {remedy}, or leave it out")
+        format!("is {destination}, the containers' own subnet, for which the kernel's own route is used first: {remedy}, or leave it out")
     })
 }
 
@@ -168,7 +165,7 @@ fn twin_problem(former: &Route, route: &Route, pools: &Pools) -> Option<String> 
     let are_same = meaning(former, pools) == meaning(route, pools);
     let (former, route) = (reply::Route::from(former), reply::Route::from(route));
     let dst = route.dst;
-    (!are_same).then(|| format!("is {dst} once more, and {former} and {route} cannot both be there: leave one out, or give it a priority or a table of its own"))
+    (!are_same).then(|| format!("is {dst} again, but {former} and {route} cannot both exist: leave one out, or give it another priority or table"))
 }
 
 /// Where the kernel has one route at most.

@@ -30,18 +30,18 @@ impl IpamResult {
     pub(super) fn parse(plugin: &str, said: &[u8], version: SpecVersion) -> Result<Self> {
         let wrong = |problem: String| wrong(plugin, problem);
         if said.trim_ascii().is_empty() {
-            return Err(wrong("it ended well and said nothing".into()));
+            return Err(wrong("it succeeded, but printed no result".into()));
         }
         let json: Value = serde_json::from_slice(said)
-            .map_err(|e| wrong(format!("its answer is not a result of CNI ({e}): {}", shown(said))))?;
+            .map_err(|e| wrong(format!("its answer is not a CNI result ({e}): {}", shown(said))))?;
         let said_version = json.get("cniVersion").and_then(Value::as_str).unwrap_or_default();
         if !is_of_version(said_version, version) {
-            return Err(wrong(format!("it answers in CNI version {said_version:?}, and {version} was asked for")));
+            return Err(wrong(format!("its answer has CNI version {said_version:?}, not {version}")));
         }
         let answer =
             Success::read(&json, version).map_err(|problem| wrong(format!("its answer {problem}: {}", shown(said))))?;
         if !answer.interfaces.is_empty() || answer.ips.iter().any(|ip| ip.interface.is_some()) {
-            return Err(wrong("its answer has interfaces, which no IPAM plugin may make".into()));
+            return Err(wrong("its answer has interfaces, which an IPAM plugin must not create".into()));
         }
         if answer.ips.is_empty() {
             return Err(wrong("its answer has no address".into()));
@@ -53,7 +53,7 @@ impl IpamResult {
                 return Err(wrong(format!("it gives the address {address} twice")));
             }
             if ranges.iter().any(|range| range.gateway() == *address) {
-                return Err(wrong(format!("its address {address} is the gateway of another one that it gives")));
+                return Err(wrong(format!("its address {address} is the gateway of another of its addresses")));
             }
         }
         let routes = routes(plugin, &answer.routes, &addresses, &ranges)?;
@@ -109,8 +109,8 @@ fn lower(plugin: &str, route: &Route, addresses: &[IpAddr]) -> Result<netlink::R
     };
     let is_ipv4 = dst.is_ipv4();
     if gw.is_some_and(|gw| gw.is_ipv4() != is_ipv4) || !addresses.iter().any(|address| address.is_ipv4() == is_ipv4) {
-        let value = gw.map_or_else(|| dst.to_string(), |gw| format!("{dst} by {gw}"));
-        let remedy = "leave it out of the routes in the network's ipam: destination, next hop and an address of the container are of one family";
+        let value = gw.map_or_else(|| dst.to_string(), |gw| format!("{dst} via {gw}"));
+        let remedy = "leave it out of the routes in the network's ipam: a route, its next hop and an address of the container must be of one family";
         return Err(unsupported(value, remedy));
     }
     let scope = route.scope.map(u8::try_from).transpose().map_err(|_| {
@@ -139,7 +139,7 @@ fn wrong(plugin: &str, problem: String) -> Error {
         command: Command::Add,
         problem,
         remedy: format!(
-            "correct `ipam` of the network's configuration, which {plugin} reads, or take another IPAM plugin"
+            "correct `ipam` in the network's configuration, which {plugin} reads, or use another IPAM plugin"
         ),
     }
 }
@@ -212,30 +212,30 @@ mod tests {
 
     #[rstest]
     #[case::nothing(json!({}), 110, "no address")]
-    #[case::no_object(json!([]), 110, "not a result of CNI")]
+    #[case::no_object(json!([]), 110, "not a CNI result")]
     #[case::error_object(json!({"code": 7, "msg": "no"}), 110, "no address")]
-    #[case::other_version(json!({"cniVersion": "0.4.0", "ips": []}), 110, "CNI version \"0.4.0\", and 1.1.0")]
+    #[case::other_version(json!({"cniVersion": "0.4.0", "ips": []}), 110, "CNI version \"0.4.0\", not 1.1.0")]
     #[case::old_shape(json!({"ip4": {"ip": "10.87.1.9/24", "gateway": "10.87.1.1"}}), 110, "no address")]
     #[case::interfaces(json!({"interfaces": [{"name": "eth0"}], "ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}]}), 110, "interfaces")]
     #[case::interface(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1", "interface": 0}]}), 110, "interfaces")]
     #[case::gateway_v6(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "fd00::1"}]}), 110, "the gateway of its address 10.87.1.9/24 is fd00::1")]
     #[case::gateway_outside(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.88.1.1"}]}), 110, "the gateway of its address 10.87.1.9/24 is 10.88.1.1")]
-    #[case::gateway_s_own(json!({"ips": [{"address": "10.87.1.1/24", "gateway": "10.87.1.1"}]}), 110, "10.87.1.1/24 is the gateway's own")]
-    #[case::broadcast(json!({"ips": [{"address": "10.87.1.255/24", "gateway": "10.87.1.1"}]}), 110, "10.87.1.255/24 is not one of")]
-    #[case::second_is_the_gateway_s_own(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "fd00::1/64"}]}), 110, "fd00::1/64 is the gateway's own")]
-    #[case::gateway_of_another(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}, {"address": "10.87.1.1/24", "gateway": "10.87.1.254"}]}), 110, "10.87.1.1 is the gateway of another one")]
-    #[case::gateway_of_a_later_one(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "10.87.1.5/24", "gateway": "10.87.1.9"}]}), 110, "10.87.1.9 is the gateway of another one")]
+    #[case::gateway_s_own(json!({"ips": [{"address": "10.87.1.1/24", "gateway": "10.87.1.1"}]}), 110, "10.87.1.1/24 is the gateway's")]
+    #[case::broadcast(json!({"ips": [{"address": "10.87.1.255/24", "gateway": "10.87.1.1"}]}), 110, "10.87.1.255/24 is outside")]
+    #[case::second_is_the_gateway_s_own(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "fd00::1/64"}]}), 110, "fd00::1/64 is the gateway's")]
+    #[case::gateway_of_another(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}, {"address": "10.87.1.1/24", "gateway": "10.87.1.254"}]}), 110, "10.87.1.1 is the gateway of another of its addresses")]
+    #[case::gateway_of_a_later_one(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "10.87.1.5/24", "gateway": "10.87.1.9"}]}), 110, "10.87.1.9 is the gateway of another of its addresses")]
     #[case::twice(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "10.87.1.8/24"}, {"address": "10.87.1.9/16"}]}), 110, "the address 10.87.1.9 twice")]
     #[case::no_room(json!({"ips": [{"address": "10.87.1.9/32", "gateway": "10.87.1.1"}]}), 110, "no room")]
     #[case::reserved(json!({"ips": [{"address": "10.87.0.9/24", "gateway": "10.87.0.1"}]}), 110, "reserved for gateways")]
-    #[case::not_an_address(json!({"ips": [{"address": "10.87.1/24", "gateway": "10.87.1.1"}]}), 110, "not a result of CNI")]
-    #[case::route_v6(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "routes": [{"dst": "::/0"}]}), 2, "a route of other = ::/0")]
-    #[case::route_of_two_families(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "fd00::9/64"}], "routes": [{"dst": "::/0", "gw": "10.87.1.1"}]}), 2, "a route of other = ::/0 by 10.87.1.1")]
+    #[case::not_an_address(json!({"ips": [{"address": "10.87.1/24", "gateway": "10.87.1.1"}]}), 110, "not a CNI result")]
+    #[case::route_v6(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "routes": [{"dst": "::/0"}]}), 2, "a route of other: ::/0")]
+    #[case::route_of_two_families(json!({"ips": [{"address": "10.87.1.9/24"}, {"address": "fd00::9/64"}], "routes": [{"dst": "::/0", "gw": "10.87.1.1"}]}), 2, "a route of other: ::/0 via 10.87.1.1")]
     #[case::route_scope(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16", "scope": 256}]}), 2, "10.9.0.0/16 with scope 256")]
-    #[case::route_elsewhere(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16", "gw": "10.99.1.1"}]}), 110, "the gw of its route 10.9.0.0/16 by 10.99.1.1 is 10.99.1.1, which containers do not reach")]
+    #[case::route_elsewhere(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16", "gw": "10.99.1.1"}]}), 110, "the gw of its route 10.9.0.0/16 via 10.99.1.1 is 10.99.1.1, which containers do not reach")]
     #[case::route_by_itself(json!({"ips": [{"address": "fd87:1::9/64"}], "routes": [{"dst": "fd99:7::/64", "gw": "fd87:1::9"}]}), 110, "is fd87:1::9, the container's own address")]
-    #[case::route_twice(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.7/16", "priority": 0, "mtu": 1400}]}), 110, "the dst of its route 10.9.0.7/16, mtu 1400, priority 0 is 10.9.0.0/16 once more")]
-    #[case::dns(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "dns": {"nameservers": "10.0.0.1"}}), 110, "not a result of CNI")]
+    #[case::route_twice(json!({"ips": [{"address": "10.87.1.9/24"}], "routes": [{"dst": "10.9.0.0/16"}, {"dst": "10.9.0.7/16", "priority": 0, "mtu": 1400}]}), 110, "the dst of its route 10.9.0.7/16, mtu 1400, priority 0 is 10.9.0.0/16 again")]
+    #[case::dns(json!({"ips": [{"address": "10.87.1.9/24", "gateway": "10.87.1.1"}], "dns": {"nameservers": "10.0.0.1"}}), 110, "not a CNI result")]
     fn refused(#[case] answer: Value, #[case] code: u32, #[case] words: &str) {
         let error = parse(&answer, V1).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
@@ -243,10 +243,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case::silence(b" \n", "said nothing")]
+    #[case::silence(b" \n", "printed no result")]
     #[case::garbage(b"10.87.1.9\n", "\"10.87.1.9\"")]
-    #[case::cut(b"{\"ips\": [", "not a result of CNI")]
-    #[case::not_text(b"\xff\xfe", "not a result of CNI")]
+    #[case::cut(b"{\"ips\": [", "not a CNI result")]
+    #[case::not_text(b"\xff\xfe", "not a CNI result")]
     fn no_answer(#[case] said: &[u8], #[case] words: &str) {
         let error = IpamResult::parse("other", said, V1).unwrap_err();
         assert_eq!(error.code(), 110);

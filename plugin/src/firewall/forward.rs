@@ -83,7 +83,7 @@ pub(crate) async fn problem(host: &Netlink, network: &Network) -> Result<Option<
             }
             let wanted = Wanted::of(host, network, family).await?;
             if let Some(chain) = plan::open(&ruleset, &wanted).obstacles.first() {
-                return Ok(Some(format!("{chain} drops what is forwarded, and flatnet's accept is not there")));
+                return Ok(Some(format!("{chain} drops forwarded packets, and flatnet's accept rule is missing")));
             }
         }
     }
@@ -213,6 +213,6 @@ impl Store {
 
 /// Error 109: the way could not be looked at, or not opened.
 fn failed(problem: impl Into<String>, remedy: impl Into<String>) -> Error {
-    let doing = "open the way to containers through another firewall".into();
+    let doing = "accept container traffic in another firewall".into();
     Error::Firewall { doing, problem: problem.into(), remedy: remedy.into() }
 }

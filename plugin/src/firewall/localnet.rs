@@ -47,7 +47,7 @@ pub(crate) async fn ensure(host: &Netlink) -> Result<()> {
 
 /// The first of flatnet's bridges by which a container reaches the host's loopback addresses. Errors: 109.
 pub(crate) async fn unguarded(links: &[Link]) -> Result<Option<String>> {
-    let failed = |problem: Problem| failed("read the guard of this host's loopback addresses", &problem);
+    let failed = |problem: Problem| failed("read the rules that protect this host's loopback addresses", &problem);
     let open = open(links);
     let Some(first) = open.first() else { return Ok(None) };
     let found = find(&mut Nftables::open().map_err(failed)?).await.map_err(failed)?;
@@ -116,6 +116,6 @@ fn failed(doing: &str, problem: &Problem) -> Error {
     Error::Firewall {
         doing: doing.to_owned(),
         problem: problem.to_string(),
-        remedy: "without nftables, close the bridges that `sysctl -a | grep route_localnet` shows: `sysctl -w net.ipv4.conf.<bridge>.route_localnet=0`; published ports are then not reached by 127.0.0.1".into(),
+        remedy: "without nftables, set route_localnet of each bridge that `sysctl -a | grep route_localnet` shows to 0: `sysctl -w net.ipv4.conf.<bridge>.route_localnet=0`; published ports are then not reachable at 127.0.0.1".into(),
     }
 }

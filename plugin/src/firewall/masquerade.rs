@@ -133,7 +133,7 @@ pub(crate) fn has_say(network: &Network) -> bool {
     network.options.is_gateway || network.masquerade
 }
 
-/// What is wrong with the network's rules, for CHECK, to follow "failed to ...: ". Errors: 109.
+/// What is wrong with the network's rules, for CHECK. Errors: 109.
 pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
     let failed = |problem| failed(network, &problem);
     let Some(mut nftables) = opened_for(network)? else { return Ok(None) };
@@ -144,10 +144,10 @@ pub(crate) async fn problem(network: &Network) -> Result<Option<String>> {
         // Whoever shares the bridge is not judged here.
         let with_others = |found| &own_subnets(network, family) | &subnets_found(found);
         match &found {
-            None => return Ok(Some(format!("the rules that masquerade are missing: there is no {place}"))),
+            None => return Ok(Some(format!("masquerading rules are missing: there is no {place}"))),
             Some(found) if is_same(found, &wanted(network, family, &with_others(found))) => {}
             Some(_) => {
-                let what = "the rules that masquerade were altered, or are of an earlier configuration";
+                let what = "masquerading rules were altered, or are from an earlier configuration";
                 return Ok(Some(format!("{what}: {place}")));
             }
         }
@@ -349,21 +349,21 @@ fn mark_of(family: IpFamily, bridge: &str) -> String {
 fn failed(network: &Network, problem: &Problem) -> Error {
     let remedy = match problem {
         Problem::Lacking { .. } => {
-            "do without: set `\"ipMasq\": false` in the network's .conflist (with Podman 5 make it with `--opt ipmasq=false`; `flatnet install --no-masquerade` does either), and containers reach what has a route back to them. Or use a kernel that has it (on WSL: `wsl --update`)".to_owned()
+            "set `\"ipMasq\": false` in the network's .conflist (with Podman 5 create it with `--opt ipmasq=false`; `flatnet install --no-masquerade` does either): containers then reach only hosts with a route back to them. Or use a kernel that has it (on WSL: `wsl --update`)".to_owned()
         }
         Problem::Refused { errno: Errno::EPERM, .. } => "flatnet needs CAP_NET_ADMIN: run it as root".to_owned(),
         Problem::Refused { .. } => {
-            "see `nft list ruleset` and `dmesg`; deleting the tables called flatnet does no harm: the next container's start writes them anew".to_owned()
+            "see `nft list ruleset` and `dmesg`; the tables called flatnet may be deleted: the next container's start creates them again".to_owned()
         }
     };
-    let doing = format!("masquerade what leaves network {}", network.name);
+    let doing = format!("masquerade traffic that leaves network {}", network.name);
     Error::Firewall { doing, problem: problem.to_string(), remedy }
 }
 
 fn not_removed(problem: &Problem) -> Error {
     Error::Firewall {
-        doing: "take away rules that masquerade".into(),
+        doing: "delete masquerading rules".into(),
         problem: problem.to_string(),
-        remedy: "delete them by hand: `nft list ruleset` shows them, in the tables called flatnet".into(),
+        remedy: "delete them by hand: they are in the tables called flatnet (`nft list ruleset`)".into(),
     }
 }

@@ -112,7 +112,7 @@ pub(crate) async fn publish(
     if names.len() > claims::NAMES_MAX {
         return Err(Error::Unsupported {
             key: "published ports".into(),
-            value: format!("in {} names of a link", names.len()),
+            value: "too many separate ports".into(),
             remedy: "publish ranges instead of single ports".into(),
         });
     }
@@ -160,7 +160,7 @@ pub(crate) async fn may_be_published(host: &Netlink) -> Result<bool> {
     Ok(is_published || loopback::is_left(&links) || is_former())
 }
 
-/// What is wrong with the rules for the ports that the host's links claim ([`claimed`]), to follow "failed to ...: ". Errors: 109.
+/// What is wrong with the rules for the ports that the host's links claim ([`claimed`]). Errors: 109.
 pub(crate) async fn problem(host: &Netlink) -> Result<Option<String>> {
     let state = State::read(host).await?;
     if state.links.iter().all(|link| claimed(link).next().is_none()) {

@@ -166,7 +166,7 @@ async fn all_are_there(host: &Netlink, ports: &BTreeSet<u32>, port: u32) -> Resu
 
 /// Takes away what is said of links that are gone, and the table with the last. A host without it is not changed.
 pub(crate) async fn forget_gone(host: &Netlink) -> Result<()> {
-    let failed = |problem: Problem| failed("take back the rules against spoofing", &problem);
+    let failed = |problem: Problem| failed("delete anti-spoofing rules", &problem);
     // A kernel without nftables has none of flatnet's.
     let Ok(mut nftables) = Nftables::open() else { return Ok(()) };
     let mut changed = false;
@@ -193,12 +193,12 @@ pub(crate) async fn forget_gone(host: &Netlink) -> Result<()> {
             }
         }
     }
-    if changed { nftables.close_soon().doing(|| "let go of a netfilter socket".into()) } else { Ok(()) }
+    if changed { nftables.close_soon().doing(|| "close a netfilter socket".into()) } else { Ok(()) }
 }
 
 /// Where links are under control whose rules are gone or not as they should be, makes the table anew.
 pub(crate) async fn repair(host: &Netlink) -> Result<()> {
-    let failed = |problem: Problem| failed("repair the rules against spoofing", &problem);
+    let failed = |problem: Problem| failed("repair anti-spoofing rules", &problem);
     let links = host.links().await?;
     if links.iter().all(|link| allowed_sources(link).next().is_none()) {
         return Ok(());
@@ -216,18 +216,18 @@ pub(crate) async fn repair(host: &Netlink) -> Result<()> {
     restore(host, &mut nftables, way, &[]).await?.map_err(failed)
 }
 
-/// What is not as it should be with the rules for these host ends, to follow "failed to ...: ". One that is not under control is not looked at.
+/// What is not as it should be with the rules for these host ends. One that is not under control is not looked at.
 pub(crate) async fn problem(links: &[Link]) -> Result<Option<String>> {
     let guarded = || links.iter().filter(|link| lease::guarded_mac(link).is_some());
     if guarded().next().is_none() {
         return Ok(None);
     }
-    let failed = |problem: Problem| failed("read the rules against spoofing", &problem);
+    let failed = |problem: Problem| failed("read anti-spoofing rules", &problem);
     let mut nftables = Nftables::open().map_err(failed)?;
     let found = Way::read(&mut nftables).await.map_err(failed)?;
     Ok(guarded().find_map(|link| {
         if !link.port.filtered {
-            return Some(format!("frames to link-local groups pass unseen at host link {}", link.name));
+            return Some(format!("frames to link-local multicast groups are not filtered at host link {}", link.name));
         }
         let allowed_sources: Vec<_> = allowed_sources(link).collect();
         let problems: Option<Vec<_>> = found.iter().map(|(way, found)| found.problem(*way, &allowed_sources)).collect();
@@ -297,7 +297,7 @@ fn guarded(link: &Link, known: &Found, more: &[Guarded]) -> Option<Guarded> {
 fn failed(doing: &str, problem: &Problem) -> Error {
     let remedy = match problem {
         Problem::Lacking { .. } => {
-            "leave macspoofchk out of the network's configuration (containers with NET_RAW can then spoof), or use a kernel that has either (of WSL's, those from 6.6 on: `wsl --update` where `uname -r` says 5.15)"
+            "leave macspoofchk out of the network's configuration (containers with NET_RAW can then spoof), or use a kernel that has either (WSL's has from 6.6 on: `uname -r`, `wsl --update`)"
         }
         Problem::Refused { .. } => "see `nft list table bridge flatnet`, `nft list table netdev flatnet` and `dmesg`",
     };

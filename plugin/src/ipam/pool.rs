@@ -70,16 +70,17 @@ impl Pools {
             return None;
         }
         if self.ranges().any(|range| range.gateway() == address) {
-            return Some("is the gateway's own".to_owned());
+            return Some("is the gateway's".to_owned());
         }
         if self.ranges().any(|range| range.spans(address)) {
-            return Range::reservation(address).or_else(|| Some("is excluded".to_owned()));
+            return Range::reservation(address).or_else(|| Some("is excluded from this network's range".to_owned()));
         }
-        let pools: Vec<_> = self.iter().map(Pool::to_string).collect();
-        if pools.is_empty() {
-            return Some("is not to be had: this network gives no addresses".to_owned());
-        }
-        Some(format!("is not one of {} of this network", pools.join(", ")))
+        let ranges: Vec<_> = self.ranges().map(Range::to_string).collect();
+        Some(match ranges.as_slice() {
+            [] => "cannot be assigned: this network gives no addresses".to_owned(),
+            [range] => format!("is outside this network's range ({range})"),
+            ranges => format!("is outside this network's ranges ({})", ranges.join(", ")),
+        })
     }
 }
 

@@ -127,7 +127,7 @@ pub(crate) async fn from_bridge(host: &Netlink, draft: Draft) -> Result<Option<N
         return Err(Error::BridgeConflict {
             bridge: draft.bridge,
             found: format!("it is gone, or has no address, and network {} has containers", draft.name),
-            remedy: "start another container on this network, which repairs it: only the plugin of ipam.type knows the address"
+            remedy: "start another container on this network, which repairs it: only the IPAM plugin knows the address"
                 .into(),
         });
     }
@@ -189,7 +189,7 @@ pub(crate) async fn find(host: &Netlink, name: &str) -> Result<Option<Link>> {
         }),
         Some(link) if link.stp => Err(Error::BridgeConflict {
             bridge: name.to_owned(),
-            found: "it runs STP, which keeps a new port shut for 30 s".into(),
+            found: "it runs STP, which blocks a new port for 30 s".into(),
             remedy: format!("turn it off: `ip link set {name} type bridge stp_state 0`"),
         }),
         found => Ok(found),
@@ -331,17 +331,17 @@ async fn uplink_mtu(host: &Netlink, network: &Network) -> Result<Option<u32>> {
     Ok(None)
 }
 
-/// What is wrong with the bridge, for CHECK, to follow "failed to ...: ".
+/// What is wrong with the bridge, for CHECK.
 pub(crate) async fn problem(host: &Netlink, network: &Network, bridge: &Link) -> Result<Option<String>> {
     let name = &network.bridge;
     if !bridge.up {
         return Ok(Some(format!("bridge {name} is down")));
     }
     if network.options.promiscuous && !bridge.promiscuous {
-        return Ok(Some(format!("bridge {name} does not take in everything, as promiscMode has it")));
+        return Ok(Some(format!("bridge {name} is not promiscuous, but promiscMode is true")));
     }
     if network.options.port.needs_vlan_filtering() && !bridge.vlan_filtering {
-        return Ok(Some(format!("bridge {name} does not keep VLANs apart: its vlan_filtering is 0")));
+        return Ok(Some(format!("bridge {name} does not filter VLANs: its vlan_filtering is 0")));
     }
     if let Some(problem) = vlan::problem(host, network, bridge).await? {
         return Ok(Some(problem));
@@ -355,7 +355,7 @@ pub(crate) async fn problem(host: &Netlink, network: &Network, bridge: &Link) ->
         return Ok(Some(format!("{kind} {name} lacks the gateway address {gateway}")));
     }
     let mute = network.has_ipv6() && network.options.is_gateway && !ipv6::can_ask(&found);
-    Ok(mute.then(|| format!("{kind} {name} lacks a link-local address, and so finds no container by IPv6")))
+    Ok(mute.then(|| format!("{kind} {name} lacks a link-local address, without which it reaches no container by IPv6")))
 }
 
 #[cfg(test)]

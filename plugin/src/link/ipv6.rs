@@ -127,7 +127,7 @@ impl Place<'_> {
         match done.doing(|| format!("write {file}")) {
             Err(error @ Error::Kernel { errno: Errno::EROFS, .. }) => {
                 let setting = sysctl::ipv6_of(&self.link.name, "accept_ra");
-                eprintln!("flatnet: warning: failed to {error} (run `sysctl -w {setting}=0` where it can be written)");
+                eprintln!("flatnet: warning: {error} (run `sysctl -w {setting}=0` where it can be written)");
                 Ok(())
             }
             done => done,
@@ -166,7 +166,7 @@ impl Place<'_> {
             }
             // As long as it is there it listens to all nodes at least.
             if !joined.iter().any(|(link, _)| *link == self.link.index) {
-                let doing = || format!("wait for {} to hear who asks for it", self.link.name);
+                let doing = || format!("wait for {} to join its multicast groups", self.link.name);
                 self.netlink.link_by_index(self.link.index).await?.ok_or(Errno::ENODEV).doing(doing)?;
             }
             let what = format!("{} to join the multicast groups of its addresses", self.link.name);
@@ -180,7 +180,7 @@ impl Place<'_> {
             let found = self.addresses().await?;
             if let Some(taken) = found.iter().find(|address| address.state == AddressState::Duplicate) {
                 let address = taken.network.ip();
-                let holder = "somebody on the bridge, who has answered for it (duplicate address detection)".to_owned();
+                let holder = "another machine on the bridge, which answered duplicate address detection".to_owned();
                 return Err(Error::AddressTaken { address, holder });
             }
             if found.iter().all(|address| address.state == AddressState::Usable) {

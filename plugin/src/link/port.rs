@@ -71,7 +71,7 @@ pub(crate) async fn put_back(host: &Netlink, link: &Link, bridge: &Link, options
     host.set_up_port(link, settings, None).await
 }
 
-/// What is not with a port as its options have it, for CHECK, to follow "failed to ...: ". What is there beside it is not looked at.
+/// What is not with a port as its options have it, for CHECK. What is there beside it is not looked at.
 pub(crate) async fn problem(
     host: &Netlink,
     port: &Link,

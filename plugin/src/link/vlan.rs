@@ -22,7 +22,7 @@ pub(crate) async fn find<P>(host: &Netlink, network: &Network<P>, bridge: &Link)
                     link.kind.as_deref().unwrap_or("device")
                 ),
                 remedy: format!(
-                    "take it away if another plugin made it (`ip link del {}`), or give the network another bridge or VLAN",
+                    "delete it if another plugin made it (`ip link del {}`), or give the network another bridge or VLAN",
                     link.name
                 ),
             })
@@ -62,7 +62,7 @@ pub(super) async fn ensure(host: &Netlink, network: &Network, bridge: &Link) -> 
     Ok(Some(link))
 }
 
-/// What is wrong with the way that the VLAN's frames take to the gateway, for CHECK, to follow "failed to ...: ".
+/// What is wrong with the way that the VLAN's frames take to the gateway, for CHECK.
 pub(super) async fn problem(host: &Netlink, network: &Network, bridge: &Link) -> Result<Option<String>> {
     let Some((name, vlan)) = network.gateway_vlan() else { return Ok(None) };
     match find(host, network, bridge).await? {

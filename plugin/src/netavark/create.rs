@@ -70,7 +70,7 @@ fn take_free_subnet(config: &mut Map<String, Value>, planned: &All) -> Result<()
     Err(Error::Unsupported {
         key: "subnets".into(),
         value: "[]".into(),
-        remedy: "name a subnet with --subnet: other networks have all of 10.87.0.0/16".into(),
+        remedy: "pass a subnet with --subnet: other networks use all of 10.87.0.0/16".into(),
     })
 }
 
@@ -79,7 +79,7 @@ fn refuse_planned(network: &Network, planned: &All) -> Result<()> {
     for subnet in network.pools.subnets() {
         let Some(other) = planned.overlapping(subnet, &network.name) else { continue };
         if other.bridge.as_ref() != Some(&network.bridge) {
-            let remedy = "give this one another subnet with --subnet, or the other's bridge with --interface-name";
+            let remedy = "pass another subnet with --subnet, or that network's bridge with --interface-name";
             return Err(Error::BridgeConflict {
                 bridge: network.bridge.clone(),
                 found: format!("network {} has addresses of {subnet} already", other.name),
@@ -118,7 +118,7 @@ async fn free_bridge(host: &Netlink, network: &mut Network, planned: &All) -> Re
         key: "network_interface".into(),
         value: "\"\"".into(),
         remedy: format!(
-            "name a bridge with --interface-name: {BRIDGE_PREFIX}0 - {BRIDGE_PREFIX}{} are in use",
+            "pass a bridge with --interface-name: {BRIDGE_PREFIX}0 - {BRIDGE_PREFIX}{} are in use",
             BRIDGES - 1
         ),
     })

@@ -116,7 +116,7 @@ fn allocator(options: Option<Section>) -> Result<Allocator> {
         Some(other) => Err(Error::Unsupported {
             key: "ipam_options.driver".into(),
             value: format!("{other:?}"),
-            remedy: "leave out --ipam-driver: flatnet keeps the leases itself".into(),
+            remedy: "leave out --ipam-driver: flatnet allocates the addresses itself".into(),
         }),
     }
 }
@@ -157,27 +157,27 @@ mod tests {
     }
 
     #[rstest]
-    #[case::ipv6(json!({"ipv6_enabled": true, "subnets": [{"subnet": "10.88.0.0/16"}]}), 2, "ipv6_enabled = true")]
+    #[case::ipv6(json!({"ipv6_enabled": true, "subnets": [{"subnet": "10.88.0.0/16"}]}), 2, "ipv6_enabled: true")]
     #[case::internal(json!({"internal": true}), 2, "internal")]
-    #[case::route_family(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "fd87:1::1"}]}), 7, "gateway is fd87:1::1, but the way to 10.0.0.0/8 is by an address of IPv4")]
+    #[case::route_family(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "fd87:1::1"}]}), 7, "gateway is fd87:1::1, but 10.0.0.0/8 needs an IPv4 next hop")]
     #[case::route_gateway(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.2.1"}]}), 7, "routes.gateway is 10.87.2.1")]
     #[case::route_broadcast(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.255"}]}), 7, "routes.gateway is 10.87.1.255, the broadcast address")]
-    #[case::route_twice(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.8", "metric": 100}, {"destination": "10.0.0.0/8", "gateway": "10.87.1.9"}]}), 7, "routes.destination is 10.0.0.0/8 once more")]
+    #[case::route_twice(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.8", "metric": 100}, {"destination": "10.0.0.0/8", "gateway": "10.87.1.9"}]}), 7, "routes.destination is 10.0.0.0/8 again")]
     #[case::route_type(json!({"routes": [{"destination": "10.0.0.0/8", "route_type": "throw"}]}), 7, "routes.route_type is \"throw\"")]
     #[case::route_type_gateway(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.8", "route_type": "blackhole"}]}), 7, "routes.gateway is 10.87.1.8, but a blackhole route has none")]
     #[case::route_no_gateway(json!({"routes": [{"destination": "10.0.0.0/8", "route_type": "unicast"}]}), 7, "routes.gateway is missing")]
     #[case::route_key(json!({"routes": [{"destination": "10.0.0.0/8", "gateway": "10.87.1.8", "type": "blackhole"}]}), 2, "routes.type")]
     #[case::route_host_bits(json!({"routes": [{"destination": "10.0.0.1/8", "gateway": "10.87.1.9"}]}), 7, "did you mean 10.0.0.0/8?")]
-    #[case::isolate(json!({"options": {"isolate": "true"}}), 2, "options.isolate = \"true\"")]
+    #[case::isolate(json!({"options": {"isolate": "true"}}), 2, "options.isolate: \"true\"")]
     #[case::dns(json!({"network_dns_servers": ["10.0.0.1"]}), 2, "network_dns_servers")]
-    #[case::unknown_option(json!({"options": {"mtus": "1400"}}), 2, "options.mtus is not a known key: did you mean options.mtu?")]
+    #[case::unknown_option(json!({"options": {"mtus": "1400"}}), 2, "unknown key options.mtus: did you mean options.mtu?")]
     #[case::mtu(json!({"options": {"mtu": "67"}}), 7, "options.mtu is 67")]
     #[case::mtu_text(json!({"options": {"mtu": "big"}}), 7, "options.mtu is \"big\"")]
     #[case::spoofing(json!({"options": {"macspoofchk": "yes"}}), 7, "options.macspoofchk is \"yes\", not true or false")]
     #[case::masquerade(json!({"options": {"ipmasq": "yes"}}), 7, "options.ipmasq is \"yes\", not true or false")]
     #[case::gateways(json!({"options": {"gateways": "172.30.0.1,here"}}), 7, "options.gateways has \"here\"")]
-    #[case::dhcp(json!({"ipam_options": {"driver": "dhcp"}}), 2, "ipam_options.driver = \"dhcp\"")]
-    #[case::overlap(json!({"subnets": [{"subnet": "10.87.0.0/16"}, {"subnet": "10.87.2.0/24"}]}), 7, "given out of one place")]
+    #[case::dhcp(json!({"ipam_options": {"driver": "dhcp"}}), 2, "ipam_options.driver: \"dhcp\"")]
+    #[case::overlap(json!({"subnets": [{"subnet": "10.87.0.0/16"}, {"subnet": "10.87.2.0/24"}]}), 7, "ranges must not overlap")]
     #[case::subnet_v6(json!({"subnets": [{"subnet": "fd00::1/64"}]}), 7, "subnets.subnet")]
     #[case::gateway(json!({"subnets": [{"subnet": "10.87.1.0/24", "gateway": "10.87.2.1"}]}), 7, "subnets.gateway")]
     #[case::range(json!({"subnets": [{"subnet": "10.87.1.0/24", "lease_range": {"start_ip": "10.87.2.9"}}]}), 7, "subnets.lease_range.start_ip")]

@@ -73,23 +73,15 @@ fn bridge_options(options: &mut Section, bridge: &str) -> Result<BridgeOptions> 
 fn refuse_unsupported(options: &mut Section) -> Result<()> {
     let refused: [(&'static str, &[&str], &str); 7] = [
         ("bclim", &[], "leave it out: it is an option of macvlan"),
-        ("host_interface_name", &[], "leave it out: flatnet names the host's ends itself, `flatnet ls` shows them"),
+        ("host_interface_name", &[], "leave it out: flatnet names the host links itself (`flatnet ls`)"),
         (
             "isolate",
             &["false"],
             "leave it out: on a flat network containers of other networks are reached; keep them out with the host's firewall",
         ),
-        ("mode", &["", "managed"], "leave it out: flatnet looks after its bridge itself"),
-        (
-            "outbound_addr4",
-            &[],
-            "leave it out: what containers send beyond the flat range has the address of the link that it leaves by",
-        ),
-        (
-            "outbound_addr6",
-            &[],
-            "leave it out: what containers send beyond the network has the address of the link that it leaves by",
-        ),
+        ("mode", &["", "managed"], "leave it out: flatnet manages its bridge itself"),
+        ("outbound_addr4", &[], "leave it out: masqueraded packets get an address of the link that they leave by"),
+        ("outbound_addr6", &[], "leave it out: masqueraded packets get an address of the link that they leave by"),
         ("vrf", &[], "leave it out: the routes to containers are in the host's main table"),
     ];
     for (key, harmless, remedy) in refused {

@@ -62,7 +62,7 @@ impl Mapping {
                 let host = HostPort { address: *address, protocol, number: self.host_port + n };
                 let container = self.container_port + n;
                 if let Some(other) = ports.insert(host, container).filter(|other| *other != container) {
-                    let two = format!("leads {host} to two ports of the container, {other} and {container}");
+                    let two = format!("maps {host} to two ports of the container, {other} and {container}");
                     return Err(problem(two));
                 }
             }
@@ -81,12 +81,15 @@ impl Mapping {
             let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
             return Ok(all.into_iter().filter(|address| families.contains(&IpFamily::of(*address))).collect());
         }
-        let address: IpAddr = self.host_ip.parse().map_err(|_| refused("publish on an IP address, or on all"))?;
+        let address: IpAddr =
+            self.host_ip.parse().map_err(|_| refused("publish on an IP address, or on all addresses"))?;
         if !families.contains(&IpFamily::of(address)) {
-            return Err(refused("the network has no address of that family: publish on one of the other, or on all"));
+            return Err(refused(
+                "the network has no address of that family: publish on one of the other, or on all addresses",
+            ));
         }
         if address == IpAddr::V6(Ipv6Addr::LOCALHOST) {
-            return Err(refused("publish on 127.0.0.1 or on all: Linux lets no answer from elsewhere back to ::1"));
+            return Err(refused("publish on 127.0.0.1, or on all addresses: Linux does not translate ::1"));
         }
         Ok(vec![address])
     }
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::two_targets("tcp", 1, 7, "leads 80/tcp to two ports of the container, 80 and 81")]
+    #[case::two_targets("tcp", 1, 7, "maps 80/tcp to two ports of the container, 80 and 81")]
     #[case::too_many("tcp,udp", 65_535 - 81, 7, "more than 131070")]
     fn refused_of_two(#[case] protocol: &str, #[case] range: u16, #[case] code: u32, #[case] words: &str) {
         let mapping = |container: u16| json!({"container_port": container, "host_ip": "", "host_port": 80, "protocol": protocol, "range": range});

@@ -115,12 +115,10 @@ fn refuse_options(options: Option<&Map<String, Value>>) -> Result<()> {
 }
 
 fn static_ip(options: &Section, text: &str, network: &Network) -> Result<IpAddr> {
-    let problem = |problem: String| options.problem("static_ips", format!("asks for {text}, which {problem}"));
-    match text.parse() {
-        Ok(address) => match network.pools.refusal(address) {
-            Some(refusal) => Err(problem(refusal)),
-            None => Ok(address),
-        },
-        Err(_) => Err(problem("is not an IP address".to_owned())),
-    }
+    let Ok(address) = text.parse::<IpAddr>() else {
+        return Err(options.problem("static_ips", format!("has {text:?}, which is not an IP address")));
+    };
+    network.pools.refusal(address).map_or(Ok(address), |refusal| {
+        Err(Error::Requested { source: "static_ips", problem: format!("address {text} {refusal}") })
+    })
 }

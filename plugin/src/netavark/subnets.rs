@@ -144,7 +144,7 @@ fn counterpart(subnet: IpNetwork) -> Result<IpNetwork> {
     planned.map(IpNetwork::from).ok_or_else(|| Error::Unsupported {
         key: "ipv6_enabled".into(),
         value: "true".into(),
-        remedy: format!("name an IPv6 subnet beside {subnet}, which gateways need a route to: --subnet fd87:1::/64"),
+        remedy: format!("pass an IPv6 subnet beside {subnet}, which gateways need a route to: --subnet fd87:1::/64"),
     })
 }
 

@@ -61,7 +61,7 @@ pub(crate) enum RouteKind {
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.destination)?;
-        self.gateway.map_or(Ok(()), |gateway| write!(f, " by {gateway}"))
+        self.gateway.map_or(Ok(()), |gateway| write!(f, " via {gateway}"))
     }
 }
 

@@ -120,7 +120,8 @@ impl Success {
         Err(Error::Unsupported {
             key: "cniVersion".into(),
             value: format!("{:?} for a container without an address", version.as_str()),
-            remedy: "set cniVersion to 0.3.0 or newer: a result of before has no place for an interface alone".into(),
+            remedy: "set cniVersion to 0.3.0 or newer: older results have no place for an interface without an address"
+                .into(),
         })
     }
 
@@ -167,11 +168,12 @@ impl Success {
     pub(crate) fn read(json: &Value, version: SpecVersion) -> Result<Self, String> {
         // A list of values would do as well, where the order is the right one.
         let raw = if json.is_object() { Raw::deserialize(json) } else { Err(de::Error::custom("it is not an object")) };
-        let raw = raw.map_err(|e| format!("is not a result of CNI: {e}"))?;
+        let raw = raw.map_err(|e| format!("is not a CNI result: {e}"))?;
         let version = match raw.version.as_str() {
             "" => version,
-            said => SpecVersion::parse(said)
-                .ok_or_else(|| format!("is not a result of CNI, which has no version {said:?}"))?,
+            said => {
+                SpecVersion::parse(said).ok_or_else(|| format!("is not a CNI result: there is no version {said:?}"))?
+            }
         };
         let mut success = Self { dns: raw.dns.unwrap_or_default(), ..Self::default() };
         if version >= SpecVersion::V0_3_0 {
@@ -244,7 +246,7 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { dst, gw, mtu, advmss, priority, table, scope } = self;
         write!(f, "{dst}")?;
-        gw.map_or(Ok(()), |by| write!(f, " by {by}"))?;
+        gw.map_or(Ok(()), |by| write!(f, " via {by}"))?;
         let attributes = [("mtu", mtu), ("advmss", advmss), ("priority", priority), ("table", table), ("scope", scope)];
         attributes.iter().try_for_each(|(key, value)| value.map_or(Ok(()), |value| write!(f, ", {key} {value}")))
     }
@@ -339,11 +341,11 @@ mod tests {
     #[case::not_an_address(json!({"ips": [{"address": "10.87.1/24"}]}), "invalid address")]
     #[case::no_name(json!({"interfaces": [{"mac": "02:00:00:00:00:01"}]}), "missing field `name`")]
     #[case::index(json!({"ips": [{"address": "10.87.1.2/24", "interface": -1}]}), "invalid value: integer `-1`")]
-    #[case::version(json!({"cniVersion": "9.9.9"}), "which has no version \"9.9.9\"")]
+    #[case::version(json!({"cniVersion": "9.9.9"}), "there is no version \"9.9.9\"")]
     #[case::dns(json!({"dns": {"nameservers": "10.0.0.1"}}), "invalid type: string")]
     fn what_is_no_result(#[case] json: Value, #[case] words: &str) {
         let problem = read(&json).expect_err("no result");
-        assert!(problem.starts_with("is not a result of CNI") && problem.contains(words), "{problem}");
+        assert!(problem.starts_with("is not a CNI result") && problem.contains(words), "{problem}");
     }
 
     #[rstest]
@@ -362,7 +364,7 @@ mod tests {
     fn before_lists_there_must_be_an_address() {
         let error = Success::refuse_old_version(SpecVersion::V0_2_0, false).expect_err("nothing to say");
         assert_eq!(error.code(), 2);
-        assert_eq!(error.to_string(), "honour cniVersion = \"0.2.0\" for a container without an address");
+        assert_eq!(error.to_string(), "unsupported value for cniVersion: \"0.2.0\" for a container without an address");
         assert!(Success::refuse_old_version(SpecVersion::V0_2_0, true).is_ok());
         assert!(Success::refuse_old_version(SpecVersion::V0_3_0, false).is_ok());
     }

@@ -102,7 +102,7 @@ async fn judge(host: &Netlink, network: &Network) -> Result<(Option<Link>, Findi
                 format!("run `ip address add {gateway} dev {way}`; the next container's start does so too"),
             ),
             None => BRIDGE.bad(
-                format!("{way} lacks a link-local address, and so finds no container by IPv6"),
+                format!("{way} lacks a link-local address, without which it reaches no container by IPv6"),
                 "run `systemctl restart flatnet`, or start a container: either gives it one",
             ),
         }

@@ -183,7 +183,7 @@ impl Check {
 
     /// The look itself failed, by a fault of this host's.
     pub(super) fn failed(self, error: &crate::error::Error) -> Finding {
-        self.bad(format!("failed to {error}"), error.remedy())
+        self.bad(error.to_string(), error.remedy())
     }
 
     fn finding(self, state: State, found: impl Into<String>, remedy: Option<String>) -> Finding {

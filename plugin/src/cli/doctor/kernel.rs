@@ -53,7 +53,7 @@ fn links(host: &Host) -> Finding {
     match trial::alone(make_all) {
         Tried::Done(Ok(())) => KERNEL_LINKS.ok("bridge, veth and alternative names work (tested in a scratch namespace)"),
         Tried::Done(Err(error @ Error::Kernel { errno: Errno::EOPNOTSUPP, .. })) => KERNEL_LINKS.bad(
-            format!("failed to {error}"),
+            error.to_string(),
             "the kernel lacks the bridge or veth module, or is older than 5.5: load or install it (`modprobe bridge veth`; on WSL: `wsl --update` on Windows)",
         ),
         Tried::Done(Err(error)) => KERNEL_LINKS.failed(&error),

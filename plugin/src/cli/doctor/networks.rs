@@ -275,7 +275,7 @@ fn configured(backend: Backend, claim: Claim, value: &Value) -> Configured {
         }
     };
     let finding = match &parsed {
-        Err(error) => CONFIGURATION.bad(format!("{}: failed to {error}", file.display()), remedy(error, &file)),
+        Err(error) => CONFIGURATION.bad(format!("{}: {error}", file.display()), remedy(error, &file)),
         Ok(_) if plugins.first().is_some_and(|first| first != "flatnet") => CONFIGURATION.bad(
             format!("{}: flatnet comes after {}", file.display(), plugins[0]),
             "make flatnet the first of `plugins`: it makes the interface that the others work on",

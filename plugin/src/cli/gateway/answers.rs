@@ -54,9 +54,7 @@ pub(super) async fn answer(node: &Node, visitor: Visitor, request: &Request<Inco
         "/health" => health(node, may_read_all).await,
         _ => Ok(text(StatusCode::NOT_FOUND, PATHS)),
     };
-    answer.unwrap_or_else(|error| {
-        text(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to {error}\n{}\n", error.remedy()))
-    })
+    answer.unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n{}\n", error.remedy())))
 }
 
 /// Whether the visitor may read all, and each client that it says it asks for. A proxy's word can only take a right away.

@@ -21,7 +21,7 @@ pub(in crate::cli) const PORTMAP: &str = "portmap";
 /// What one kind of file says, where it is of flatnet's.
 type Lower = fn(&Value) -> Option<Result<config::Configured>>;
 
-/// All networks, by name, and what is wrong with those that cannot be used: each text fits after "failed to ".
+/// All networks, by name, and what is wrong with those that cannot be used.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Configured {
     pub(super) networks: Vec<Network>,
@@ -49,7 +49,7 @@ impl Configured {
         let files = match list(folder, extension) {
             Ok(files) => files,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return,
-            Err(e) => return self.problems.push(format!("list {}: {e}", folder.display())),
+            Err(e) => return self.problems.push(format!("failed to list {}: {e}", folder.display())),
         };
         for file in files {
             match fs::read_to_string(&file).map_err(|e| e.to_string()).and_then(|text| parse(&text, lower)) {
@@ -61,7 +61,7 @@ impl Configured {
                     }
                 }
                 Ok(None) => {}
-                Err(problem) => self.problems.push(format!("use {}: {problem}", file.display())),
+                Err(problem) => self.problems.push(format!("cannot use {}: {problem}", file.display())),
             }
         }
     }

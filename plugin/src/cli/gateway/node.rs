@@ -45,7 +45,7 @@ struct Known {
 /// A network whose bridge this process looks after.
 pub(super) struct Kept {
     pub(super) network: Network,
-    /// Why its bridge could not be brought into order, to follow "failed to ".
+    /// Why its bridge could not be brought into order.
     pub(super) problem: Option<String>,
 }
 

@@ -18,13 +18,13 @@ use tokio::io::unix::AsyncFd;
 /// From now on SIGTERM and SIGINT end the future, and not the process.
 pub(super) fn asked_to_end() -> Result<impl Future<Output = Result<()>>> {
     let signals = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect::<SigSet>();
-    signals.thread_block().context("hold signals back")?;
+    signals.thread_block().context("failed to hold signals back")?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-    let arrivals = SignalFd::with_flags(&signals, flags).context("listen to signals")?;
+    let arrivals = SignalFd::with_flags(&signals, flags).context("failed to listen to signals")?;
     // SAFETY: the object owns its descriptor, gives no other, and stays open until it is dropped.
     let arrivals = unsafe { AsyncFd::register_with_interest(arrivals, Interest::READABLE) };
-    let arrivals = arrivals.map_err(io::Error::from).context("listen to signals")?;
-    Ok(async move { arrivals.readable().await.map(drop).context("listen to signals") })
+    let arrivals = arrivals.map_err(io::Error::from).context("failed to listen to signals")?;
+    Ok(async move { arrivals.readable().await.map(drop).context("failed to listen to signals") })
 }
 
 /// Says a line to whoever watches. Nobody has to: a service runs on when its log has gone.

@@ -29,7 +29,7 @@ pub(super) fn ask() -> Result<Option<Containers>> {
         Ran::Well(text) => read(&text).map(Some),
         Ran::Missing => Ok(None),
         Ran::Badly(why) => bail!(
-            "ask Podman for its containers: `podman {}` {why}. Nothing was deleted; fix what it reports, and try again",
+            "failed to ask Podman for its containers: `podman {}` {why}. Nothing was deleted; fix what it reports, and try again",
             QUESTION.join(" ")
         ),
     }
@@ -38,7 +38,7 @@ pub(super) fn ask() -> Result<Option<Containers>> {
 fn read(text: &str) -> Result<Containers> {
     // Some versions say null where there are none.
     let listed: Option<Vec<Container>> = serde_json::from_str(text)
-        .with_context(|| format!("read Podman's list of containers (`podman {}`)", QUESTION.join(" ")))?;
+        .with_context(|| format!("failed to read Podman's list of containers (`podman {}`)", QUESTION.join(" ")))?;
     Ok(listed.unwrap_or_default().into_iter().map(|it| (it.id, it.state)).collect())
 }
 

@@ -29,7 +29,7 @@ pub(super) fn warn(wanted: &Wanted, plan: &mut Plan) {
         Backend::Netavark => {}
     }
     if let Some(why) = &wanted.unguarded {
-        warn(format!("containers with NET_RAW can send as anybody (macspoofchk is off): failed to {why}"));
+        warn(format!("containers with NET_RAW can send as anybody (macspoofchk is off): {why}"));
     }
     if !wanted.has_systemd {
         let gateway = format!("{} gateway", wanted.backend.binary());

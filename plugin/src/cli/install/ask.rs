@@ -12,8 +12,8 @@ pub(super) fn agree(questions: &[String], out: &mut impl Write) -> Result<bool> 
         return Ok(false);
     }
     let what = if questions.len() == 1 { "that" } else { "all of that" };
-    write!(out, "Go on with {what}? [y/N] ").and_then(|()| out.flush()).context("ask")?;
+    write!(out, "Go on with {what}? [y/N] ").and_then(|()| out.flush()).context("failed to ask")?;
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).context("read the answer")?;
+    io::stdin().lock().read_line(&mut answer).context("failed to read the answer")?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

@@ -66,7 +66,7 @@ impl Saved {
 
 /// What is at `path`, if anything. Errors where it is neither a file nor a symbolic link.
 pub(in crate::cli) fn look(path: &Path) -> Result<Option<Saved>> {
-    let looked = || format!("look at {}", path.display());
+    let looked = || format!("failed to read {}", path.display());
     let data = match fs::symlink_metadata(path) {
         Ok(data) => data,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -77,7 +77,7 @@ pub(in crate::cli) fn look(path: &Path) -> Result<Option<Saved>> {
     } else if data.is_file() {
         Content::Bytes(fs::read(path).with_context(looked)?)
     } else {
-        bail!("use {0}: it is neither a file nor a link; move it away, and try again", path.display());
+        bail!("{} is neither a file nor a link: move it away, and try again", path.display());
     };
     let (mode, owner) = (data.mode() & 0o7777, (data.uid(), data.gid()));
     Ok(Some(Saved { content, mode, owner, changed: Some((data.mtime(), data.mtime_nsec())) }))
@@ -93,7 +93,7 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 /// Makes `path` be what is asked for: a file, a link, or nothing.
 pub(super) fn put(path: &Path, wanted: Option<&Saved>) -> Result<()> {
     let Some(wanted) = wanted else {
-        return fs::remove_file(path).with_context(|| format!("remove {}", path.display()));
+        return fs::remove_file(path).with_context(|| format!("failed to remove {}", path.display()));
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.flatnet-{}", std::process::id()));
@@ -102,7 +102,7 @@ pub(super) fn put(path: &Path, wanted: Option<&Saved>) -> Result<()> {
         // It may not even be there; what went wrong before is what has to be told.
         drop(fs::remove_file(&beside));
     }
-    made.with_context(|| format!("write {}", path.display()))
+    made.with_context(|| format!("failed to write {}", path.display()))
 }
 
 fn write(path: &Path, wanted: &Saved) -> io::Result<()> {

@@ -121,7 +121,9 @@ impl Step {
             Self::Run { run, .. } => execute(run),
             Self::DeleteBridge { name } => super::bridge::delete(name),
             Self::Unpublish => super::bridge::unpublish(),
-            Self::ForgetAddresses => memory::forget_all().with_context(|| format!("empty {}", layout::MEMORY)),
+            Self::ForgetAddresses => {
+                memory::forget_all().with_context(|| format!("failed to empty {}", layout::MEMORY))
+            }
         }
     }
 
@@ -152,25 +154,25 @@ fn make_folder(path: &Path) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         failed => failed,
     };
-    made.with_context(|| format!("create the folder {}", path.display()))
+    made.with_context(|| format!("failed to create the folder {}", path.display()))
 }
 
 /// Unless somebody has put something into it.
 fn remove_folder(path: &Path) -> Result<()> {
     match fs::remove_dir(path) {
         Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => Ok(()),
-        done => done.with_context(|| format!("remove {}", path.display())),
+        done => done.with_context(|| format!("failed to remove {}", path.display())),
     }
 }
 
 fn execute(words: &[String]) -> Result<()> {
     let line = words.join(" ");
-    let (program, arguments) = words.split_first().context("run a program without a name")?;
+    let (program, arguments) = words.split_first().context("failed to run a program without a name")?;
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match probe::run_within(deadline::INSTALL, program, &arguments) {
         Ran::Well(_) => Ok(()),
-        Ran::Missing => Err(anyhow!("run `{line}`: there is no {program}")),
-        Ran::Badly(why) => Err(anyhow!("run `{line}`: it {why}")),
+        Ran::Missing => Err(anyhow!("failed to run `{line}`: there is no {program}")),
+        Ran::Badly(why) => Err(anyhow!("failed to run `{line}`: it {why}")),
     }
 }
 
@@ -194,7 +196,7 @@ impl Plan {
             }
         }
         if manner.json {
-            writeln!(out, "{:#}", self.json(manner, refused)).context("write what was done")?;
+            writeln!(out, "{:#}", self.json(manner, refused)).context("failed to write what was done")?;
         } else {
             let last = match (idle, manner.dry_run, refused) {
                 (true, ..) => "nothing to do".to_owned(),
@@ -202,20 +204,20 @@ impl Plan {
                 (.., true) => "nothing was changed; run again with --yes to confirm".to_owned(),
                 _ => self.next.join("\n"),
             };
-            writeln!(out, "{last}").context("write what was done")?;
+            writeln!(out, "{last}").context("failed to write what was done")?;
         }
         Ok(if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
     }
 
     fn show(&self, out: &mut impl Write) -> Result<()> {
         for (action, subject) in self.steps.iter().filter_map(Step::describe) {
-            writeln!(out, "{action:<10}{subject}").context("write the plan")?;
+            writeln!(out, "{action:<10}{subject}").context("failed to write the plan")?;
         }
         for warning in &self.warnings {
-            writeln!(out, "note: {warning}").context("write the plan")?;
+            writeln!(out, "note: {warning}").context("failed to write the plan")?;
         }
         for question in &self.questions {
-            writeln!(out, "confirmation needed: {question}").context("write the plan")?;
+            writeln!(out, "confirmation needed: {question}").context("failed to write the plan")?;
         }
         Ok(())
     }
@@ -239,10 +241,10 @@ impl Plan {
             let Err(cause) = step.carry_out() else { continue };
             let undone: Vec<_> = self.steps[..done].iter().rev().filter_map(|step| step.undo().err()).collect();
             if undone.is_empty() {
-                return Err(cause.context("finish; everything was rolled back"));
+                return Err(cause.context("failed to finish; everything was rolled back"));
             }
             let left: Vec<_> = undone.iter().map(|error| format!("{error:#}")).collect();
-            return Err(cause.context(format!("finish, and to roll back: failed to {}", left.join("; "))));
+            return Err(cause.context(format!("failed to finish, and to roll back: {}", left.join("; "))));
         }
         Ok(())
     }

@@ -116,10 +116,10 @@ impl Record {
         let text = match fs::read_to_string(layout::RECORD) {
             Ok(text) => text,
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
-            Err(e) => return Err(e).with_context(|| format!("read {}", layout::RECORD)),
+            Err(e) => return Err(e).with_context(|| format!("failed to read {}", layout::RECORD)),
         };
         let record = serde_json::from_str(&text).with_context(|| {
-            format!("understand {}: remove it to start anew, or use the flatnet that wrote it", layout::RECORD)
+            format!("failed to read {} (remove it to start anew, or use the flatnet that wrote it)", layout::RECORD)
         })?;
         Ok(Some(record))
     }
@@ -178,7 +178,7 @@ impl Before {
             (None, Some(kept)) => match fs::read(kept) {
                 Ok(bytes) => Content::Bytes(bytes),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(e) => return Err(e).with_context(|| format!("read {}", kept.display())),
+                Err(e) => return Err(e).with_context(|| format!("failed to read {}", kept.display())),
             },
             (None, None) => Content::Bytes(Vec::new()),
         };

@@ -144,7 +144,7 @@ pub(in crate::cli) fn network(record: &Record) -> Result<Option<Step>> {
             Ok(Some(Step::run("remove", &format!("network {name}"), &remove, Some(&make))))
         }
         Ran::Well(_) => Ok(None),
-        Ran::Badly(why) => bail!("ask Podman for its networks: `podman network ls` {why}"),
+        Ran::Badly(why) => bail!("failed to ask Podman for its networks: `podman network ls` {why}"),
         Ran::Missing => remove(&Path::new(layout::NETAVARK_NETWORKS).join(format!("{name}.json"))),
     }
 }

@@ -60,9 +60,11 @@ impl Wanted {
             (Some(backend), _) => backend,
             (None, Some(4)) => Backend::Cni,
             (None, Some(5..)) => Backend::Netavark,
-            (None, Some(old)) => bail!("use Podman {old}: flatnet needs Podman 4 or later"),
+            (None, Some(old)) => bail!("Podman {old} is too old: flatnet needs Podman 4 or later"),
             (None, None) => {
-                bail!("find Podman: install it (`apt install podman`), or say --backend for another CNI runtime")
+                bail!(
+                    "Podman was not found: install it (`apt install podman`), or pass --backend for another CNI runtime"
+                )
             }
         };
         let before = earlier.map(|record| &record.network);
@@ -86,15 +88,13 @@ impl Wanted {
             macspoofchk,
         };
         if let Some((gateway, subnet)) = misplaced(&network) {
-            bail!(
-                "use --gateway {gateway}: it is in the subnet {subnet}, whose addresses are containers'; leave it out"
-            );
+            bail!("invalid --gateway {gateway}: it is in the containers' subnet {subnet}; leave it out");
         }
         let settings = Settings::read();
         let folders = settings.plugin_folders(Backend::Cni);
         let has_portmap = folders.iter().any(|folder| folder.join(PORTMAP).is_file());
         let list = conflist(&network, has_portmap)?;
-        let plugin = of_cni(&list).context("find flatnet in its own configuration")?;
+        let plugin = of_cni(&list).context("failed to find flatnet in its own configuration")?;
         let parsed = config::Network::parse(&plugin)?;
         Ok(Self {
             backend,
@@ -111,7 +111,7 @@ impl Wanted {
 
     /// The files, each as it shall be.
     pub(super) fn files(&self) -> Result<Vec<(PathBuf, Saved)>> {
-        let own = fs::read("/proc/self/exe").context("read this program")?;
+        let own = fs::read("/proc/self/exe").context("failed to read this program")?;
         let mut files = vec![(self.backend.binary().into(), Saved::new(own, 0o755))];
         if !Path::new(layout::PACKAGED_COMMAND).exists() {
             files.push((layout::COMMAND.into(), Saved::link(self.backend.binary())));
@@ -193,7 +193,9 @@ fn subnets(arguments: &Arguments, before: Option<&Network>) -> Result<Vec<IpNetw
             _ => None,
         });
         if let Some((one, other)) = alike {
-            bail!("install {one} and {other}: a container has one address of each family; say one --subnet of each");
+            bail!(
+                "invalid subnets {one} and {other}: a container has one address of each family; pass one --subnet of each"
+            );
         }
         return Ok(asked);
     }
@@ -210,9 +212,8 @@ fn subnets(arguments: &Arguments, before: Option<&Network>) -> Result<Vec<IpNetw
             IpNetwork::V4(subnet) => layout::ipv6_beside(*subnet),
             IpNetwork::V6(_) => None,
         });
-        let beside = beside.with_context(|| {
-            format!("find the IPv6 subnet of a host with {}: say one --subnet of each family", subnets[0])
-        })?;
+        let beside = beside
+            .with_context(|| format!("no IPv6 subnet belongs to {}: pass one --subnet of each family", subnets[0]))?;
         subnets.push(beside.into());
     }
     Ok(subnets)
@@ -225,7 +226,7 @@ fn subnet_of(host_id: u8) -> Ipv4Network {
 
 /// The shipped list with this network's values, and with portmap where it is installed.
 fn conflist(network: &Network, has_portmap: bool) -> Result<Value> {
-    let mut list: Value = serde_json::from_str(CONFLIST).context("read the shipped configuration")?;
+    let mut list: Value = serde_json::from_str(CONFLIST).context("failed to read the shipped configuration")?;
     list["name"] = json!(network.name);
     list["plugins"][0]["bridge"] = json!(network.bridge);
     list["plugins"][0]["ipam"] = match network.subnets.as_slice() {
@@ -242,7 +243,7 @@ fn conflist(network: &Network, has_portmap: bool) -> Result<Value> {
         let gateways: Vec<_> = network.gateways.iter().map(|gateway| gateways::text(*gateway)).collect();
         list["plugins"][0]["gateways"] = json!(gateways);
     }
-    let plugins = list["plugins"].as_array_mut().context("read the shipped list of plugins")?;
+    let plugins = list["plugins"].as_array_mut().context("failed to read the shipped list of plugins")?;
     if has_portmap {
         plugins.push(json!({ "type": PORTMAP, "capabilities": { "portMappings": true } }));
     }
@@ -253,10 +254,10 @@ fn conflist(network: &Network, has_portmap: bool) -> Result<Value> {
 fn podman_version() -> Result<Option<u32>> {
     match probe::run("podman", &["--version"]) {
         Ran::Missing => Ok(None),
-        Ran::Badly(why) => Err(anyhow!("ask Podman for its version: `podman --version` {why}")),
+        Ran::Badly(why) => Err(anyhow!("failed to ask Podman for its version: `podman --version` {why}")),
         Ran::Well(text) => podman::major(&text)
             .map(Some)
-            .with_context(|| format!("ask Podman for its version: it says {:?}", text.trim())),
+            .with_context(|| format!("failed to ask Podman for its version: it says {:?}", text.trim())),
     }
 }
 

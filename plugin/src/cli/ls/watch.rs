@@ -35,7 +35,7 @@ pub(super) fn follow(show: impl Fn(&[Line]) -> String, out: &mut impl Write) -> 
             match page.turn(show(&lines)) {
                 Ok(()) => {}
                 Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(Ok(())),
-                Err(e) => return Ok(Err(e).context("write the list")),
+                Err(e) => return Ok(Err(e).context("failed to write the list")),
             }
             match select(gone.as_mut(), pin!(change(&changes))).await {
                 Either::Left(_) => return Ok(Ok(())),

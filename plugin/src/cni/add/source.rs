@@ -45,9 +45,9 @@ impl<'a> Source<'a> {
             let given: Vec<_> = given.addresses.iter().map(IpAddr::to_string).collect();
             let given = given.join(", ");
             return Err(Error::Unsupported {
-                key: source.to_string(),
+                key: source.to_owned(),
                 value: address.to_string(),
-                remedy: format!("ask for none: the plugin of ipam.type gives {given}, whatever is asked for"),
+                remedy: format!("request none: the plugin of ipam.type has given {given} instead"),
             });
         }
         target.args.ips.clone_from(&given.addresses);

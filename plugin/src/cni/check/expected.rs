@@ -322,6 +322,6 @@ mod tests {
         let reported = reported(&result, "eth0").expect("a result");
         let found = reported.expected(&target("eth0"), &network, &addresses(&["10.87.1.2"])).expect("what is its own");
         let words: Vec<_> = found.routes.iter().map(Route::to_string).collect();
-        assert_eq!(words, ["0.0.0.0/0 by 10.87.1.1, priority 7", "10.7.0.1/16"]);
+        assert_eq!(words, ["0.0.0.0/0 via 10.87.1.1, priority 7", "10.7.0.1/16"]);
     }
 }

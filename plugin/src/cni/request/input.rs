@@ -177,7 +177,7 @@ mod tests {
         let text = r#"{"name": "a", "name": "b"}"#;
         assert_eq!(
             Input::read(Command::Add, text).unwrap_err().to_string(),
-            "use the network configuration: name is given twice: leave one of them out"
+            "invalid configuration: name is given twice: leave one of them out"
         );
         assert_eq!(Input::read(Command::Del, text).expect("an object")["name"], "b");
     }

@@ -3,7 +3,6 @@
 //! A stronger source goes before a weaker one, pool by pool; but nothing is passed over in silence: an address that no pool can give is
 //! refused, whatever its source.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -11,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::attachment::Args;
 use crate::config::section::Section;
-use crate::error::{Error, Result};
+use crate::error::{Error, IP_IN_CNI_ARGS, Result};
 use crate::ipam::pool::{Pool, Pools};
 use crate::mac::Mac;
 
@@ -55,7 +54,7 @@ impl Requested {
     pub(crate) fn of_pools(&self, pools: &Pools) -> Result<Vec<IpAddr>> {
         for (source, ips) in &self.ips {
             if let Some((ip, refusal)) = ips.iter().find_map(|ip| Some((ip, pools.refusal(*ip)?))) {
-                return Err(source.problem(&format!("{ip}, which {refusal}")));
+                return Err(source.problem(format!("address {ip} {refusal}")));
             }
         }
         pools.iter().filter_map(|pool| self.of_pool(pool).transpose()).collect()
@@ -68,9 +67,10 @@ impl Requested {
                 (None, _) => {}
                 (Some(ip), None) => return Ok(Some(*ip)),
                 (Some(one), Some(two)) => {
-                    let problem =
-                        format!("{one} and {two}, which are both of {pool}: a container has one address of it");
-                    return Err(source.problem(&problem));
+                    let problem = format!(
+                        "addresses {one} and {two} are both in {pool}: a container gets one address of a range"
+                    );
+                    return Err(source.problem(problem));
                 }
             }
         }
@@ -78,29 +78,23 @@ impl Requested {
     }
 
     /// One that is not among those that somebody else `gave`, if there is such, with its source.
-    pub(crate) fn missing_in(&self, gave: &[IpAddr]) -> Option<(IpAddr, impl fmt::Display)> {
-        let mut all = self.ips.iter().flat_map(|(source, ips)| ips.iter().map(|ip| (*ip, *source)));
+    pub(crate) fn missing_in(&self, gave: &[IpAddr]) -> Option<(IpAddr, &'static str)> {
+        let mut all = self.ips.iter().flat_map(|(source, ips)| ips.iter().map(|ip| (*ip, source.as_str())));
         all.find(|(ip, _)| !gave.contains(ip))
     }
 }
 
 impl RequestSource {
-    /// `what` it has, and why that cannot be.
-    fn problem(self, what: &str) -> Error {
-        match self {
-            Self::Environment => Error::Environment { problems: vec![("CNI_ARGS", format!("has IP={what}"))] },
-            Self::Runtime | Self::Args => Error::Config { key: self.to_string(), problem: format!("has {what}") },
-        }
+    fn problem(self, problem: String) -> Error {
+        Error::Requested { source: self.as_str(), problem }
     }
-}
 
-impl fmt::Display for RequestSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    fn as_str(self) -> &'static str {
+        match self {
             Self::Runtime => "runtimeConfig.ips",
             Self::Args => "args.cni.ips",
-            Self::Environment => "IP in CNI_ARGS",
-        })
+            Self::Environment => IP_IN_CNI_ARGS,
+        }
     }
 }
 
@@ -167,14 +161,14 @@ mod tests {
     }
 
     #[rstest]
-    #[case::outside("IP=10.99.0.5", json!({}), 4, "CNI_ARGS has IP=10.99.0.5, which is not one of 10.87.1.1 - ")]
-    #[case::gateway("IP=10.87.2.1", json!({}), 4, "10.87.2.1, which is the gateway's own")]
-    #[case::outside_args("", json!({"args": {"cni": {"ips": ["10.99.0.5"]}}}), 7, "args.cni.ips has 10.99.0.5")]
-    #[case::outside_runtime("", json!({"runtimeConfig": {"ips": ["fd01::5"]}}), 7, "runtimeConfig.ips has fd01::5")]
+    #[case::outside("IP=10.99.0.5", json!({}), 4, "address 10.99.0.5 is outside this network's ranges (10.87.1.2 - ")]
+    #[case::gateway("IP=10.87.2.1", json!({}), 4, "address 10.87.2.1 is the gateway's")]
+    #[case::outside_args("", json!({"args": {"cni": {"ips": ["10.99.0.5"]}}}), 7, "address 10.99.0.5 is outside")]
+    #[case::outside_runtime("", json!({"runtimeConfig": {"ips": ["fd01::5"]}}), 7, "address fd01::5 is outside")]
     #[case::weaker_but_outside("IP=10.99.0.5", json!({"runtimeConfig": {"ips": ["10.87.1.9"]}}), 4, "10.99.0.5")]
-    #[case::two_of_a_pool("IP=10.87.1.9,10.87.1.8", json!({}), 4, "10.87.1.9 and 10.87.1.8, which are both of 10.87.1.1 - ")]
-    #[case::two_of_a_pool_by_args("", json!({"args": {"cni": {"ips": ["fd00::8", "fd00::9"]}}}), 7, "args.cni.ips has fd00::8 and fd00::9")]
-    #[case::mapped("IP=::ffff:10.87.1.9", json!({}), 4, "not one of")]
+    #[case::two_of_a_pool("IP=10.87.1.9,10.87.1.8", json!({}), 4, "10.87.1.9 and 10.87.1.8 are both in 10.87.1.2 - ")]
+    #[case::two_of_a_pool_by_args("", json!({"args": {"cni": {"ips": ["fd00::8", "fd00::9"]}}}), 7, "addresses fd00::8 and fd00::9 are both")]
+    #[case::mapped("IP=::ffff:10.87.1.9", json!({}), 4, "is outside")]
     fn addresses_that_cannot_be(
         #[case] environment: &str,
         #[case] config: Value,

@@ -40,8 +40,8 @@ pub(super) async fn change(family: IpFamily, edits: &[Edit]) -> Result<Changed, 
     for edit in edits {
         let (Edit::Remove { accept, .. } | Edit::Insert { accept, .. }) = edit;
         if let Some(link) = links(accept).find(|link| link.ends_with('+')) {
-            let problem = format!("iptables takes {link} for a pattern, which others' links may fit");
-            return Err(Trouble::Beyond(failed(problem, "give the network a link whose name does not end with +")));
+            let problem = format!("iptables reads {link} as a pattern, which may match other links");
+            return Err(Trouble::Beyond(failed(problem, "give the network a bridge whose name does not end with +")));
         }
         let (words, accept) = match edit {
             Edit::Remove { chain, accept, .. } => (vec!["--delete".to_owned(), chain.name.clone()], accept),
@@ -104,10 +104,8 @@ async fn run(family: IpFamily, arguments: &[&str]) -> Result<Finished, Trouble> 
         return if done.status.success() { Ok(done) } else { Err(refused(program, &done.refusal()).into()) };
     }
     Err(Trouble::Beyond(failed(
-        format!(
-            "the kernel has rules of the older iptables (table filter), and the program {first}, which shows and changes them, is not installed"
-        ),
-        "if containers are not reached, install it (`apt install iptables`), or remove those rules by a reboot",
+        format!("the kernel has rules of legacy iptables (table filter), but the program {first} is not installed"),
+        "if containers are not reachable, install it (`apt install iptables`), or reboot, which removes those rules",
     )))
 }
 
@@ -116,8 +114,5 @@ async fn is_legacy(program: &str) -> bool {
 }
 
 fn refused(program: &str, problem: &str) -> Error {
-    failed(
-        format!("{program} {problem}"),
-        "`flatnet doctor` says which chain drops what is forwarded, and what mends it",
-    )
+    failed(format!("{program} {problem}"), "`flatnet doctor` shows which chain drops forwarded packets, and the fix")
 }

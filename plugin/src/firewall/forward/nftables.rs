@@ -84,7 +84,7 @@ pub(super) async fn change(family: IpFamily, edits: &[Edit]) -> Result<Changed, 
             Err(problem) if problem.errno() == Some(Errno::ENOENT) => return Ok(Changed::Overtaken(refused(&problem))),
             // `NFT_TABLE_F_OWNER`: firewalld 2.1 and newer keep their table to themselves.
             Err(problem) if problem.errno() == Some(Errno::EPERM) => {
-                let remedy = "that firewall keeps its rules to itself, and has to be told: `flatnet install` tells firewalld, and `flatnet doctor` says how to do it by hand";
+                let remedy = "that firewall owns its rules and must be configured itself: `flatnet install` configures firewalld, and `flatnet doctor` shows the commands";
                 return Err(Trouble::Beyond(failed(problem.to_string(), remedy)));
             }
             Err(problem) => return Err(refused(&problem).into()),
@@ -167,5 +167,5 @@ fn any_of(load: Expression, bits: u32) -> [Expression; 3] {
 }
 
 fn refused(problem: &Problem) -> Error {
-    failed(problem.to_string(), "`flatnet doctor` says which chain drops what is forwarded, and what mends it")
+    failed(problem.to_string(), "`flatnet doctor` shows which chain drops forwarded packets, and the fix")
 }

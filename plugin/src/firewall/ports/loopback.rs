@@ -50,7 +50,7 @@ pub(super) async fn ensure(host: &Netlink, links: &[Link]) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with it, to follow "failed to ...: ".
+/// What is wrong with it.
 pub(super) fn problem(links: &[Link]) -> Option<String> {
     [OUTER, INNER].into_iter().find_map(|name| match links.iter().find(|link| link.name == name) {
         None => Some(format!("there is no link {name}")),

@@ -141,7 +141,7 @@ impl State {
             match own {
                 Some(own) if matches!(problem, Problem::Lacking { .. }) && is_spare(own, family) => {
                     if own.iter().any(|port| port.host.family() == family) {
-                        eprintln!("flatnet: warning: failed to {error} ({})", error.remedy());
+                        eprintln!("flatnet: warning: {error} ({})", error.remedy());
                     }
                 }
                 _ => return Err(error),

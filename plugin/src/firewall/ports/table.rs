@@ -73,7 +73,7 @@ impl Found {
         .collect()
     }
 
-    /// What is not as it should be, to follow "failed to ...: ".
+    /// What is not as it should be.
     pub(super) fn problem(&self, wanted: &Wanted) -> Option<String> {
         let of = wanted.family.tables().as_str();
         let own = self.own(wanted);

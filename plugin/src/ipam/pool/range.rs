@@ -58,7 +58,7 @@ impl Range {
         let end = end.map(|end| if end == subnet.broadcast() { highest } else { end });
         let usable = |key: &'static str, address: Option<IpAddr>, default: IpAddr| match address.unwrap_or(default) {
             address if (lowest..=highest).contains(&address) => Ok(address),
-            address => Err((key, format!("is {address}, which is not one of {lowest} - {highest} of {subnet}"))),
+            address => Err((key, format!("is {address}, which is outside {lowest} - {highest} of {subnet}"))),
         };
         let gateway = usable("gateway", gateway, lowest)?;
         let given = Span { first: usable("rangeStart", start, lowest)?, last: usable("rangeEnd", end, highest)? };
@@ -82,7 +82,7 @@ impl Range {
 
     /// Why no container can have any of its addresses, if so, to follow a key.
     pub(crate) fn emptiness(&self) -> Option<String> {
-        self.all().next().is_none().then(|| format!("leaves {self}, of which no container can have any"))
+        self.all().next().is_none().then(|| format!("leaves only {self}, which no container can have"))
     }
 
     /// The gateway's address with the subnet's prefix length: the bridge has it.
@@ -119,12 +119,12 @@ impl Range {
     /// follow "which".
     pub(crate) fn clash(&self, other: &Self) -> Option<String> {
         if self.given.overlaps(other.given) {
-            return Some(format!("gives out {self}, and so does {other}: an address is given out of one place"));
+            return Some(format!("gives out {self}, and so does {other}: ranges must not overlap"));
         }
         let (one, two) = (self.subnet, other.subnet);
         let overlap = one != two && Span::from(one).overlaps(two.into());
         overlap.then(|| {
-            format!("is of {one}, which overlaps {two}: from one of them the other's containers are not reached")
+            format!("is in {one}, which overlaps {two}: containers of one subnet would not reach those of the other")
         })
     }
 
@@ -141,7 +141,7 @@ impl Range {
     /// Why no container of any network may have it, if so, to follow it.
     pub(super) fn reservation(address: IpAddr) -> Option<String> {
         let reserved = RESERVED.into_iter().find(|reserved| reserved.contains(address));
-        reserved.map(|reserved| format!("is in {reserved}, reserved for gateways"))
+        reserved.map(|reserved| format!("is in {reserved}, which is reserved for gateways"))
     }
 
     /// Whether it is of the part that is given out, excluded or not.
@@ -165,8 +165,15 @@ impl Range {
 }
 
 impl fmt::Display for Range {
+    /// What containers can have: without the gateway's address where it is at an end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.given.fmt(f)
+        let Span { mut first, mut last } = self.given;
+        if first < last && first == self.gateway {
+            first = next(first);
+        } else if first < last && last == self.gateway {
+            last = before(last);
+        }
+        Span { first, last }.fmt(f)
     }
 }
 
@@ -188,7 +195,7 @@ fn reserved_problem(subnet: IpNetwork) -> Option<String> {
     let is_within = |reserved: &IpNetwork| subnet.prefix() >= reserved.prefix() && reserved.contains(subnet.network());
     let reserved = RESERVED.into_iter().find(is_within)?;
     let instead = if subnet.is_ipv4() { "10.87.N.0/24" } else { "fd87:N::/64" };
-    Some(format!("is {subnet}, but {reserved} is reserved for gateways: take {instead} for host N"))
+    Some(format!("is {subnet}, but {reserved} is reserved for gateways: use {instead} for host N"))
 }
 
 /// Why the subnet cannot be one of containers that has any address which means something else (RFC 6890), if so, to follow a key.
@@ -198,25 +205,21 @@ fn foreign_problem(subnet: IpNetwork) -> Option<String> {
         Span::from(subnet).overlaps(part.into())
     };
     let problem = match subnet {
-        _ if meets("0.0.0.0/8") => format!("is {subnet}, with addresses of 0.0.0.0/8, which are no host's"),
-        _ if meets("127.0.0.0/8") => format!("is {subnet}, with addresses of 127.0.0.0/8, every host's own loopback"),
+        _ if meets("0.0.0.0/8") => format!("is {subnet}, with addresses of 0.0.0.0/8, which no host can have"),
+        _ if meets("127.0.0.0/8") => format!("is {subnet}, with loopback addresses (127.0.0.0/8)"),
         _ if meets("224.0.0.0/4") => {
-            format!("is {subnet}, with addresses of 224.0.0.0/4, which are multicast: no container can have one")
+            format!("is {subnet}, with multicast addresses (224.0.0.0/4)")
         }
-        _ if meets("::/128") => format!("is {subnet}, with ::, which is no host's address"),
-        _ if meets("::1/128") => format!("is {subnet}, with ::1, every host's own loopback"),
+        _ if meets("::/128") => format!("is {subnet}, with ::, which no host can have"),
+        _ if meets("::1/128") => format!("is {subnet}, with the loopback address ::1"),
         _ if meets("::ffff:0:0/96") => {
-            format!(
-                "is {subnet}, with addresses of ::ffff:0:0/96, which are IPv4 in the dress of IPv6: write it as IPv4"
-            )
+            format!("is {subnet}, with IPv4-mapped addresses (::ffff:0:0/96): write it as IPv4")
         }
         _ if meets("fe80::/10") => {
-            format!(
-                "is {subnet}, with addresses of fe80::/10, which mean something on one link only: take some of fd00::/8"
-            )
+            format!("is {subnet}, with link-local addresses (fe80::/10): use addresses of fd00::/8")
         }
         _ if meets("ff00::/8") => {
-            format!("is {subnet}, with addresses of ff00::/8, which are multicast: no container can have one")
+            format!("is {subnet}, with multicast addresses (ff00::/8)")
         }
         _ => return None,
     };
@@ -278,7 +281,7 @@ mod tests {
         let excluded = "10.87.1.10".parse().expect("an address");
         assert!(range.spans(excluded) && !range.may_give(excluded));
         let nothing = range.without(&spans(&["10.87.1.0/25"]));
-        assert!(nothing.emptiness().is_some_and(|problem| problem.contains("no container can have any")));
+        assert!(nothing.emptiness().is_some_and(|problem| problem.contains("no container can have")));
     }
 
     #[rstest]
@@ -294,10 +297,10 @@ mod tests {
         "192.168.0.9",
         "192.168.0.10",
         "subnet",
-        "is 192.0.0.0/2, with addresses of 224.0.0.0/4, which are multicast"
+        "is 192.0.0.0/2, with multicast addresses (224.0.0.0/4)"
     )]
-    #[case::no_host("0.0.0.0/8", "", "", "", "subnet", "no host's")]
-    #[case::in_no_host("0.9.0.0/16", "", "", "", "subnet", "no host's")]
+    #[case::no_host("0.0.0.0/8", "", "", "", "subnet", "no host can have")]
+    #[case::in_no_host("0.9.0.0/16", "", "", "", "subnet", "no host can have")]
     #[case::around_loopback("126.0.0.0/7", "", "", "", "subnet", "loopback")]
     #[case::gateway_outside("10.87.1.0/24", "10.87.2.1", "", "", "gateway", "10.87.2.1")]
     #[case::gateway_is_network("10.87.1.0/24", "10.87.1.0", "", "", "gateway", "10.87.1.0")]
@@ -308,7 +311,7 @@ mod tests {
     #[case::only_the_gateway("10.87.1.0/24", "", "10.87.1.1", "10.87.1.1", "rangeStart", "no container")]
     #[case::reserved("10.87.0.0/24", "", "", "", "subnet", "reserved")]
     #[case::part_of_reserved("10.87.0.128/25", "", "", "", "subnet", "reserved")]
-    #[case::reserved_ipv6("fd87::/64", "", "", "", "subnet", "take fd87:N::/64 for host N")]
+    #[case::reserved_ipv6("fd87::/64", "", "", "", "subnet", "use fd87:N::/64 for host N")]
     #[case::part_of_reserved_ipv6("fd87:0:0:0:8000::/80", "", "", "", "subnet", "reserved")]
     #[case::only_reserved_ipv6("fd87::/48", "", "fd87::8", "fd87::9", "rangeStart", "no container")]
     #[case::only_reserved("10.87.0.0/16", "", "10.87.0.8", "10.87.0.9", "rangeStart", "no container")]
@@ -318,18 +321,11 @@ mod tests {
     #[case::v6_whole_internet("::/0", "", "", "", "subnet", "whole of IPv6")]
     #[case::v6_any_router("fd00::/64", "fd00::", "", "", "gateway", "fd00::1")]
     #[case::v6_multicast("ff05::/64", "", "", "", "subnet", "multicast")]
-    #[case::v6_link_local("fe80::/64", "", "", "", "subnet", "one link only")]
-    #[case::v6_around_link_local(
-        "fe00::/8",
-        "",
-        "fe80::9",
-        "",
-        "subnet",
-        "fe80::/10, which mean something on one link only"
-    )]
-    #[case::v6_no_host("::/64", "", "", "", "subnet", "no host's")]
+    #[case::v6_link_local("fe80::/64", "", "", "", "subnet", "link-local")]
+    #[case::v6_around_link_local("fe00::/8", "", "fe80::9", "", "subnet", "link-local addresses (fe80::/10)")]
+    #[case::v6_no_host("::/64", "", "", "", "subnet", "no host can have")]
     #[case::v6_around_mapped("::fffe:0:0/95", "", "", "", "subnet", "write it as IPv4")]
-    #[case::v6_around_multicast("fe00::/7", "", "", "", "subnet", "with addresses of")]
+    #[case::v6_around_multicast("fe00::/7", "", "", "", "subnet", "link-local addresses")]
     #[case::v6_mapped("::ffff:10.87.1.0/120", "", "", "", "subnet", "write it as IPv4")]
     #[case::gateway_of_the_other_family("10.87.1.0/24", "fd00::1", "", "", "gateway", "fd00::1")]
     fn refuses(

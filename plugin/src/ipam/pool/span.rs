@@ -17,13 +17,14 @@ pub(crate) struct Span {
 impl Span {
     /// An address, a subnet, or the first and the last address with a dash between them; the error follows a key.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("has {text:?}, not an address, a subnet or a range such as 10.87.1.10-10.87.1.20");
+        let wrong =
+            || format!("has {text:?}, which is not an address, a subnet or a range such as 10.87.1.10-10.87.1.20");
         let address = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| wrong());
         if let Some((first, last)) = text.split_once('-') {
             let span = Self { first: address(first)?, last: address(last)? };
             return match span {
                 Self { first, last } if first.is_ipv4() != last.is_ipv4() => {
-                    Err(format!("has {text:?}, whose ends are of two families"))
+                    Err(format!("has {text:?}, whose ends are of different address families"))
                 }
                 Self { first, last } if first > last => {
                     Err(format!("has {text:?}, whose first address is after its last"))
@@ -64,7 +65,7 @@ impl From<IpAddr> for Span {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} - {}", self.first, self.last)
+        if self.first == self.last { self.first.fmt(f) } else { write!(f, "{} - {}", self.first, self.last) }
     }
 }
 
@@ -134,8 +135,8 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case::address("10.87.1.9", "10.87.1.9 - 10.87.1.9")]
-    #[case::address_v6("fd00::9", "fd00::9 - fd00::9")]
+    #[case::address("10.87.1.9", "10.87.1.9")]
+    #[case::address_v6("fd00::9", "fd00::9")]
     #[case::subnet("10.87.1.16/28", "10.87.1.16 - 10.87.1.31")]
     #[case::subnet_v6("fd00::100/120", "fd00::100 - fd00::1ff")]
     #[case::range("10.87.1.10-10.87.1.20", "10.87.1.10 - 10.87.1.20")]
@@ -153,7 +154,7 @@ mod tests {
     #[case::long("10.87.1.0/33", "not an address")]
     #[case::host_bits("10.87.1.9/28", "did you mean 10.87.1.0/28?")]
     #[case::backwards("10.87.1.20-10.87.1.10", "after its last")]
-    #[case::two_families("10.87.1.20-fd00::1", "two families")]
+    #[case::two_families("10.87.1.20-fd00::1", "different address families")]
     fn refused(#[case] text: &str, #[case] words: &str) {
         let problem = Span::parse(text).unwrap_err();
         assert!(problem.contains(words), "{problem}");

@@ -26,7 +26,7 @@ pub(crate) async fn has_gateways(host: &Netlink, network: &Network, bridge: &Lin
     match conflict(&gateways, &addresses) {
         Some((gateway, other)) if !network.options.force_address => Err(Error::BridgeConflict {
             bridge: name.clone(),
-            found: format!("it has address {other}, but network {} needs {gateway} there", network.name),
+            found: format!("it has address {other}, but network {} needs {gateway}", network.name),
             remedy: format!(
                 "give the network another bridge (`bridge` in its .conflist, `--interface-name` with Podman 5), or free this one: `ip address del {other} dev {name}`"
             ),
@@ -59,7 +59,7 @@ pub(crate) async fn refuse_overlap(host: &Netlink, network: &Network) -> Result<
             "delete that bridge if its network was removed (`sudo flatnet gc`), or ".to_owned()
         } else if other == gateway && link.kind.as_deref() == Some("bridge") {
             format!(
-                "name it back if it is {bridge} renamed (`ip link set {name} down`, `ip link set {name} name {bridge}`), or "
+                "rename it back if it is {bridge} (`ip link set {name} down`, `ip link set {name} name {bridge}`), or "
             )
         } else {
             String::new()

@@ -1,0 +1,59 @@
+//! Markdown as a terminal shows it: headings, lists, paragraphs and blocks of code. Only what the manual's page on errors uses is known.
+
+use clap::builder::styling::{AnsiColor, Style};
+
+use crate::cli::terminal::{HEADING, paint, wrap_to};
+
+const CODE: Style = AnsiColor::Cyan.on_default();
+
+/// In lines of so many columns; blocks of code stay as they are, as they may be for copying.
+pub(super) fn render(markdown: &str, width: usize) -> String {
+    let mut page = String::new();
+    let mut lines = markdown.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with("```") {
+            for line in lines.by_ref().take_while(|line| *line != "```") {
+                page += &format!("    {}\n", paint(CODE, line));
+            }
+        } else if line.starts_with('#') {
+            page += &format!("{}\n", paint(HEADING, line.trim_start_matches(['#', ' '])));
+        } else {
+            let mut text = line.to_owned();
+            let goes_on = |next: &&str| !text.is_empty() && !next.is_empty() && !next.starts_with(['-', '#', '`']);
+            let more: Vec<_> = std::iter::from_fn(|| lines.next_if(goes_on)).map(str::trim_start).collect();
+            more.iter().for_each(|more| text += &format!(" {more}"));
+            page += &format!("{}\n", paragraph(&text, width));
+        }
+    }
+    page
+}
+
+/// A paragraph, or an item of a list.
+fn paragraph(text: &str, width: usize) -> String {
+    let (mark, text) = text.strip_prefix("- ").map_or(("", text), |item| ("- ", item));
+    let wrapped = wrap_to(text, mark.len(), Some(width));
+    let parts = wrapped.split('`').enumerate();
+    let parts = parts.map(|(n, part)| if n % 2 == 1 { paint(CODE, part) } else { part.to_owned() });
+    parts.fold(mark.to_owned(), |text, part| text + &part)
+}
+
+#[cfg(test)]
+mod tests {
+    use anstream::adapter::strip_str;
+
+    use super::*;
+
+    #[test]
+    fn a_terminal_shows_no_marks() {
+        let text = render(
+            "## 7: a heading\n\nSome words with `some code` that\ngo on.\n\n```text\nneither `wrapped` nor changed\n```\n\n- one\n- another `item` that is wrapped\n",
+            24,
+        );
+        let expected = "7: a heading\n\nSome words with\nsome code that go on.\n\n    neither `wrapped` nor changed\n\n- one\n- another item that is\n  wrapped\n";
+        assert_eq!(strip_str(&text).to_string(), expected);
+        assert!(
+            text.contains(&paint(CODE, "some code")) && text.starts_with(&paint(HEADING, "7: a heading")),
+            "{text:?}"
+        );
+    }
+}
