@@ -36,17 +36,14 @@ pub(super) fn text(findings: &[Finding], extent: Extent, width: Option<usize>) -
             State::Skipped | State::Ok => 2,
         });
     }
-    let mut text = table(findings, &shown).text(width);
-    if folded > 0 {
-        let checks = if folded == 1 { "1 check".to_owned() } else { format!("{folded} checks") };
-        text += &format!("{}  {checks} passed; --all shows them\n", pad(State::Ok));
-    }
-    text += &format!("\n{}\n", wrap_to(&summary(findings), 0, width));
-    if let Some(command) = one_command(findings) {
-        // Not wrapped: it is to be copied.
-        text += &format!("one command repairs all of it: {}\n", paint(HEADING, command));
-    }
-    text
+    let table = table(findings, &shown).text(width);
+    let checks = if folded == 1 { "1 check".to_owned() } else { format!("{folded} checks") };
+    let folded =
+        if folded == 0 { String::new() } else { format!("{}  {checks} passed; --all shows them\n", pad(State::Ok)) };
+    // Not wrapped: it is to be copied.
+    let command = |command| format!("one command repairs all of it: {}\n", paint(HEADING, command));
+    let command = one_command(findings).map(command).unwrap_or_default();
+    format!("{table}{folded}\n{}\n{command}", wrap_to(&summary(findings), 0, width))
 }
 
 /// Where a network's name tells findings apart, it is part of their names.

@@ -39,7 +39,7 @@ pub(super) fn follow(show: impl Fn(&[Line]) -> String, out: &mut impl Write) -> 
             }
             match select(gone.as_mut(), pin!(change(&changes))).await {
                 Either::Left(_) => return Ok(Ok(())),
-                Either::Right((changed, _)) => changed?,
+                Either::Right((heard, _)) => heard?,
             }
         }
     })?
