@@ -27,31 +27,38 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 /// `work`, ended by the deadline with error 11, and by a panic with error 107.
-pub(crate) async fn within_deadline<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn within_deadline<T>(work: impl Future<Output = Result<T>>) -> impl Future<Output = Result<T>> {
     let ends = CALL_ENDS.get();
     let left = ends.map_or(deadline::CALL, |end| end.saturating_duration_since(Instant::now()));
-    within(left, deadline::CALL, work).await
+    within(left, deadline::CALL, work)
 }
 
 /// `work` of which something is left to do when it is late: it may take half as long as undoing may, whatever time it is.
-pub(crate) async fn within_part<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    within(deadline::UNDO_PART, deadline::UNDO_PART, work).await
+pub(crate) fn within_part<T>(work: impl Future<Output = Result<T>>) -> impl Future<Output = Result<T>> {
+    within(deadline::UNDO_PART, deadline::UNDO_PART, work)
 }
 
 /// What has to be done also where the deadline has passed already.
-async fn within_reserve<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    within(deadline::UNDO, deadline::UNDO, work).await
+fn within_reserve<T>(work: impl Future<Output = Result<T>>) -> impl Future<Output = Result<T>> {
+    within(deadline::UNDO, deadline::UNDO, work)
 }
 
 /// `work`, for what is `left` of a deadline.
-async fn within<T>(left: Duration, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+fn within<T>(
+    left: Duration,
+    deadline: Duration,
+    work: impl Future<Output = Result<T>>,
+) -> impl Future<Output = Result<T>> {
     let waits = Waits::default();
-    // Not dropped before its waits are asked for.
+    // On the heap at once: it may be tens of kilobytes, and each future around it would be as large once more.
     let mut guarded = Box::pin(watched(waits.clone(), AssertUnwindSafe(work).catch_unwind()));
-    match tokio::time::timeout(left, guarded.as_mut()).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(panic)) => Err(Error::Internal { message: panic_message(panic.as_ref()) }),
-        Err(_elapsed) => Err(Error::Deadline { deadline, wait: waits.innermost() }),
+    async move {
+        // By reference: it is not dropped before its waits are asked for.
+        match tokio::time::timeout(left, guarded.as_mut()).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Err(Error::Internal { message: panic_message(panic.as_ref()) }),
+            Err(_elapsed) => Err(Error::Deadline { deadline, wait: waits.innermost() }),
+        }
     }
 }
 

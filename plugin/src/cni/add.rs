@@ -73,7 +73,7 @@ pub(crate) fn before(config: &Map<String, Value>, version: SpecVersion) -> Resul
 pub(crate) async fn attach(target: Target, source: Source<'_>, ports: Option<&[Port]>) -> Result<Success> {
     let sockets = Sockets::open(&target)?;
     let mut ledger = Ledger::default();
-    // On the heap: it is tens of kilobytes, and each future around it would be as large once more.
+    // On the heap: it is large.
     let attached = Box::pin(attach_by(&mut ledger, &sockets, target, source, ports)).await;
     ledger.settle(attached, &sockets.host).await
 }
@@ -94,7 +94,7 @@ async fn attach_by<'a>(
     let add = Add { network: &network, target: &target, attachment, memory: &memory, sockets, ports };
     let before = ledger.len();
     loop {
-        match Box::pin(within_deadline(add.attach(ledger))).await {
+        match within_deadline(add.attach(ledger)).await {
             Ok(success) => {
                 if remembers && !success.ips.is_empty() {
                     let addresses: Vec<_> = success.ips.iter().map(|ip| ip.address.ip()).collect();
