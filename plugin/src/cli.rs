@@ -75,6 +75,9 @@ The commands below are for people.",
     )
 }
 
+/// What a shell gives for a program that a closed pipe has ended.
+const ENDED_BY_SIGPIPE: u8 = 141;
+
 /// Carries out one command of a person; `arguments` starts with the program's name.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let words: Vec<_> = arguments.collect();
@@ -90,6 +93,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let outcome = carry_out(arguments.command, &mut out);
     match outcome.and_then(|code| Ok(out.flush().map(|()| code)?)) {
         Ok(code) => code,
+        // Who read standard output has gone (`| head`): an end like any other program's, without a word.
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(ENDED_BY_SIGPIPE),
         Err(error) => {
             terminal::note(&format!("{} {error:#}", terminal::paint(terminal::BAD, "flatnet:")));
             if let Some(remedy) = error.downcast_ref::<Error>().map(Error::remedy) {
@@ -98,6 +103,11 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    kinds.into_iter().any(|kind| kind == io::ErrorKind::BrokenPipe)
 }
 
 fn carry_out(command: Option<Verb>, out: &mut impl Write) -> Result<ExitCode> {

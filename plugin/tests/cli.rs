@@ -48,6 +48,16 @@ fn a_full_standard_output_is_an_error() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"), "{output:?}");
 }
 
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("flatnet"));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let child = command.arg("explain").stdout(writer).stderr(std::process::Stdio::piped());
+    let output = child.output().expect("flatnet runs");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(141), ""));
+}
+
 #[rstest]
 #[case::flatnet(&["man"], "flatnet \\- A CNI plugin")]
 #[case::a_command(&["man", "ls"], "flatnet\\-ls \\- Every leased address")]
