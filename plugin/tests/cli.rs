@@ -114,6 +114,23 @@ fn there_is_no_page_of_a_command_that_is_not_there() {
     flatnet().args(["man", "nonsense"]).assert().code(1).stdout("");
 }
 
+#[rstest]
+#[case::code(&["explain", "105"])]
+#[case::message(&["explain", "cannot", "use", "bridge", "lan0:", "link", "lan0", "is", "of", "kind", "veth"])]
+fn an_error_is_explained_without_marks(#[case] arguments: &[&str]) {
+    let output = flatnet().args(arguments).assert().success().stderr("").get_output().stdout.clone();
+    let text = String::from_utf8(output).expect("text");
+    assert!(text.starts_with("105: the bridge cannot be used\n\n") && text.contains("sudo flatnet gc"), "{text}");
+    assert!(!text.contains(['`', '#', '\u{1b}']), "{text}");
+}
+
+#[test]
+fn an_unknown_code_is_an_error_that_lists_the_codes() {
+    let output = flatnet().args(["explain", "12"]).assert().code(1).stdout("").get_output().stderr.clone();
+    let text = String::from_utf8(output).expect("text").replace('\n', " ");
+    assert!(text.contains("unknown code 12") && text.contains("105, 106, 107"), "{text}");
+}
+
 #[test]
 fn netavark_gets_one_object() {
     let info = concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#"","api_version":"1.0.0"}"#, "\n");

@@ -85,7 +85,9 @@ fn nearest<'a>(sections: &'a [Section], message: &str) -> Found<'a> {
     let mut sections_with: BTreeMap<String, usize> = BTreeMap::new();
     for section in sections {
         let words: BTreeSet<_> = section.examples().flat_map(words).collect();
-        words.into_iter().for_each(|word| *sections_with.entry(word).or_default() += 1);
+        for word in words {
+            *sections_with.entry(word).or_default() += 1;
+        }
     }
     let rarity = |word: &String| {
         let with = sections_with.get(word).copied().unwrap_or(1);

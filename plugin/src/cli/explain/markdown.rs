@@ -8,24 +8,22 @@ const CODE: Style = AnsiColor::Cyan.on_default();
 
 /// In lines of so many columns; blocks of code stay as they are, as they may be for copying.
 pub(super) fn render(markdown: &str, width: usize) -> String {
-    let mut page = String::new();
+    let mut page = Vec::new();
     let mut lines = markdown.lines().peekable();
     while let Some(line) = lines.next() {
         if line.starts_with("```") {
-            for line in lines.by_ref().take_while(|line| *line != "```") {
-                page += &format!("    {}\n", paint(CODE, line));
-            }
+            let block = lines.by_ref().take_while(|line| *line != "```");
+            page.extend(block.map(|line| format!("    {}", paint(CODE, line))));
         } else if line.starts_with('#') {
-            page += &format!("{}\n", paint(HEADING, line.trim_start_matches(['#', ' '])));
+            page.push(paint(HEADING, line.trim_start_matches(['#', ' '])));
         } else {
-            let mut text = line.to_owned();
-            let goes_on = |next: &&str| !text.is_empty() && !next.is_empty() && !next.starts_with(['-', '#', '`']);
-            let more: Vec<_> = std::iter::from_fn(|| lines.next_if(goes_on)).map(str::trim_start).collect();
-            more.iter().for_each(|more| text += &format!(" {more}"));
-            page += &format!("{}\n", paragraph(&text, width));
+            let goes_on = |next: &&str| !line.is_empty() && !next.is_empty() && !next.starts_with(['-', '#', '`']);
+            let more = std::iter::from_fn(|| lines.next_if(goes_on));
+            let text: Vec<_> = std::iter::once(line).chain(more.map(str::trim_start)).collect();
+            page.push(paragraph(&text.join(" "), width));
         }
     }
-    page
+    page.join("\n") + "\n"
 }
 
 /// A paragraph, or an item of a list.
