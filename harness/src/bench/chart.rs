@@ -17,7 +17,9 @@ pub(super) fn svg(figures: &Figures, verbs: &[&str]) -> String {
     for group in &figures.groups {
         y += 26.0;
         let title = format!("beside {} container{}", group.beside, if group.beside == 1 { "" } else { "s" });
-        body += &format!("<text x=\"12\" y=\"{y}\" font-weight=\"bold\">{title}: milliseconds of a call</text>\n");
+        body.extend([format!(
+            "<text x=\"12\" y=\"{y}\" font-weight=\"bold\">{title}: milliseconds of a call</text>\n"
+        )]);
         for verb in verbs {
             let Some(row) = group.rows.iter().find(|row| row.what == format!("{verb}, ms")) else { continue };
             let largest = row.cells.iter().flatten().map(|cell| cell.median).fold(f64::MIN_POSITIVE, f64::max);
@@ -27,7 +29,7 @@ pub(super) fn svg(figures: &Figures, verbs: &[&str]) -> String {
                 y += LINE;
                 let (width, colour) = (BAR * cell.median / largest, COLOURS[column % COLOURS.len()]);
                 let ratio = if column == figures.reference { String::new() } else { format!(" ({:.2})", cell.ratio) };
-                body += &format!(
+                body.extend([format!(
                     "<text x=\"12\" y=\"{y}\">{verb}</text><text x=\"62\" y=\"{y}\">{name}</text>\
                      <rect x=\"{LEFT}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"14\" rx=\"2\" fill=\"{colour}\"/>\
                      <text x=\"{:.1}\" y=\"{y}\">{:.2}{ratio}</text>\n",
@@ -35,7 +37,7 @@ pub(super) fn svg(figures: &Figures, verbs: &[&str]) -> String {
                     LEFT + width + 6.0,
                     cell.median,
                     name = name.replace('`', ""),
-                );
+                )]);
             }
         }
     }

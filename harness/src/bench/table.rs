@@ -73,17 +73,17 @@ impl Figures {
     fn table(&self, group: &Group) -> String {
         let mut text = format!("| beside {} |", group.beside);
         for contender in &self.contenders {
-            text += &format!(" {contender} |");
+            text.extend([format!(" {contender} |")]);
         }
-        text += &format!("\n|---|{}\n", "---|".repeat(self.contenders.len()));
+        text.extend([format!("\n|---|{}\n", "---|".repeat(self.contenders.len()))]);
         for row in &group.rows {
-            text += &format!("| {} |", row.what);
+            text.extend([format!("| {} |", row.what)]);
             for (column, cell) in row.cells.iter().enumerate() {
-                text += &match cell {
+                text.extend([match cell {
                     None => " - |".to_owned(),
                     Some(Cell { median, .. }) if column == self.reference => format!(" {median:.2} |"),
                     Some(Cell { median, ratio }) => format!(" {median:.2} ({ratio:.2}) |"),
-                };
+                }]);
             }
             text.push('\n');
         }
