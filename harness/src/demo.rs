@@ -91,7 +91,8 @@ impl Shown {
   windows   192.168.50.1   passed it on to {address}
   {server:<9} {address:<14} answered, and {saw}: the gateway's own address
 
-  No NAT on the way, and no port was published. {server} got its address in {add:.1} ms and gave it back in {del:.1} ms;
+  No NAT on the way, and no port was published.
+  {server} got its address in {add:.1} ms and gave it back in {del:.1} ms;
   left on wsl: nothing (the empty bridge stays for the next container).
 ",
             title = paint(HEADING, "flatnet in a throwaway network: no root, and nothing of yours was touched"),

@@ -3,7 +3,7 @@
 use super::table::Figures;
 
 /// Sizes, in the picture's units (pixels at 100 %).
-const LEFT: f64 = 190.0;
+const LEFT: f64 = 205.0;
 const BAR: f64 = 420.0;
 const LINE: f64 = 20.0;
 const WIDTH: f64 = LEFT + BAR + 150.0;

@@ -69,10 +69,10 @@ PICTURES = {
 }
 
 
-def rows(line):
-    """The parts of a line with their styles, broken where a terminal of that width breaks it."""
+def rows(line, style):
+    """The parts of a line with their styles, broken where a terminal of that width breaks it. `style` goes on from line to line."""
     row, room = [], COLUMNS
-    for words, style in spans(line):
+    for words, style in spans(line, style):
         while len(words) > room:
             yield row + [(words[:room], style)]
             row, words, room = [], words[room:], COLUMNS
@@ -80,8 +80,8 @@ def rows(line):
     yield row
 
 
-def spans(line):
-    style, parts = {}, []
+def spans(line, style):
+    parts = []
     for part in re.split(r"(\x1b\[[0-9;]*m)", line):
         if not part.startswith("\x1b["):
             if part:
@@ -89,7 +89,7 @@ def spans(line):
             continue
         for code in (int(number or 0) for number in part[2:-1].split(";")):
             if code == 0:
-                style = {}
+                style.clear()
             elif code == 1:
                 style["font-weight"] = "bold"
             elif code == 2:
@@ -103,7 +103,8 @@ def spans(line):
 
 def draw(command, said):
     said = f"\x1b[2m$\x1b[0m \x1b[1m{command}\x1b[0m\n" + said.rstrip("\n")
-    lines = [row for line in said.split("\n") for row in rows(line)]
+    style = {}
+    lines = [row for line in said.split("\n") for row in rows(line, style)]
     width = PADDING * 2 + COLUMNS * CHARACTER
     height = PADDING * 2 + len(lines) * LINE
     yield (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" height="{height}" '
