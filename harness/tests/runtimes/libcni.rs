@@ -360,8 +360,8 @@ fn status_tells_a_full_pool(client: Client, world: &mut World) -> Result<()> {
     world.container("late")?;
     it.does(world, "status", "")?;
     it.add(world, "web")?;
-    it.refuses(world, "status", "", 50, "find a free address")?;
-    it.refuses(world, "add", "late", 101, "find a free address")?;
+    it.refuses(world, "status", "", 50, "no address is free")?;
+    it.refuses(world, "add", "late", 101, "no address is free")?;
     it.does(world, "check", "web")?;
     it.does(world, "del", "web")?;
     it.does(world, "status", "")?;
