@@ -145,6 +145,7 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
     let printed = terminal::stdout().write_all(terminal::fit(&text, terminal::width()).as_bytes());
     match printed {
         Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(ENDED_BY_SIGPIPE),
         Err(e) => {
             eprintln!("flatnet: failed to print: {e}");
             ExitCode::FAILURE

@@ -275,7 +275,7 @@ impl Nftables {
         let mut exchange = self.socket.send(&request, ANSWER).await.map_err(refused)?;
         let mut interrupted = false;
         loop {
-            let mut end = None;
+            let (mut end, mut is_whole) = (None, false);
             let messages = exchange.messages().await.map_err(refused)?;
             for message in messages.filter(|message| numbers.contains(&message.sequence)) {
                 interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
@@ -283,13 +283,18 @@ impl Nftables {
                 match message.kind {
                     ERROR | DONE => match (message.outcome(), is_last) {
                         (Ok(()) | Err(Errno::ENOENT), false) => {}
-                        (outcome, _) => end = end.or(Some(outcome)),
+                        (outcome, is_last) => {
+                            end = end.or(Some(outcome));
+                            is_whole |= is_last;
+                        }
                     },
                     kind => found(kind & 0xff, message.family(), message.attributes()),
                 }
             }
             if let Some(outcome) = end {
-                exchange.end();
+                if is_whole {
+                    exchange.end();
+                }
                 return outcome.map(|()| interrupted).map_err(refused);
             }
         }

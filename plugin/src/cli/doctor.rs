@@ -65,7 +65,7 @@ pub(super) struct Arguments {
     /// Print one JSON object, for scripts
     #[arg(long)]
     json: bool,
-    /// Ask this gateway whether it reaches this host, such as 172.30.0.1, `gateway.lan:8080` or `[fd30::1]:8080`; on WSL it is Windows, if not said
+    /// Ask this gateway whether it reaches this host, such as 172.30.0.1, `gateway.lan:8080` or `[fd30::1]:8080`; on WSL the default is Windows
     #[arg(long, value_name = "URL|ADDRESS")]
     gateway: Option<Gateway>,
     /// Look at this network only

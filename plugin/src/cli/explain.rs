@@ -84,6 +84,8 @@ mod tests {
     #[case::nonsense("hello world", "no known message")]
     #[case::too_little("address is", "no known message")]
     #[case::exit_code("exit code 1", "no known message")]
+    #[case::ended("the container exited with code 1", "no known message")]
+    #[case::answer("status code 4", "no known message")]
     fn what_is_unknown_is_said_with_the_codes(#[case] error: &str, #[case] words: &str) {
         let refusal = explanation(error).expect_err("no section").to_string();
         assert!(refusal.contains(words) && refusal.contains("the codes are 1, 2, 4"), "{refusal}");

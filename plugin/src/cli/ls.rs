@@ -23,7 +23,8 @@ use crate::{attachment, call};
 
 /// Every leased address and the container that has it
 ///
-/// On a terminal that is too narrow for all columns, the least important ones are left out; a pipe gets them all.
+/// Where the terminal (or COLUMNS) is too narrow for all columns, the least important ones are left out; a pipe without COLUMNS, and --json,
+/// have all.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Print one JSON array, for scripts

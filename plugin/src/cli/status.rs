@@ -23,7 +23,8 @@ use crate::reach::{Report, Shown};
 ///
 /// Each container has a mark: `reached` (it answers, by the way that a gateway's packets take), `blocked` (something is in the way; it is
 /// named), `no answer` (nothing that this host knows of is in the way), or `not tried` (with the reason). Exit code 0: nothing is
-/// bad; 1: a bridge or a container is; 2: the arguments are wrong.
+/// bad; 1: a bridge is, a container is `blocked` or on no known network, or nobody answers ARP or neighbour discovery for an address;
+/// 2: the arguments are wrong.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Print one JSON object, for scripts
@@ -40,9 +41,14 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     let seen = progress.part("the containers", || reached::look(only));
     drop(progress);
     // Listed afterwards: who came meanwhile is there, and was not tried.
-    let (mut lines, _) = ls::read()?;
-    lines.retain(|line| only.is_none() || line.network.as_deref() == only);
-    let status = Status::of(probe::read_line("/proc/sys/kernel/hostname"), seen, lines);
+    let (lines, _) = ls::read()?;
+    if let (Some(name), true) = (only, seen.is_empty()) {
+        terminal::note(&format!(
+            "flatnet: no valid network of type flatnet is called {name} (`flatnet doctor` says which there are)"
+        ));
+        return Ok(ExitCode::from(2));
+    }
+    let status = Status::of(probe::read_line("/proc/sys/kernel/hostname"), only, seen, lines);
     let text = if arguments.json {
         format!("{:#}\n", serde_json::json!(status))
     } else {
@@ -120,7 +126,8 @@ impl Reach {
 }
 
 impl Status {
-    fn of(host: String, seen: Vec<Seen>, mut lines: Vec<Line>) -> Self {
+    /// With `only`, containers of which no file says anything do not matter: they are of other networks.
+    fn of(host: String, only: Option<&str>, seen: Vec<Seen>, mut lines: Vec<Line>) -> Self {
         let mut status = Self { host, ok: true, bridges: Vec::new(), others: Vec::new() };
         for Seen { network, bridge, report } in seen {
             status.ok &= !bridge.is_bad && report.faults.is_empty();
@@ -143,10 +150,11 @@ impl Status {
         let unknown = |line| Container {
             line,
             reach: Reach::NotTried,
-            found: Some("no file describes its network".into()),
-            remedy: None,
+            found: Some("no valid file describes its network".into()),
+            remedy: Some("run `flatnet doctor`".into()),
         };
-        status.others = lines.into_iter().map(unknown).collect();
+        status.others = lines.into_iter().filter(|_| only.is_none()).map(unknown).collect();
+        status.ok &= status.others.is_empty();
         status
     }
 
@@ -176,7 +184,7 @@ fn container(line: Line, report: &Report) -> Container {
         None => {
             let why = match (&report.untried, report.sampled) {
                 (Some(why), _) => why.clone(),
-                (None, Some(_)) => "there are more than may be tried at a time; each minute has other ones".into(),
+                (None, Some(_)) => "more addresses than one look may try: the next minute tries others".into(),
                 (None, None) => "it came while the others were tried".into(),
             };
             return Container { line, reach: Reach::NotTried, found: Some(why), remedy: None };

@@ -85,7 +85,12 @@ pub(super) async fn delete(host: &Netlink, link: &Link) -> Result<()> {
         bridge.into_iter().flat_map(|bridge| lease::leases(link).map(move |it| (bridge, it))).collect();
     let deleted = host.delete_link_soon(link, &neighbours).await;
     // The link itself tells: DEL knows no configuration, and pays nothing for networks without `macspoofchk`.
-    let released = if spoofing::may_be_guarded(link) { spoofing::forget(host, link).await } else { Ok(()) };
+    let released = match &deleted {
+        _ if !spoofing::may_be_guarded(link) => Ok(()),
+        Ok(()) => spoofing::forget(host, link).await,
+        // It may still be there, and must then stay under control.
+        Err(_) => spoofing::forget_gone(host).await,
+    };
     lease::mark_freed(link);
     both(deleted, both(gateway.map(drop), released))
 }

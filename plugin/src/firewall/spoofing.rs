@@ -129,7 +129,7 @@ pub(crate) async fn guard(host: &Netlink, guarded: Guarded) -> Result<()> {
     restore(host, &mut nftables, way, &own).await?.map_err(failed)
 }
 
-/// Takes away what was said of a link that is gone now, and the table with the last; also what a crash has left, where one of the few ports
+/// Takes away what was said of a link that is known to be gone, and the table with the last; also what a crash has left, where one of the few ports
 /// that are looked after each time has gone. No list of the host's links, however many others there are.
 pub(crate) async fn forget(host: &Netlink, link: &Link) -> Result<()> {
     let failed = |problem: Problem| failed("take back the rules against spoofing", &problem);
@@ -139,10 +139,12 @@ pub(crate) async fn forget(host: &Netlink, link: &Link) -> Result<()> {
         match nftables.apply(&batch).await {
             Ok(()) => {
                 let ports = table::ports(&mut nftables, way).await.map_err(failed)?;
-                if !ports.is_empty() && all_are_there(host, &ports, link.index).await? {
-                    return nftables.close_soon().doing(|| "let go of a netfilter socket".into());
-                }
-                break;
+                nftables.close_soon().doing(|| "let go of a netfilter socket".into())?;
+                return if !ports.is_empty() && all_are_there(host, &ports, link.index).await? {
+                    Ok(())
+                } else {
+                    forget_gone(host).await
+                };
             }
             // It is the other way's, or not all of it is there.
             Err(Problem::Lacking { .. }) => {}

@@ -63,15 +63,21 @@ impl Memory {
     /// From now on these are what the name had last.
     pub(crate) fn remember(&self, addresses: &[IpAddr]) {
         let Ok(length) = self.log.add(Event::Given, &self.name, addresses) else { return };
-        if self.used.get().map_or(length > log::LONG_BYTES, |known| known.is_mostly_past) {
-            // Where that fails it stays as it is, and another process tries.
-            let _ = self.log.shorten();
-        }
+        self.shorten(length);
     }
 
     /// They were in use until now.
     pub(crate) fn mark_freed(&self, addresses: &[IpAddr]) {
-        let _ = self.log.add(Event::Freed, &self.name, addresses);
+        // A network whose addresses another plugin gives by now remembers nothing else any more.
+        let Ok(length) = self.log.add(Event::Freed, &self.name, addresses) else { return };
+        self.shorten(length);
+    }
+
+    fn shorten(&self, length: u64) {
+        if self.used.get().map_or(length > log::LONG_BYTES, |known| known.is_mostly_past) {
+            // Where that fails it stays as it is, and another process tries.
+            let _ = self.log.shorten();
+        }
     }
 
     fn known(&self) -> &Known {

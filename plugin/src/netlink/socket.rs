@@ -44,6 +44,8 @@ pub(crate) struct Socket {
     death: Cell<Option<Errno>>,
     /// Whether an exchange has begun that has not come to its end.
     unfinished: Cell<bool>,
+    /// Whether the kernel had no room for something since the queue was last seen empty.
+    lost: Cell<bool>,
     /// When others last had their turn.
     turn: Cell<Instant>,
 }
@@ -85,6 +87,7 @@ impl Socket {
             sequence: Cell::new(0),
             death: Cell::new(None),
             unfinished: Cell::new(false),
+            lost: Cell::new(false),
             turn: Cell::new(Instant::now()),
         })
     }
@@ -118,7 +121,7 @@ impl Socket {
         }
         let mut datagram = Vec::with_capacity(DATAGRAM_MAX_BYTES);
         if self.unfinished.replace(true) {
-            while self.take(&mut datagram)?.is_some() {}
+            self.drain(&mut datagram)?;
         }
         make_room(&self.raw, request.len());
         uninterrupted(|| self.raw.send(request, 0)).map_err(|e| self.die(errno_of(&e)))?;
@@ -161,6 +164,18 @@ impl Socket {
         }
     }
 
+    /// Throws away what is in the queue.
+    fn drain(&self, datagram: &mut Vec<u8>) -> Result<(), Errno> {
+        loop {
+            datagram.clear();
+            match self.next(datagram, 0) {
+                Ok(Some(_)) | Err(Errno::ENOBUFS) => {}
+                Ok(None) => return Ok(self.lost.set(false)),
+                Err(errno) => return Err(self.die(errno)),
+            }
+        }
+    }
+
     /// The next datagram of the queue and its length, as recv(2) gives it; nothing where the queue is empty. Never waits.
     pub(crate) fn next(&self, datagram: &mut impl BufMut, flags: libc::c_int) -> Result<Option<usize>, Errno> {
         match uninterrupted(|| self.raw.recv(datagram, flags)).map_err(|e| errno_of(&e)) {
@@ -172,16 +187,15 @@ impl Socket {
 
     /// The same, whole, in place of what `datagram` had. Errors: `ENOBUFS` where one was lost, and it is known that no other will come.
     fn take(&self, datagram: &mut Vec<u8>) -> Result<Option<()>, Errno> {
-        let mut lost = false;
         loop {
             datagram.clear();
             match self.next(datagram, libc::MSG_TRUNC) {
                 Ok(Some(length)) if length > datagram.len() => return Err(self.die(Errno::EMSGSIZE)),
                 Ok(Some(_)) => return Ok(Some(())),
-                Ok(None) if lost => return Err(self.die(Errno::ENOBUFS)),
+                Ok(None) if self.lost.take() => return Err(self.die(Errno::ENOBUFS)),
                 Ok(None) => return Ok(None),
                 // What is in the queue is whole; only what did not fit is missing.
-                Err(Errno::ENOBUFS) if !lost => lost = true,
+                Err(Errno::ENOBUFS) if !self.lost.replace(true) => {}
                 Err(errno) => return Err(self.die(errno)),
             }
         }
@@ -219,6 +233,7 @@ impl Exchange<'_> {
     /// The answer was heard to its end.
     pub(crate) fn end(self) {
         self.socket.unfinished.set(false);
+        self.socket.lost.set(false);
     }
 }
 

@@ -82,10 +82,10 @@ pub(super) const NAMES: Check = check("names", "names", "no container has a name
 pub(super) const POOL: Check = check("pool", "addresses", "a free address of each range");
 pub(super) const SERVICE: Check = check("service", "flatnet.service", "enabled and active");
 pub(super) const NAME_SERVICE: Check =
-    check("name-service", "name service", "`flatnet gateway` answers on each address of the bridge's");
+    check("name-service", "name service", "`flatnet gateway` answers on each address of the bridge");
 pub(super) const WSL: Check = check("wsl", "WSL", "networking mode NAT, and systemd");
 pub(super) const WINDOWS_ROUTE: Check =
-    check("windows-route", "route on Windows", "Windows has a route to the subnet by this host's address");
+    check("windows-route", "route on Windows", "Windows has a route to the subnet via this host's address");
 pub(super) const GATEWAY: Check = check("gateway", "gateway", "the gateway reaches this host's name service");
 
 /// Every check, in the order of telling.

@@ -152,7 +152,7 @@ impl Networks {
             let missing = match only {
                 Some(name) => CONFIGURATION.bad(
                     format!("no network {name} of type flatnet in {folder}"),
-                    "say the name of one that is there: `podman network ls` has them",
+                    "pass the name of a network that exists: `podman network ls` lists them",
                 ),
                 None => CONFIGURATION.bad(format!("no network of type flatnet in {folder}"), "run `flatnet install`"),
             };

@@ -35,7 +35,10 @@ fn of_network(network: Network) -> Seen {
     }));
     let (line, report) = match standing {
         Ok(standing) => (standing.findings.into_iter().find(|line| line.id == BRIDGE.id), standing.report),
-        Err(error) => (Some(BRIDGE.failed(&error)), Report::default()),
+        Err(error) => {
+            let untried = Some(format!("looking at this host failed: {error}"));
+            (Some(BRIDGE.failed(&error)), Report { untried, ..Report::default() })
+        }
     };
     let Finding { state, found, remedy, .. } = line.unwrap_or_else(|| BRIDGE.skipped("it was not looked at"));
     Seen { bridge: Bridge { is_bad: state == State::Bad, found, remedy }, network, report }

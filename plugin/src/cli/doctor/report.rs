@@ -41,7 +41,8 @@ pub(super) fn text(findings: &[Finding], extent: Extent, width: Option<usize>) -
     let folded =
         if folded == 0 { String::new() } else { format!("{}  {checks} passed; --all shows them\n", pad(State::Ok)) };
     // Not wrapped: it is to be copied.
-    let command = |command| format!("one command repairs all of it: {}\n", paint(HEADING, command));
+    let what = if findings.iter().any(|it| it.state == State::Bad) { "what is bad" } else { "the warnings" };
+    let command = |command| format!("one command fixes {what}: {}\n", paint(HEADING, command));
     let command = one_command(findings).map(command).unwrap_or_default();
     format!("{table}{folded}\n{}\n{command}", wrap_to(&summary(findings), 0, width))
 }
@@ -136,7 +137,7 @@ mod tests {
         skipped  wsl         not WSL
 
         1 ok, 1 warning, 1 bad, 1 skipped: fix it, then run doctor again
-        one command repairs all of it: sysctl -w net.ipv4.ip_forward=1
+        one command fixes what is bad: sysctl -w net.ipv4.ip_forward=1
         ");
     }
 
@@ -155,7 +156,7 @@ mod tests {
         ok       1 check passed; --all shows them
 
         1 ok, 1 warning, 1 bad, 1 skipped: fix it, then run doctor again
-        one command repairs all of it: sysctl -w net.ipv4.ip_forward=1
+        one command fixes what is bad: sysctl -w net.ipv4.ip_forward=1
         ");
     }
 
@@ -183,7 +184,7 @@ mod tests {
                          pass
 
         1 bad: fix it, then run doctor again
-        one command repairs all of it: nft delete table inet of-somebody
+        one command fixes what is bad: nft delete table inet of-somebody
         ");
     }
 

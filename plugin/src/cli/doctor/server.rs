@@ -150,7 +150,7 @@ pub(super) fn gateway(gateway: Option<&Gateway>, asked: bool) -> Finding {
     let place = gateway.place();
     match gateway.resolve() {
         Ok(address) => judge_gateway(&place, asked, &http::get(address, HEALTH, "/", deadline::GATEWAY)),
-        Err(why) => GATEWAY.bad(format!("{place} {why}"), "say the gateway's address instead of its name"),
+        Err(why) => GATEWAY.bad(format!("{place} {why}"), "pass the gateway's address instead of its name"),
     }
 }
 

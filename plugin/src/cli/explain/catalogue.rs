@@ -70,13 +70,15 @@ pub(super) fn find<'a>(sections: &'a [Section], error: &str) -> Found<'a> {
     nearest(sections, message.map_or(text, |(_, message)| message))
 }
 
-/// The number after the word "code", unless it is a program's exit code.
+/// The number after the word "code", unless it is the exit code of a program, or HTTP's.
 fn code_in(text: &str) -> Option<u32> {
     let text = text.to_ascii_lowercase();
     text.match_indices("code").find_map(|(at, word)| {
         let rest = text[at + word.len()..].trim_start_matches([' ', ':', '=', '"']);
         let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next()?;
-        if text[..at].ends_with("exit ") { None } else { digits.parse().ok() }
+        let before = text[..at].trim_end_matches([' ', '-', '_']);
+        let is_anothers = ["exit", "exited with", "status", "http"].iter().any(|word| before.ends_with(word));
+        if is_anothers { None } else { digits.parse().ok() }
     })
 }
 

@@ -31,7 +31,8 @@ fn paragraph(text: &str, width: usize) -> String {
     let (mark, text) = text.strip_prefix("- ").map_or(("", text), |item| ("- ", item));
     let wrapped = wrap_to(text, mark.len(), Some(width));
     let parts = wrapped.split('`').enumerate();
-    let parts = parts.map(|(n, part)| if n % 2 == 1 { paint(CODE, part) } else { part.to_owned() });
+    // With its quotes: where there is no colour, they show what is to be typed.
+    let parts = parts.map(|(n, part)| if n % 2 == 1 { paint(CODE, format!("`{part}`")) } else { part.to_owned() });
     parts.fold(mark.to_owned(), |text, part| text + &part)
 }
 
@@ -42,15 +43,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_shows_no_marks() {
+    fn a_terminal_shows_text_and_what_is_to_be_typed() {
         let text = render(
             "## 7: a heading\n\nSome words with `some code` that\ngo on.\n\n```text\nneither `wrapped` nor changed\n```\n\n- one\n- another `item` that is wrapped\n",
             24,
         );
-        let expected = "7: a heading\n\nSome words with\nsome code that go on.\n\n    neither `wrapped` nor changed\n\n- one\n- another item that is\n  wrapped\n";
+        let expected = "7: a heading\n\nSome words with\n`some code` that go on.\n\n    neither `wrapped` nor changed\n\n- one\n- another `item` that is\n  wrapped\n";
         assert_eq!(strip_str(&text).to_string(), expected);
         assert!(
-            text.contains(&paint(CODE, "some code")) && text.starts_with(&paint(HEADING, "7: a heading")),
+            text.contains(&paint(CODE, "`some code`")) && text.starts_with(&paint(HEADING, "7: a heading")),
             "{text:?}"
         );
     }

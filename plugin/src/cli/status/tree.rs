@@ -108,7 +108,7 @@ fn rows(containers: &[Container], with_network: bool, room: Option<usize>) -> Ve
 
 fn summary(status: &Status) -> String {
     if status.bridges.is_empty() && status.others.is_empty() {
-        return "no network of type flatnet is configured: `flatnet doctor` says what is missing".into();
+        return "no valid network of type flatnet is configured: run `flatnet doctor`".into();
     }
     let counts = Reach::ALL.map(|reach| (status.count(reach), reach.as_str()));
     let counts: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).map(|(n, word)| format!("{n} {word}")).collect();

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
@@ -182,6 +182,11 @@ impl Log {
 
     /// Says the same, or of the latest of it, in fewer lines, where that is worth while.
     pub(super) fn shorten(&self) -> io::Result<()> {
+        // One at a time: of two, the one would empty what the other is about to put in the log's place. Who only reads or adds waits for nobody.
+        let (file, _) = open(&self.path, OpenOptions::new().read(true))?;
+        if file.try_lock().is_err() || file.metadata()?.ino() != fs::symlink_metadata(&self.path)?.ino() {
+            return Ok(());
+        }
         let is_cut = fs::symlink_metadata(&self.path)?.len() > READ_MAX_BYTES;
         let text = self.read()?;
         let contents = Contents::read(&text);
