@@ -117,11 +117,12 @@ fn there_is_no_page_of_a_command_that_is_not_there() {
 #[rstest]
 #[case::code(&["explain", "105"])]
 #[case::message(&["explain", "cannot", "use", "bridge", "lan0:", "link", "lan0", "is", "of", "kind", "veth"])]
-fn an_error_is_explained_without_marks(#[case] arguments: &[&str]) {
+fn an_error_is_explained_in_text(#[case] arguments: &[&str]) {
     let output = flatnet().args(arguments).assert().success().stderr("").get_output().stdout.clone();
     let text = String::from_utf8(output).expect("text");
     assert!(text.starts_with("105: the bridge cannot be used\n\n") && text.contains("sudo flatnet gc"), "{text}");
-    assert!(!text.contains(['`', '#', '\u{1b}']), "{text}");
+    // Where there is no colour, quotes show what is to be typed.
+    assert!(text.contains('`') && !text.contains("```") && !text.contains(['#', '\u{1b}']), "{text}");
 }
 
 #[test]

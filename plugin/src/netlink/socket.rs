@@ -170,7 +170,10 @@ impl Socket {
             datagram.clear();
             match self.next(datagram, 0) {
                 Ok(Some(_)) | Err(Errno::ENOBUFS) => {}
-                Ok(None) => return Ok(self.lost.set(false)),
+                Ok(None) => {
+                    self.lost.set(false);
+                    return Ok(());
+                }
                 Err(errno) => return Err(self.die(errno)),
             }
         }
