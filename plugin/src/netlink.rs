@@ -28,9 +28,9 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 pub(crate) use self::address::{Address, AddressState};
 use self::attribute::Message;
-pub(crate) use self::changes::{Announced, Changes};
+pub(crate) use self::changes::Changes;
 pub(crate) use self::conntrack::forget_udp;
-pub(crate) use self::link::{Link, NewBridge, NewVeth, PortSettings};
+pub(crate) use self::link::{Announced, Link, NewBridge, NewVeth, PortSettings};
 pub(crate) use self::lookup::{Arrival, Rule};
 pub(crate) use self::pair::Ipv4Setting;
 pub(crate) use self::route::{Route, RouteAttributes, RouteKind};

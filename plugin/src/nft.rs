@@ -25,10 +25,11 @@ use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
 pub(crate) use self::batch::Batch;
 pub(crate) use self::expression::{Expression, FIB};
+pub(crate) use self::family::Family;
 pub(crate) use self::map::{Map, Mapping};
-pub(crate) use self::network::{from_network, networks, to_network};
-pub(crate) use self::object::{BaseChain, Chain, Element, Family, Field, Hook, PlacedRule, Rule, Set, key};
-pub(crate) use self::packet::{Base, Meta, Slot, link};
+pub(crate) use self::network::{from_network, link, networks, to_network};
+pub(crate) use self::object::{BaseChain, Chain, Element, Field, Hook, PlacedRule, Rule, Set, key};
+pub(crate) use self::packet::{Base, Meta, Slot};
 pub(crate) use self::verdict::Verdict;
 use crate::error::errno_of;
 use crate::netlink::attribute::{Attributes, DONE, ERROR, append};

@@ -7,23 +7,12 @@ use nix::errno::Errno;
 use rtnetlink::MulticastGroup;
 use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 
-use super::link::{self, Link};
+use super::link::{self, Announced};
 use super::socket::{DATAGRAM_MAX_BYTES, Socket};
 use crate::error::{Doing, Result, errno_of};
 
 /// `linux/netfilter/nfnetlink.h`.
 const NFNLGRP_NFTABLES: u32 = 7;
-
-/// What was announced of links.
-#[derive(Debug)]
-pub(crate) enum Announced {
-    /// There is such a link, new or changed.
-    Link(Box<Link>),
-    /// The link of that index is gone.
-    Gone(u32),
-    /// Something that cannot be told: all links have to be listed.
-    Unknown,
-}
 
 /// The announcements of one network namespace, from the moment of opening on. Needs a tokio runtime, for as long as it is used.
 pub(crate) struct Changes {

@@ -11,6 +11,7 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
+pub(crate) use self::read::Announced;
 use self::read::Listed;
 pub(super) use self::read::{announced, is_announced_gone};
 use super::attribute::Message;

@@ -4,8 +4,9 @@ use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST};
 
 use super::Problem;
+use super::family::Family;
 use super::map::{Map, Mapping};
-use super::object::{self, Chain, Element, Family, Rule, Set};
+use super::object::{self, Chain, Element, Rule, Set};
 use super::{NF_TABLES, SUBSYSTEM, message_type};
 use crate::netlink::attribute::{Attributes, append};
 

@@ -4,7 +4,7 @@
 //! equals none that is wanted: so a rule that somebody changed is never mistaken for flatnet's own.
 
 use super::conntrack;
-use super::object::Family;
+use super::family::Family;
 use super::packet::{Base, Meta, Slot};
 use super::verdict::Verdict;
 use crate::netlink::attribute::{self, Attributes};
@@ -305,8 +305,7 @@ fn change(slot: Slot, keep: &[u8], invert: &[u8]) -> Attributes {
 mod tests {
     use ipnetwork::IpNetwork;
 
-    use super::super::network::{from_network, to_network};
-    use super::super::packet::link;
+    use super::super::network::{from_network, link, to_network};
     use super::*;
 
     #[test]

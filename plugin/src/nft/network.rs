@@ -1,11 +1,21 @@
-//! Packets by the network of an address: as the steps of a rule, and read back from them.
+//! Packets by the network of an address, or by the link: as the steps of a rule, and read back from them.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
 use super::expression::Expression;
-use super::packet::{Base, Slot};
+use super::packet::{Base, Meta, Slot};
+
+/// `IFNAMSIZ`: nftables compares the names of links with all of their bytes.
+const LINK_NAME_BYTES: usize = 16;
+
+/// Packets that leave (or came) by that link, or by any other.
+pub(crate) fn link(key: Meta, name: &str, equal: bool) -> [Expression; 2] {
+    let mut value = name.as_bytes().to_vec();
+    value.resize(LINK_NAME_BYTES, 0);
+    [Expression::Meta { key, to: Slot::FIRST }, Expression::Compare { slot: Slot::FIRST, equal, value }]
+}
 
 /// Packets from an address of `network`, or from any other of its family.
 pub(crate) fn from_network(network: IpNetwork, equal: bool) -> Vec<Expression> {

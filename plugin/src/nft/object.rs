@@ -45,33 +45,6 @@ const COMMENT_MAX_BYTES: usize = 128;
 /// `TYPE_BITS` of `nft`: how far the types of a concatenated key are apart.
 const TYPE_BITS: u32 = 6;
 
-/// `NFPROTO_*` of `linux/netfilter.h`: which packets a table sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
-    /// In a question only: whichever it is.
-    Any = 0,
-    Inet = 1,
-    Ip = 2,
-    /// One link's frames, before anything else looks at them.
-    Netdev = 5,
-    Bridge = 7,
-    Ip6 = 10,
-}
-
-impl Family {
-    /// As `nft` calls it.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Any => "",
-            Self::Inet => "inet",
-            Self::Ip => "ip",
-            Self::Netdev => "netdev",
-            Self::Bridge => "bridge",
-            Self::Ip6 => "ip6",
-        }
-    }
-}
-
 /// Where packets meet a base chain (`enum nf_inet_hooks`; a bridge's have the same numbers, and of a link `NF_NETDEV_INGRESS` is 0, too).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {

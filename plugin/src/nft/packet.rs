@@ -1,10 +1,5 @@
 //! Where a rule finds the parts of a packet, and where it keeps them.
 
-use super::expression::Expression;
-
-/// `IFNAMSIZ`: nftables compares the names of links with all of their bytes.
-const LINK_NAME_BYTES: usize = 16;
-
 /// Where a packet's bytes are kept: 16 slots of four bytes each. A concatenated key takes consecutive slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot(pub(crate) u8);
@@ -50,13 +45,6 @@ pub(crate) enum Base {
     Link = 0,
     Network = 1,
     Transport = 2,
-}
-
-/// Packets that leave (or came) by that link, or by any other.
-pub(crate) fn link(key: Meta, name: &str, equal: bool) -> [Expression; 2] {
-    let mut value = name.as_bytes().to_vec();
-    value.resize(LINK_NAME_BYTES, 0);
-    [Expression::Meta { key, to: Slot::FIRST }, Expression::Compare { slot: Slot::FIRST, equal, value }]
 }
 
 impl Meta {

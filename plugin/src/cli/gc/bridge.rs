@@ -2,20 +2,9 @@
 //!
 //! The next ADD of a network that needs such a bridge makes it anew.
 
-use serde::Serialize;
-
-use super::report::Action;
+use super::report::{Action, Left};
 use crate::cli::install::bridge;
 use crate::netavark::planned::All;
-
-/// What became of one, and why.
-#[derive(Debug, Serialize)]
-pub(super) struct Left {
-    pub(super) action: Action,
-    pub(super) bridge: String,
-    /// A clause of its own.
-    pub(super) reason: String,
-}
 
 /// How to go about it.
 pub(super) struct Manner {

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::attachment::Attachment;
-use super::bridge::Left;
 use crate::cli::terminal::{BAD, GOOD, WARNING, paint};
 
 /// What became of one attachment, and why.
@@ -44,6 +43,15 @@ impl Action {
         };
         paint(style, self.as_str())
     }
+}
+
+/// What became of one, and why.
+#[derive(Debug, Serialize)]
+pub(super) struct Left {
+    pub(super) action: Action,
+    pub(super) bridge: String,
+    /// A clause of its own.
+    pub(super) reason: String,
 }
 
 pub(super) fn text(outcomes: &[Outcome], bridges: &[Left]) -> String {

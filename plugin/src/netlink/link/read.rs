@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::{ALL_GROUPS, Link, PortSettings};
 use crate::mac::Mac;
 use crate::netlink::attribute::{Message, each, find, native, string};
-use crate::netlink::changes::Announced;
 
 /// Messages of `linux/rtnetlink.h`.
 const NEW_LINK: u16 = 16;
@@ -64,6 +63,17 @@ impl Listed {
     pub(super) fn into_links(self) -> Vec<Link> {
         self.0.into_values().collect()
     }
+}
+
+/// What was announced of links.
+#[derive(Debug)]
+pub(crate) enum Announced {
+    /// There is such a link, new or changed.
+    Link(Box<Link>),
+    /// The link of that index is gone.
+    Gone(u32),
+    /// Something that cannot be told: all links have to be listed.
+    Unknown,
 }
 
 /// What an announcement says of links: the first thing that is there to say.
