@@ -68,6 +68,10 @@ impl Memory {
 
     /// They were in use until now.
     pub(crate) fn mark_freed(&self, addresses: &[IpAddr]) {
+        // One of a network without addresses had none.
+        if addresses.is_empty() {
+            return;
+        }
         // A network whose addresses another plugin gives by now remembers nothing else any more.
         let Ok(length) = self.log.add(Event::Freed, &self.name, addresses) else { return };
         self.shorten(length);

@@ -261,3 +261,21 @@ fn a_name_that_is_too_long_for_a_word_has_one_all_the_same() {
     }
     assert_eq!(files(&folder).len(), 4);
 }
+
+#[test]
+fn who_had_no_address_frees_none() {
+    let (_place, folder) = folder();
+    memory(&folder, "web").remember(&[ip("10.87.1.2")]);
+    memory(&folder, "of-layer-2").mark_freed(&[]);
+    assert_eq!(lines(&folder), 1);
+}
+
+#[test]
+fn what_is_freed_only_does_not_grow_for_ever() {
+    let (_place, folder) = folder();
+    memory(&folder, "web").remember(&[ip("10.87.1.2")]);
+    for _ in 0..5000 {
+        memory(&folder, "another-plugin-s").mark_freed(&[ip("10.87.1.3")]);
+    }
+    assert!(lines(&folder) < 4000, "{}", lines(&folder));
+}
