@@ -124,9 +124,10 @@ impl Bench {
         progress: &impl Fn(&str),
     ) -> Result<Vec<Row>> {
         let contenders = self.contenders()?;
+        let mut stay = Vec::new();
         for number in 0..beside.get() {
             for contender in &contenders {
-                contender.add_beside(others, number)?;
+                stay.push(contender.add_beside(others, number)?);
             }
             progress(&format!("{} of {beside} other containers", number + 1));
         }

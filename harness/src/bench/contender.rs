@@ -117,13 +117,23 @@ impl Contender {
         Ok(Self { name, binary, folder, contract, config })
     }
 
-    /// Attaches a container that stays, the `number`th.
-    pub(super) fn add_beside(&self, place: Place<'_>, number: u32) -> Result<()> {
+    /// Attaches a container that stays, the `number`th, for as long as the namespace that this gives, if any.
+    pub(super) fn add_beside(&self, place: Place<'_>, number: u32) -> Result<Option<Namespace>> {
         // All are in one namespace, and each contender has interfaces there.
         let prefix = self.config["name"].as_str().unwrap_or_default().get(..1).unwrap_or_default();
         let (id, interface) = (format!("neighbour-{number}"), format!("{prefix}{number}"));
         let subject = Subject { id: &id, interface: &interface, number: 2 + number };
-        self.call("ADD", &self.config, place, subject).map(drop)
+        // netavark insists on a default route, of which a namespace has one.
+        let own = match self.contract {
+            Contract::Cni => None,
+            Contract::Netavark => {
+                let group = place.container.path().file_name().unwrap_or_default().to_string_lossy();
+                Some(Namespace::create(&format!("{group}-{number}"))?)
+            }
+        };
+        let place = Place { container: own.as_ref().unwrap_or(place.container), ..place };
+        self.call("ADD", &self.config, place, subject)?;
+        Ok(own)
     }
 
     /// ADD, CHECK and DEL; the time that each took, where the contender has it.
