@@ -5,6 +5,7 @@
 //! plugin's alone, and says the same on a busy machine.
 
 mod chart;
+pub mod command;
 mod contender;
 pub mod gateway;
 mod memory;

@@ -11,8 +11,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
-use harness::bench::gateway::{Least, Load};
-use harness::bench::{Bench, Output};
 use harness::lacking::Stock;
 use harness::plugin::Plugins;
 use harness::report::{self, Outcome, Report};
@@ -22,7 +20,7 @@ use harness::suite::{self, Suite};
 use harness::terminal::{self, Color};
 use harness::torture::against::Order;
 use harness::torture::{Campaign, Form, Torture};
-use harness::{asked, conformance, demo, http, inside, seeds, shell};
+use harness::{asked, bench, conformance, demo, http, inside, seeds, shell};
 use serde_json::json;
 
 /// Replays scenarios against the real flatnet in throwaway networks: no root, and nothing of yours is touched.
@@ -88,42 +86,7 @@ enum Verb {
         plugin_dir: Option<PathBuf>,
     },
     /// Time flatnet against the reference bridge and host-local, or its gateway against a plain nginx, in the same throwaway network.
-    Bench {
-        /// The folder of the reference plugins, such as /usr/lib/cni.
-        #[arg(long, required_unless_present = "gateway")]
-        against: Option<PathBuf>,
-        /// The gateway under load instead, by address and by name, for 1, 32 and 256 clients; needs wrk and nginx.
-        #[arg(long, conflicts_with = "against")]
-        gateway: bool,
-        /// With --gateway: how long each run takes.
-        #[arg(long, default_value = "4", requires = "gateway")]
-        seconds: NonZero<u32>,
-        /// With --gateway: fail where it answers less than this part of the plain nginx's requests, or uses up connections.
-        #[arg(long, requires = "gateway")]
-        at_least: Option<f64>,
-        /// With --gateway: fail where the plain nginx uses less than this part of its processor time for a request, or it uses up
-        /// connections. On a busy machine less is chance in this than in requests.
-        #[arg(long, requires = "gateway")]
-        at_least_processor: Option<f64>,
-        /// The folder of flatnet; without it the plugin is built from this repository.
-        #[arg(long)]
-        plugin_dir: Option<PathBuf>,
-        /// How often each verb of each is timed; with --gateway, how often each run is made.
-        #[arg(long, default_value = "100", default_value_if("gateway", "true", "3"))]
-        rounds: NonZero<u32>,
-        /// How many other containers each has on its bridge, of the 1,023 that the kernel allows: a table for each number.
-        #[arg(long, value_delimiter = ',', default_value = "1", conflicts_with = "gateway")]
-        beside: Vec<NonZero<u32>>,
-        /// netavark's program, such as /usr/lib/podman/netavark: its bridge driver is compared, too.
-        #[arg(long, conflicts_with = "gateway")]
-        netavark: Option<PathBuf>,
-        /// Draw the times as an SVG into this file, too.
-        #[arg(long, conflicts_with = "gateway")]
-        chart: Option<PathBuf>,
-        /// Print the figures as JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Bench(bench::command::Arguments),
     /// Write what the scenarios send to flatnet, for its fuzz targets to begin with.
     Seeds {
         /// The folder, with one below it for each target.
@@ -227,29 +190,9 @@ fn act(verb: Verb) -> Result<ExitCode> {
             let plugins = Plugins::locate(plugin_dir.as_deref())?;
             in_sandbox(|| demo::run(plugins, verbose).map(|()| 0))
         }
-        Verb::Bench {
-            against,
-            seconds,
-            at_least,
-            at_least_processor,
-            plugin_dir,
-            rounds,
-            beside,
-            netavark,
-            chart,
-            json,
-            ..
-        } => {
-            let plugins = Plugins::locate(plugin_dir.as_deref())?;
-            let status = if let Some(against) = against {
-                let bench = Bench { plugin_dir: plugins.folder().to_owned(), against, netavark, rounds, beside };
-                Sandbox::default().run(|| status(bench.report(&Output { json, chart }).map(|()| 0)))?
-            } else {
-                let load = Load { rounds, seconds };
-                let least = Least { requests: at_least, processor: at_least_processor };
-                Sandbox::default().run(|| status(load.report(plugins, json, least).map(|()| 0)))?
-            };
-            Ok(ExitCode::from(status))
+        Verb::Bench(arguments) => {
+            let plugins = Plugins::locate(arguments.plugin_dir.as_deref())?;
+            in_sandbox(|| bench::command::run(&arguments, plugins).map(|()| 0))
         }
         Verb::Torture(arguments) => torture(arguments),
         Verb::Against(order) => in_sandbox(|| compare(&order).map(|()| 0)),

@@ -251,10 +251,10 @@ mod tests {
     fn a_transcript_is_painted_and_its_words_stay() {
         let transcript =
             "case.toml: a case\n  ok    1  add web\n  FAIL  2  del web\n       expected  ok\n         got  nothing\n";
-        let told = painted(transcript);
-        assert_eq!(strip_str(&told).to_string(), transcript);
+        let shown = painted(transcript);
+        assert_eq!(strip_str(&shown).to_string(), transcript);
         let has_style = |line: &str| strip_str(line).to_string() != line;
-        let painted: Vec<_> = told.lines().map(has_style).collect();
-        assert_eq!(painted, [true, true, true, true, false], "{told:?}");
+        let painted: Vec<_> = shown.lines().map(has_style).collect();
+        assert_eq!(painted, [true, true, true, true, false], "{shown:?}");
     }
 }

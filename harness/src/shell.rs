@@ -22,7 +22,7 @@ use crate::scenario::Scenario;
 use crate::terminal;
 use crate::world::World;
 
-/// Where a kept world says how to greet whoever enters it; the first line is the namespace to start in, the second the folder of the
+/// Where a kept world keeps its greeting; the first line is the namespace to start in, the second the folder of the
 /// plugin.
 const NOTE: &str = "/run/harness/note";
 
@@ -163,7 +163,7 @@ fn run(mut command: Command) -> Result<u8> {
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
-/// A greeting is for whoever sits there, if anybody does.
+/// Only a person at a terminal is greeted.
 fn say(text: &str) {
     drop(writeln!(terminal::stdout(), "{text}"));
 }

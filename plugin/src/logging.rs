@@ -1,4 +1,4 @@
-//! What flatnet does, step by step, on standard error: for whoever sets `FLATNET_LOG`. Off by default, and then it costs one comparison a step.
+//! What flatnet does, step by step, on standard error, where `FLATNET_LOG` is set. Off by default, and then it costs one comparison a step.
 //!
 //! Under a service standard error is the journal; under Podman it is what `podman --log-level=debug` shows.
 

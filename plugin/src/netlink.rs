@@ -49,13 +49,6 @@ pub(crate) struct Netlink {
     place: String,
 }
 
-/// The answer to a dump.
-struct Dump {
-    messages: Vec<RouteNetlinkMessage>,
-    /// Something changed while the kernel was listing: an entry may be missing or stand twice (`NLM_F_DUMP_INTR`).
-    interrupted: bool,
-}
-
 impl Netlink {
     /// Opens a socket in the namespace of the calling thread.
     pub(crate) fn open() -> Result<Self> {
@@ -90,22 +83,16 @@ impl Netlink {
         found.ok_or(Errno::EPROTO)
     }
 
-    /// Asks for all objects that fit.
-    async fn dump(&self, message: RouteNetlinkMessage) -> Result<Dump, Errno> {
-        let mut messages = Vec::new();
-        let interrupted = self.ask(message, NLM_F_DUMP, |message| messages.extend(read(&message))).await?;
-        Ok(Dump { messages, interrupted })
-    }
-
-    /// Asks until an answer was not interrupted, and takes the last one as it is where none was not.
+    /// Asks for all objects that fit, until an answer was not interrupted, and takes the last one as it is where none was not.
     async fn dump_whole(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Errno> {
-        for _ in 1..DUMPS_MAX {
-            let dump = self.dump(message.clone()).await?;
-            if !dump.interrupted {
-                return Ok(dump.messages);
+        let mut messages = Vec::new();
+        for _ in 0..DUMPS_MAX {
+            messages.clear();
+            if !self.ask(message.clone(), NLM_F_DUMP, |message| messages.extend(read(&message))).await? {
+                break;
             }
         }
-        Ok(self.dump(message).await?.messages)
+        Ok(messages)
     }
 
     /// Sends a request and hears the answer to its end; `found` gets each object of it. Gives whether something changed while the kernel was

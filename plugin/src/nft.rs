@@ -171,13 +171,7 @@ impl Nftables {
         table: &str,
         set: &str,
     ) -> Result<Option<Vec<Element>>, Problem> {
-        let named = Attributes::default().text(object::ELEMENTS_TABLE, table).text(object::ELEMENTS_SET, set);
-        let doing = || format!("list set {set}");
-        let read = |_, elements: &[u8]| Element::read_all(elements);
-        match self.list(family, (GET_ELEMENT, NEW_ELEMENT), &named, doing, read).await {
-            Err(problem) if problem.errno() == Some(Errno::ENOENT) => Ok(None),
-            found => found.map(Some),
-        }
+        self.members(family, (table, set), Element::read_all).await
     }
 
     /// The elements of a map; nothing where there is no such map or table.
@@ -187,10 +181,19 @@ impl Nftables {
         table: &str,
         map: &str,
     ) -> Result<Option<Vec<Mapping>>, Problem> {
-        let named = Attributes::default().text(object::ELEMENTS_TABLE, table).text(object::ELEMENTS_SET, map);
-        let doing = || format!("list map {map}");
-        let read = |_, elements: &[u8]| Mapping::read_all(elements);
-        match self.list(family, (GET_ELEMENT, NEW_ELEMENT), &named, doing, read).await {
+        self.members(family, (table, map), Mapping::read_all).await
+    }
+
+    /// What is in a set or a map.
+    async fn members<T, I: IntoIterator<Item = T>>(
+        &mut self,
+        family: Family,
+        (table, set): (&str, &str),
+        read: impl Fn(&[u8]) -> I,
+    ) -> Result<Option<Vec<T>>, Problem> {
+        let named = Attributes::default().text(object::ELEMENTS_TABLE, table).text(object::ELEMENTS_SET, set);
+        let doing = || format!("list set {set}");
+        match self.list(family, (GET_ELEMENT, NEW_ELEMENT), &named, doing, |_, members| read(members)).await {
             Err(problem) if problem.errno() == Some(Errno::ENOENT) => Ok(None),
             found => found.map(Some),
         }

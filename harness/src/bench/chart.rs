@@ -47,3 +47,25 @@ pub(super) fn svg(figures: &Figures, verbs: &[&str]) -> String {
         height = y + 20.0,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::table::{Group, Row};
+
+    #[test]
+    fn a_bar_is_as_long_as_its_part_of_the_longest() {
+        let row = Row::new("ADD, ms".into(), &[vec![Some(2.0), Some(8.0), None]], 1);
+        let groups = vec![Group { beside: 7, rows: vec![row] }];
+        let contenders = vec!["flatnet", "`reference`", "one without"];
+        let svg = svg(&Figures { contenders, reference: 1, groups }, &["ADD", "CHECK"]);
+        assert!(svg.contains("beside 7 containers") && svg.contains(">reference</text>"), "{svg}");
+        let bar = |part: f64| format!("width=\"{:.1}\" height=\"14\"", BAR * part);
+        assert!(svg.contains(&bar(0.25)) && svg.contains(&bar(1.0)), "{svg}");
+        assert!(
+            svg.contains(">2.00 (0.25)</text>") && svg.contains(">8.00</text>"),
+            "the reference has no ratio: {svg}"
+        );
+        assert!(!svg.contains("one without") && !svg.contains("CHECK"), "what was not measured has no bar: {svg}");
+    }
+}

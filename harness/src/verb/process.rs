@@ -85,7 +85,7 @@ impl Verb for Run {
         let mut command = world.place(&self.options.r#in)?.command("sh")?;
         let plugin = world.plugins.find(world.setting().subject.as_ref().map_or("flatnet", |it| it.network.kind()))?;
         command.args(["-c", &self.command]).env("FLATNET", &plugin).env("PLUGIN", &plugin);
-        // A terminal of whoever runs this has no part in it.
+        // The terminal of the user who runs this has no part in it.
         command.env_remove("COLUMNS");
         command.env("CNI_PATH", world.plugins.path()).env("ROUTES", routes_of(world, &self.options.r#in));
         if world.setting().installed {

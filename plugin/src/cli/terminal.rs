@@ -104,8 +104,8 @@ nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
 fn window_width() -> Option<usize> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the kernel writes one `winsize` to the place that outlives the call.
-    let told = unsafe { window_size(libc::STDOUT_FILENO, &raw mut size) };
-    told.ok().map(|_| usize::from(size.ws_col)).filter(|width| *width > 0)
+    let answer = unsafe { window_size(libc::STDOUT_FILENO, &raw mut size) };
+    answer.ok().map(|_| usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
 /// `text` in lines that fit the terminal, all but the first indented by so many columns; the first begins in that column already.
@@ -259,7 +259,7 @@ impl Drop for Progress {
     }
 }
 
-/// A panic of a part is told elsewhere.
+/// A panic of a part is reported elsewhere.
 fn lock(parts: &Mutex<Parts>) -> std::sync::MutexGuard<'_, Parts> {
     parts.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -189,14 +189,14 @@ impl Socket {
     }
 
     /// The same, whole, in place of what `datagram` had. Errors: `ENOBUFS` where one was lost, and it is known that no other will come.
-    fn take(&self, datagram: &mut Vec<u8>) -> Result<Option<()>, Errno> {
+    fn take(&self, datagram: &mut Vec<u8>) -> Result<bool, Errno> {
         loop {
             datagram.clear();
             match self.next(datagram, libc::MSG_TRUNC) {
                 Ok(Some(length)) if length > datagram.len() => return Err(self.die(Errno::EMSGSIZE)),
-                Ok(Some(_)) => return Ok(Some(())),
+                Ok(Some(_)) => return Ok(true),
                 Ok(None) if self.lost.take() => return Err(self.die(Errno::ENOBUFS)),
-                Ok(None) => return Ok(None),
+                Ok(None) => return Ok(false),
                 // What is in the queue is whole; only what did not fit is missing.
                 Err(Errno::ENOBUFS) if !self.lost.replace(true) => {}
                 Err(errno) => return Err(self.die(errno)),
@@ -206,7 +206,7 @@ impl Socket {
 
     /// The same; where the queue is empty, the first that comes.
     pub(crate) async fn receive(&self, what: &'static str, datagram: &mut Vec<u8>) -> Result<(), Errno> {
-        while self.take(datagram)?.is_none() {
+        while !self.take(datagram)? {
             waiting_for(what, self.readable()).await?;
         }
         Ok(())

@@ -107,8 +107,10 @@ impl Header {
     /// Nothing where the message is about something else.
     fn read(message: &Message<'_>) -> Option<Self> {
         let number = |at: usize| Some(u32::from_ne_bytes(message.content.get(at..at + 4)?.try_into().ok()?));
-        let is_of_link = matches!(message.kind, NEW_LINK | DELETE_LINK);
-        is_of_link.then(|| Some(Self { family: message.family(), index: number(4)?, flags: number(8)? }))?
+        match message.kind {
+            NEW_LINK | DELETE_LINK => Some(Self { family: message.family(), index: number(4)?, flags: number(8)? }),
+            _ => None,
+        }
     }
 }
 
